@@ -1,0 +1,142 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are either whole or not there, and reading what somebody else has written.
+
+Writing is temp file, fsync, rename, fsync of the directory, so a SIGKILL at any instant leaves the old file or the
+new one. Reading takes regular files only, never through a link in the last place, and never more than a limit.
+
+Source: rename(2), open(2); the reasons in architecture.md's "State".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from typing import IO, Callable, Iterator, Optional, Tuple, Union
+
+from .errors import Fault, JobFault, NodeFault, ShareFault
+
+FullFault = Callable[[str, str], Fault]
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write(path: str, data: Union[str, bytes], mode: int = 0o644, owner: Optional[Tuple[int, int]] = None) -> None:
+    """Put *data* under *path* at once and for good.
+
+    :param mode: the permissions from the first instant, whatever the umask.
+    :param owner: (uid, gid), or None to keep the writer's.
+    :raises OSError: it could not be written; *path* is as it was.
+    """
+    with new(path, mode, owner) as stream:
+        stream.write(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def new(path: str, mode: int = 0o644, owner: Optional[Tuple[int, int]] = None, temporary: Optional[str] = None) -> Iterator[IO[bytes]]:
+    """Give a binary stream whose content stands under *path* when the block ends well, and nowhere else.
+
+    :param temporary: a directory on the same filesystem for the unfinished file; *path*'s own if None.
+    :raises OSError: it could not be written; *path* is as it was.
+    """
+    folder = os.path.dirname(path) or "."
+    handle, unfinished = tempfile.mkstemp(prefix=".new.", dir=temporary or folder)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            if owner is not None:
+                os.fchown(stream.fileno(), *owner)
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        os.rename(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)
+        raise
+    sync_directory(folder)
+
+
+def sync_directory(path: str) -> None:
+    """Make a rename inside *path* outlive a power cut; some network filesystems cannot, and need not."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
+
+
+def opened(path: str) -> IO[bytes]:
+    """Open *path*, which somebody else may have prepared, for reading.
+
+    :raises JobFault: it is missing, not readable, a link, or no regular file (a FIFO is refused without waiting).
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise JobFault("files: cannot read", _remedy(error), path=path, error=error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise JobFault("files: not a regular file", "give a plain file", path=path)
+    return os.fdopen(handle, "rb")
+
+
+def read(path: str, at_most_bytes: int) -> bytes:
+    """Return the whole content of *path*.
+
+    :raises JobFault: as `opened`, or it is larger than *at_most_bytes*; no more than that is ever read.
+    """
+    with opened(path) as stream:
+        data = stream.read(at_most_bytes + 1)
+    if len(data) > at_most_bytes:
+        raise JobFault("files: too large", "check that this is the right file", path=path, limit_bytes=at_most_bytes)
+    return data
+
+
+def require_space(path: str, needed_bytes: int, local: bool = True, margin_bytes: int = 64 << 20) -> None:
+    """Do nothing if *path*'s filesystem has room for *needed_bytes* and a margin.
+
+    :param local: whether it is this node's disk (a fault of the node) or a share (a fault of the share).
+    :raises NodeFault: a local disk is too full (part ``disk``).
+    :raises ShareFault: a share is too full.
+    """
+    status = os.statvfs(path)
+    free = status.f_bavail * status.f_frsize
+    if free >= needed_bytes + margin_bytes:
+        return
+    seen = {"path": path, "free_gib": round(free / 2**30, 2), "needed_gib": round((needed_bytes + margin_bytes) / 2**30, 2)}
+    if local:
+        raise NodeFault("files: too little space", "free space on this node", part="disk", **seen)
+    raise ShareFault("files: too little space", "free space on the share", **seen)
+
+
+def is_full(error: BaseException) -> bool:
+    """Say whether *error* is a disk or a quota that is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+@contextlib.contextmanager
+def locked(path: str, mode: int = 0o600) -> Iterator[None]:
+    """Hold *path*'s advisory lock (flock) on this node; the kernel lets go when the holder dies.
+
+    For one node's processes only: locks that hold between nodes must work on NFS and live elsewhere.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "give the file itself, not a link to it"
+    return "check the path and its permissions as the job's user"

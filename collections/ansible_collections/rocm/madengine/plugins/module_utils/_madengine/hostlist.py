@@ -1,0 +1,82 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SLURM's host list expressions, expanded without asking a daemon.
+
+Source: slurm.conf(5), "NodeName"; compared with ``scontrol show hostnames`` of Slurm 22.05 and 24.11 by the tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import List
+
+from .errors import JobFault
+
+_MOST_HOSTS = 100_000  # SLURM's own limit is 64k nodes; a list that names more is no allocation
+_PART = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")
+_PIECE = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def expand(hostlist: str) -> List[str]:
+    """Return the hosts that *hostlist* names, in its own order (rank 0 first).
+
+    :param hostlist: as SLURM writes it in ``SLURM_JOB_NODELIST``; zero padding is part of a name.
+    :returns: one name per host, repeats kept, never empty.
+    :raises JobFault: *hostlist* is empty or not a host list; the message shows the faulty part.
+
+    >>> expand("n[08-10],login1")
+    ['n08', 'n09', 'n10', 'login1']
+    """
+    hosts: List[str] = []
+    for part in _split(hostlist):
+        hosts.extend(_hosts(part))
+        if len(hosts) > _MOST_HOSTS:
+            raise _refused(part)
+    return hosts
+
+
+def _split(hostlist: str) -> List[str]:
+    parts, end = [], -1
+    for match in _PART.finditer(hostlist):
+        # Whatever lies between two parts must be the one comma that separates them.
+        if match.start() != end + 1 or (end >= 0 and hostlist[end] != ","):
+            raise _refused(hostlist)
+        parts.append(match.group())
+        end = match.end()
+    if not parts or end != len(hostlist):
+        raise _refused(hostlist)
+    return parts
+
+
+def _hosts(part: str) -> List[str]:
+    choices, product = [], 1
+    for ranges, literal in _PIECE.findall(part):
+        choices.append([literal] if literal else _numbers(ranges, part))
+        product *= len(choices[-1])
+        if product > _MOST_HOSTS:
+            raise _refused(part)
+    names = ["".join(pieces) for pieces in itertools.product(*choices)]
+    if not all(_NAME.fullmatch(name) for name in names):
+        raise _refused(part)
+    return names
+
+
+def _numbers(ranges: str, part: str) -> List[str]:
+    numbers: List[str] = []
+    for item in ranges.split(","):
+        match = _RANGE.fullmatch(item)
+        if not match:
+            raise _refused(part)
+        low, high = match.group(1), match.group(2) or match.group(1)
+        if int(high) < int(low) or int(high) - int(low) >= _MOST_HOSTS:
+            raise _refused(part)
+        numbers.extend(str(number).zfill(len(low)) for number in range(int(low), int(high) + 1))
+    return numbers
+
+
+def _refused(part: str) -> JobFault:
+    return JobFault("hostlist: not a host list", "give it as SLURM writes it, such as n[01-03]", part=part)

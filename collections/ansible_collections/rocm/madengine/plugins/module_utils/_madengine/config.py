@@ -1,0 +1,159 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the site has decided: ``/etc/madengine/hooks.conf``, in SLURM's own style.
+
+``Key=Value`` a line, keys in any case, ``#`` begins a comment. A key that nobody knows or a value that means nothing
+is an error for `parse` when *strict* (preflight, the role) and a warning beside the default otherwise: a typing
+mistake in a configuration must not keep a cluster's jobs from starting.
+
+Source: slurm.conf(5), "DESCRIPTION", for the syntax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Tuple
+
+from . import files
+from .errors import JobFault
+
+PATH = "/etc/madengine/hooks.conf"
+DISABLED = "/etc/madengine/disabled"
+_LARGEST_BYTES = 1 << 20
+
+Names = Tuple[str, ...]
+
+
+def _yes(text: str) -> bool:
+    return {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}[text.lower()]
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 86400:
+        raise ValueError(text)
+    return seconds
+
+
+def _ports(text: str) -> Tuple[int, int]:
+    low, _, high = text.partition("-")
+    ports = int(low), int(high or low)
+    if not 1024 <= ports[0] <= ports[1] <= 65535:
+        raise ValueError(text)
+    return ports
+
+
+def _names(text: str) -> Names:
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def _path(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError(text)
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def choose(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(text)
+        return text.lower()
+
+    return choose
+
+
+def _any_of(*choices: str) -> Callable[[str], Names]:
+    def choose(text: str) -> Names:
+        names = tuple(name.lower() for name in _names(text))
+        if not set(names) <= set(choices):
+            raise ValueError(text)
+        return names
+
+    return choose
+
+
+def _key(name: str, read: Callable[[str], Any], default: Any, expected: str) -> Any:
+    return field(default=default, metadata={"key": name, "read": read, "expected": expected})
+
+
+@dataclass(frozen=True)
+class Site:
+    """The one table of settings: the key in the file, how it is read, its default, and what a value may be."""
+
+    enabled: bool = _key("Enabled", _yes, True, "yes or no")
+    image_store: str = _key("ImageStore", _path, "", "an absolute path, or nothing")
+    transport: str = _key("Transport", _one_of("auto", "shared", "sbcast", "registry"), "auto", "auto, shared, sbcast or registry")
+    compression: str = _key("Compression", _one_of("none", "gzip", "zstd"), "none", "none, gzip or zstd")
+    docker_socket: str = _key("DockerSocket", _path, "/run/docker.sock", "an absolute path")
+    docker_access: str = _key("DockerAccess", _one_of("user", "service"), "user", "user or service")
+    allow_images: Names = _key("AllowImages", _names, ("*",), "patterns separated by commas")
+    allow_build: bool = _key("AllowBuild", _yes, True, "yes or no")
+    deadline_seconds: float = _key("Deadline", _seconds, 600.0, "seconds, more than 0 and less than a day")
+    port_range: Tuple[int, int] = _key("PortRange", _ports, (27800, 27999), "two ports of 1024-65535, such as 27800-27999")
+    key_file: str = _key("KeyFile", _path, "", "an absolute path, or nothing")
+    auth: str = _key("Auth", _one_of("key", "munge"), "key", "key or munge")
+    drain_on: Names = _key("DrainOn", _any_of("docker", "disk", "key", "none"), ("docker",), "docker, disk and key, or none")
+    pass_env: Names = _key("PassEnv", _names, (), "names and patterns; a leading - takes one away")
+    results_policy: str = _key("ResultsPolicy", _one_of("richest", "merge"), "richest", "richest or merge")
+    keep_workspace: bool = _key("KeepWorkspace", _yes, False, "yes or no")
+    metrics_dir: str = _key("MetricsDir", _path, "", "an absolute path, or nothing")
+    log_level: str = _key("LogLevel", _one_of("error", "info", "debug"), "info", "error, info or debug")
+    warnings: Names = ()
+
+    def allows(self, reference: str) -> bool:
+        """Say whether ``AllowImages`` lets a job use *reference*."""
+        return any(fnmatch.fnmatchcase(reference, pattern) for pattern in self.allow_images)
+
+
+_KEYS = {item.metadata["key"].lower(): item for item in dataclasses.fields(Site) if item.metadata}
+KEYS = tuple(item.metadata["key"] for item in _KEYS.values())
+
+
+def read(path: str = PATH) -> Site:
+    """Return the settings in *path*, with a warning for whatever in it could not be used; never fails."""
+    try:
+        text = files.read(path, _LARGEST_BYTES).decode("utf-8", "replace")
+    except JobFault as fault:
+        return Site(warnings=(f"{fault}; the defaults hold",))
+    return parse(text, path)
+
+
+def parse(text: str, where: str = PATH, strict: bool = False) -> Site:
+    """Return the settings that *text* holds.
+
+    :param strict: raise for the first thing that cannot be used, instead of noting it in ``warnings``.
+    :raises JobFault: *strict*, and a key is unknown or a value is not what is expected.
+
+    >>> parse("Deadline=20 # seconds").deadline_seconds
+    20.0
+    """
+    values: Dict[str, Any] = {}
+    warnings: List[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        content = line.partition("#")[0].strip()
+        if not content:
+            continue
+        try:
+            name, value = _setting(content, f"{where}:{number}")
+        except JobFault as fault:
+            if strict:
+                raise
+            warnings.append(str(fault))
+        else:
+            values[name] = value
+    return Site(**values, warnings=tuple(warnings))
+
+
+def _setting(content: str, place: str) -> Tuple[str, Any]:
+    key, equals, value = (part.strip() for part in content.partition("="))
+    item = _KEYS.get(key.lower())
+    if item is None or not equals:
+        raise JobFault("config: unknown key", f"use one of {' '.join(KEYS)}", key=key, place=place)
+    try:
+        return item.name, item.metadata["read"](value)
+    except (ValueError, KeyError):
+        expected = item.metadata["expected"]
+        raise JobFault("config: not a value for this key", f"give {expected}", key=key, value=value, place=place) from None

@@ -73,7 +73,6 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import slurm
 
 

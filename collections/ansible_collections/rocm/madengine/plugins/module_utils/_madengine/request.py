@@ -134,7 +134,7 @@ def _request(job: Job, words: str) -> Request:
     if options.get("results") in ("", ".", "..") or "/" in options.get("results", ""):
         raise _refused("results", options["results"], "a file name without a directory")
     if "image" in options:
-        image.parse(options["image"])
+        image.Reference.parse(options["image"])
     manifest = options.get("manifest", "" if "image" in options else DEFAULT_MANIFEST)
     return Request(
         manifest=job.path(manifest) if manifest else "",

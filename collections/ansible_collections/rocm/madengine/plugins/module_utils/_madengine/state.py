@@ -12,7 +12,8 @@ name               who may read             what
 ``timeline.jsonl`` everybody                the phases so far
 ``exports``        the job's user           ``NAME=value`` lines that the TaskProlog exports
 ``names``          the job's user           names that a container takes from the task's environment
-``globs``          the job's user           patterns of further such names
+``globs``          the job's user           patterns of further such names; ``without`` holds what they must leave out
+``when_set``       the job's user           ``GIVEN OTHER`` lines: where GIVEN is set, a container gets OTHER too
 ``fixed``          the job's user           ``NAME=value`` lines for a container alone
 ``manifest.json``  the job's user           the manifest, restored, without secrets
 ``task/``          the job's user           written by the TaskProlog as that user: an env file a task

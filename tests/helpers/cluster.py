@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's real SLURM cluster, seen from outside: what a user submits and what an admin looks at."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional
+
+import testinfra
+
+NODES = ("n1", "n2", "n3")
+_OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
+_STATE = "/run/madengine/jobs"
+
+
+def container(name: str) -> str:
+    """Return the name of the container that is node *name* of this lab."""
+    lab = os.environ.get("MADLAB_NAME", "madlab")
+    return f"{lab}-{name}" if lab else name
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that is over, as ``scontrol show job`` and its output tell."""
+
+    job_id: int
+    state: str
+    seconds: float
+    output: str
+    facts: Dict[str, str]
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} {self.state} after {self.seconds:.1f} s\n{self.output}"
+
+
+class Cluster:
+    """The controller and the compute nodes of one lab."""
+
+    def __init__(self) -> None:
+        self.hosts = {name: testinfra.get_host(f"docker://{container(name)}") for name in ("c0", *NODES)}
+        self.controller = self.hosts["c0"]
+
+    def run(self, node: str, command: str) -> str:
+        """Return what *command* prints on *node* as root; it must succeed."""
+        result = self.hosts[node].run(command)
+        assert result.rc == 0, f"{node}: {command}\n{result.stdout}{result.stderr}"
+        return str(result.stdout)
+
+    def write(self, path: str, text: str, user: str = "alice", mode: str = "0644", node: str = "n1") -> str:
+        """Put a file on the share, as *user*."""
+        folder = shlex.quote(os.path.dirname(path))
+        command = ["docker", "exec", "-i", "-u", user, container(node), "sh", "-c"]
+        script = f"mkdir -p {folder} && cat > {shlex.quote(path)} && chmod {mode} {shlex.quote(path)}"
+        subprocess.run([*command, script], input=text.encode(), check=True)
+        return path
+
+    def submit(self, script: str, *options: str, user: str = "alice", folder: Optional[str] = None) -> int:
+        """Return the id of the batch job that *user* submits from *folder*."""
+        folder = folder or f"/shared/home/{user}"
+        command = ["docker", "exec", "-i", "-u", user, "-w", folder, container("c0"), "sbatch", "--parsable", *options]
+        done = subprocess.run(command, input=script.encode(), capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return int(done.stdout.decode().split(";")[0])
+
+    def facts(self, job_id: int) -> Dict[str, str]:
+        """Return what ``scontrol show job`` says."""
+        line = self.run("c0", f"scontrol --oneliner show job {job_id}")
+        return dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+    def wait(self, job_id: int, within: float = 120) -> Ended:
+        """Return the job when its last epilog has ended."""
+        start = time.monotonic()
+        while True:
+            facts = self.facts(job_id)
+            if facts["JobState"] in _OVER:
+                break
+            assert time.monotonic() - start < within, f"job {job_id} is still {facts['JobState']}\n{self.evidence()}"
+            time.sleep(0.1)  # SLURM offers no event to wait for
+        output = self.hosts["c0"].run(f"cat {shlex.quote(facts['StdOut'])}").stdout
+        return Ended(job_id, facts["JobState"], _seconds(facts), output, facts)
+
+    def job(self, script: str, *options: str, within: float = 120, **named: Any) -> Ended:
+        """Submit and wait."""
+        return self.wait(self.submit(script, *options, **named), within)
+
+    def states(self) -> List[str]:
+        """Return the distinct states of the nodes, with the marks that ``sinfo`` puts behind them."""
+        return sorted(set(self.run("c0", "sinfo --noheader --Node --format=%T").split()))
+
+    def reasons(self) -> str:
+        return self.run("c0", "sinfo --noheader -R --format='%n %E'").strip()
+
+    def wait_idle(self, within: float = 60) -> None:
+        """Return when every node is idle; show the evidence if one never is."""
+        start = time.monotonic()
+        while self.states() != ["idle"]:
+            assert time.monotonic() - start < within, self.evidence()
+            time.sleep(0.1)
+
+    def resume(self) -> None:
+        """Put every node back into service."""
+        self.hosts["c0"].run("scontrol update nodename=n1,n2,n3 state=resume")
+
+    def json(self, path: str, node: str = "n1") -> Any:
+        return json.loads(self.run(node, f"cat {shlex.quote(path)}"))
+
+    def leftovers(self, job_id: int) -> Dict[str, str]:
+        """Return what each node still has of a job: its state, its containers, its hooks' processes."""
+        found = {}
+        for node in NODES:
+            text = self.hosts[node].run(
+                f"ls -d {_STATE}/{job_id} /var/lib/madengine/jobs/{job_id} 2>/dev/null;"
+                f" docker ps -aq --filter label=madengine.job={job_id}; pgrep -af 'prolog.py|epilog.py'"
+            )
+            if text.stdout.strip():
+                found[node] = text.stdout
+        return found
+
+    def images(self, node: str) -> List[str]:
+        return self.run(node, "docker images --format '{{.Repository}}:{{.Tag}}'").split()
+
+    def evidence(self) -> str:
+        """Return what a person would look at first."""
+        parts = [self.run("c0", "sinfo -N -l; squeue -l; sinfo -R")]
+        for node in NODES:
+            parts.append(f"--- {node}\n" + self.hosts[node].run("journalctl -q -n 15 -t madengine --no-pager; tail -n 5 /var/log/slurm/slurmd.log").stdout)
+        return "\n".join(parts)
+
+
+def _seconds(facts: Dict[str, str]) -> float:
+    text = facts.get("RunTime", "0")
+    days, _, clock = text.rpartition("-")
+    hours, minutes, seconds = (int(part) for part in clock.split(":"))
+    return float(int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds)

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's inventory: a controller and three compute nodes, each a container of this machine's Docker engine.
+
+The environment says which lab, so that several can exist side by side:
+
+=============  ==============  =====================================================================
+MADLAB_NAME    madlab          names the network, the label and build/lab/<name>
+MADLAB_PREFIX  <MADLAB_NAME>-  what container names begin with; may be empty
+MADLAB_BASE    debian:trixie   the nodes' distribution (or debian:bookworm)
+MADLAB_STORE   classic         the nodes' Docker image store: classic or containerd
+MADLAB_SHARED  yes             yes: /shared is one directory on all nodes; no: there is none
+=============  ==============  =====================================================================
+
+It is a program and no template because testinfra reads the inventory without templating: ``ansible_host`` must be literal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+
+CONTROLLER = "c0"
+COMPUTE = ("n1", "n2", "n3")
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+
+
+def choice(name: str, *allowed: str) -> str:
+    """Return the environment's value of *name*; the first of *allowed* is the default."""
+    value = os.environ.get(name) or allowed[0]
+    if value not in allowed:
+        sys.exit(f"hosts.py: {name}={value} is unknown; use one of: {', '.join(allowed)}")
+    return value
+
+
+def inventory() -> dict[str, object]:
+    """Return the inventory as ``ansible-inventory --list`` writes it."""
+    name = os.environ.get("MADLAB_NAME") or "madlab"
+    prefix = os.environ.get("MADLAB_PREFIX", f"{name}-")
+    base = os.environ.get("MADLAB_BASE") or "debian:trixie"
+    shared = choice("MADLAB_SHARED", "yes", "no") == "yes"
+    return {
+        "slurm": {
+            "children": ["slurm_controller", "slurm_compute"],
+            "vars": {
+                "ansible_connection": "community.docker.docker",
+                "ansible_user": "root",
+                "ansible_python_interpreter": "/usr/bin/python3",
+                "lab_name": name,
+                "lab_base": base,
+                "lab_image": f"madlab-node:{base.rpartition(':')[2]}",
+                "lab_store": choice("MADLAB_STORE", "classic", "containerd"),
+                "lab_shared": shared,
+                "lab_home": "/shared/home" if shared else "/home",
+                "lab_dir": str(REPOSITORY / "build" / "lab" / name),
+            },
+        },
+        "slurm_controller": {"hosts": [CONTROLLER]},
+        "slurm_compute": {"hosts": list(COMPUTE)},
+        "_meta": {"hostvars": {node: {"ansible_host": prefix + node} for node in (CONTROLLER, *COMPUTE)}},
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(inventory(), indent=2))

@@ -1,0 +1,92 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One layer's bytes, proved against its digest while they flow.
+
+Source: OCI image-spec v1.1, descriptor.md ("Verification") and layer.md (media types).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import IO, Iterable, Iterator, Optional
+
+from .errors import ShareFault
+
+CHUNK_BYTES = 1 << 20
+PLAIN = "application/vnd.oci.image.layer.v1.tar"
+GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+_PLAIN_TYPES = (PLAIN, "application/vnd.docker.image.rootfs.diff.tar")
+_GZIP_TYPES = (GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip")
+
+
+def verified(chunks: Iterable[bytes], digest: str, size_bytes: Optional[int] = None, where: str = "") -> Iterator[bytes]:
+    """Give *chunks* on as they come; end well only if they were what *digest* says.
+
+    A reader that sees the end without a fault has read exactly the bytes that were asked for.
+
+    :param where: the file or source, for the message.
+    :raises ShareFault: other bytes, fewer or more; at the latest instead of the end.
+    """
+    running, read_bytes = hashlib.sha256(), 0
+    for chunk in chunks:
+        running.update(chunk)
+        read_bytes += len(chunk)
+        if size_bytes is not None and read_bytes > size_bytes:
+            break
+        yield chunk
+    if size_bytes is not None and read_bytes != size_bytes:
+        raise differs("size differs", where, digest, wanted_bytes=size_bytes, read_bytes=read_bytes)
+    if "sha256:" + running.hexdigest() != digest:
+        raise differs("digest differs", where, digest, read="sha256:" + running.hexdigest(), read_bytes=read_bytes)
+
+
+def chunks_of(stream: IO[bytes]) -> Iterator[bytes]:
+    """Give the rest of *stream* in pieces of bounded size."""
+    return iter(lambda: stream.read(CHUNK_BYTES), b"")
+
+
+def digest_of(chunks: Iterable[bytes]) -> str:
+    """Read *chunks* to their end and return their digest."""
+    running = hashlib.sha256()
+    for chunk in chunks:
+        running.update(chunk)
+    return "sha256:" + running.hexdigest()
+
+
+def is_gzip(media_type: str) -> bool:
+    return media_type in _GZIP_TYPES
+
+
+def is_known(media_type: str) -> bool:
+    return media_type in _GZIP_TYPES or media_type in _PLAIN_TYPES
+
+
+def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give the plain bytes of a gzip stream (several members in a row are one stream), in pieces of bounded size.
+
+    :raises ShareFault: it is not gzip, or cut off.
+    """
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        for chunk in chunks:
+            while chunk:
+                if inflater.eof:
+                    inflater = zlib.decompressobj(wbits=31)
+                plain = inflater.decompress(chunk, CHUNK_BYTES)
+                chunk = inflater.unconsumed_tail or inflater.unused_data
+                if plain:
+                    yield plain
+        rest = inflater.flush()
+    except zlib.error as error:
+        raise ShareFault("layer: not a gzip stream", "remove the blob and publish the image again", error=str(error)) from error
+    if rest:
+        yield rest
+    if not inflater.eof:
+        raise ShareFault("layer: gzip stream ends too soon", "remove the blob and publish the image again")
+
+
+def differs(what: str, where: str, digest: str, **seen: object) -> ShareFault:
+    """Return the fault of bytes that are not what *digest* says."""
+    return ShareFault(f"layer: {what}", "publish the image again", where=where, wanted=digest, **seen)

@@ -1,0 +1,241 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How an image gets from the node that has it to the nodes that need it, moving only what is missing.
+
+`publish` runs on the leader and returns an offer; `obtain` runs on each member and takes that offer. Both are meant for
+a child process that is the job's user: plain values go in, dictionaries that fit into JSON come out.
+
+``shared``: the offer names a store that all nodes see, which the member proves by a lease's number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from . import archive, lease
+from .deadline import Deadline
+from .engine import Engine, Refused
+from .errors import Fault, JobFault, ShareFault
+from .image import Identity, Reference, is_digest
+from .layout import SITE, Layer, Layout, Stored
+
+Offer = Dict[str, Any]
+Done = Dict[str, Any]
+
+
+def publish_all(
+    engine: Engine, store_path: str, references: Sequence[str], namespace: str, deadline: Deadline, **options: Any
+) -> List[Offer]:
+    """Publish each of *references* once, in their order; arguments and faults as `publish`."""
+    names = dict.fromkeys(str(Reference.parse(text)) for text in references)
+    return [publish(engine, store_path, name, namespace, deadline, **options) for name in names]
+
+
+def obtain_all(engine: Engine, offers: Sequence[Offer], deadline: Deadline, **options: Any) -> List[Done]:
+    """Obtain what each of *offers* offers; arguments and faults as `obtain`."""
+    return [obtain(engine, offer, deadline, **options) for offer in offers]
+
+
+def publish(engine: Engine, store_path: str, reference: str, namespace: str, deadline: Deadline, pull: str = "named") -> Offer:
+    """See that this node has *reference* and that the store holds it too, and return the offer for the other nodes.
+
+    Where the image is looked for, in this order: the local daemon; the store, in *namespace* and then in ``site``; the
+    registry.
+
+    :param store_path: the store's directory; it is made if it is not there.
+    :param namespace: whose images are published: ``site`` or one per uid.
+    :param pull: ``named`` asks a registry if the reference names one, ``always`` asks Docker's default too, ``never`` none.
+    :returns: reference, identity, transport, where, manifest, lease, nonce; source (``local``, ``store`` or ``registry``),
+        method (``none`` or ``save``), bytes_total, bytes_moved, layers_total, layers_moved, seconds.
+    :raises JobFault: nobody has the image; the fault names the places. No Docker access.
+    :raises ShareFault: the store cannot be used.
+    """
+    started = time.monotonic()
+    name, store = Reference.parse(reference), Layout(store_path)
+    source, identity = _ensure(engine, store, name, namespace, deadline, pull)
+    store.ensure()
+    taken = lease.take(store, identity.diff_ids)
+    try:
+        stored, method, moved = _published(engine, store, name, namespace, identity, deadline)
+    except BaseException:
+        lease.give_back(store, taken.name)
+        raise
+    offer = {"reference": str(name), "identity": identity.digest, "transport": "shared", "where": store.path}
+    offer.update(manifest=stored.manifest_digest, lease=taken.name, nonce=taken.nonce, source=source)
+    return {**offer, **_figures(method, stored, *moved, started)}
+
+
+def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline) -> Done:
+    """See that this node has the very image that *offer* offers, under its name.
+
+    Nothing is read from the store if it is here already. Otherwise the daemon gets an archive of what it lacks, and if it
+    turns out to lack more, the whole image.
+
+    :returns: reference, identity, method (``none``, ``thin`` or ``full``), bytes_total, bytes_moved, layers_total,
+        layers_moved, seconds.
+    :raises ShareFault: the store is not the leader's, or the image in it is damaged.
+    :raises JobFault: the daemon refuses the image.
+    :raises NodeFault: no daemon, no space.
+    """
+    started = time.monotonic()
+    name, wanted = _checked(offer)
+    done = {"reference": str(name), "identity": wanted, "transport": "shared"}
+    if _is_here(engine, name, wanted):
+        return {**done, **_figures("none", None, 0, 0, started)}
+    store = Layout(str(offer.get("where")))
+    lease.prove(store, lease.Lease(str(offer.get("lease")), str(offer.get("nonce"))))
+    stored = store.read(str(offer.get("manifest")))
+    if stored.identity.digest != wanted:
+        raise ShareFault("transport: the store holds another image", "publish the image again", image=str(name), store=store.path)
+    method, moved = _loaded(engine, store, stored, name, deadline)
+    return {**done, **_figures(method, stored, *moved, started)}
+
+
+def release(offers: Iterable[Mapping[str, Any]]) -> None:
+    """Give back the leases of offers that every node has taken; harmless if called twice."""
+    for offer in offers:
+        with contextlib.suppress(Fault):
+            lease.give_back(Layout(str(offer.get("where"))), str(offer.get("lease")))
+
+
+def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str], deadline: Deadline) -> Done:
+    """Load *reference* from the store into this node's daemon, if it is not there as the store has it.
+
+    :raises JobFault: the store has no such image.
+    """
+    started = time.monotonic()
+    name, store = Reference.parse(reference), Layout(store_path)
+    stored = store.find(name, namespaces)
+    if stored is None:
+        raise _nowhere(name, [f"store {store.path} ({', '.join(namespaces)})"])
+    done = {"reference": str(name), "identity": stored.identity.digest}
+    if _is_here(engine, name, stored.identity.digest):
+        return {**done, **_figures("none", stored, 0, 0, started)}
+    method, moved = _loaded(engine, store, stored, name, deadline)
+    return {**done, **_figures(method, stored, *moved, started)}
+
+
+def _ensure(engine: Engine, store: Layout, name: Reference, namespace: str, deadline: Deadline, pull: str) -> Tuple[str, Identity]:
+    """Bring the image into the local daemon; return where it came from and what it is."""
+    ways: List[Tuple[str, Callable[[], bool]]] = [("local", lambda: True)]
+    looked = [f"docker of this node ({engine.socket})"]
+    namespaces = list(dict.fromkeys([namespace, SITE]))
+    ways.append(("store", lambda: _load_stored(engine, store, name, namespaces, deadline)))
+    looked.append(f"store {store.path} ({', '.join(namespaces)})")
+    if pull == "always" or (pull == "named" and name.has_registry):
+        ways.append(("registry", lambda: _pulled(engine, name, deadline, looked)))
+        looked.append(f"registry {name.domain}")
+    for source, bring in ways:
+        identity = engine.identity(name) if bring() else None
+        if identity is not None:
+            return source, identity
+    raise _nowhere(name, looked)
+
+
+def _load_stored(engine: Engine, store: Layout, name: Reference, namespaces: Sequence[str], deadline: Deadline) -> bool:
+    stored = store.find(name, namespaces)
+    if stored is None or store.missing(stored):
+        return False
+    _loaded(engine, store, stored, name, deadline)
+    return True
+
+
+def _pulled(engine: Engine, name: Reference, deadline: Deadline, looked: List[str]) -> bool:
+    try:
+        engine.pull(name, deadline.left())
+    except Refused as fault:
+        looked[-1] += f": {fault.seen.get('answer')}"
+        return False
+    return True
+
+
+def _nowhere(name: Reference, looked: Sequence[str]) -> JobFault:
+    remedy = "build or pull it on the job's first node, or publish it into the store"
+    return JobFault("image: nobody has it", remedy, image=str(name), looked_in="; ".join(looked))
+
+
+def _published(
+    engine: Engine, store: Layout, name: Reference, namespace: str, identity: Identity, deadline: Deadline
+) -> Tuple[Stored, str, Tuple[int, int]]:
+    """Bring the image into the store; return it, how, and how many layers and bytes that took."""
+    stored = _intact(store, name, [namespace, SITE])
+    if stored is not None and stored.identity == identity:
+        return stored, "none", (0, 0)
+    unpacked = _saved(engine, store, name, identity, deadline)
+    stored = store.commit(name, namespace, unpacked.config, unpacked.layers)
+    if stored.identity != identity:
+        raise JobFault("transport: the image changed while it was saved", "start the job again", image=str(name))
+    return stored, "save", (unpacked.layers_moved, unpacked.bytes_moved)
+
+
+def _intact(store: Layout, name: Reference, namespaces: Sequence[str]) -> Optional[Stored]:
+    """Return the stored image if it is whole; a damaged one counts as none, for it is about to be written anew."""
+    try:
+        stored = store.find(name, namespaces)
+    except ShareFault:
+        return None
+    return stored if stored is not None and not store.missing(stored) else None
+
+
+def _saved(engine: Engine, store: Layout, name: Reference, identity: Identity, deadline: Deadline) -> archive.Unpacked:
+    document = engine.inspect(str(name)) or {}
+    present = {digest: size for digest in identity.diff_ids for size in [store.blobs.size_of(digest)] if size is not None}
+    if len(present) < len(set(identity.diff_ids)):
+        store.require_space(int(document.get("Size") or 0) if not present else 0)
+    try:
+        return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, present)
+    except archive.Stale:
+        return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, {})
+
+
+def _loaded(engine: Engine, store: Layout, stored: Stored, name: Reference, deadline: Deadline) -> Tuple[str, Tuple[int, int]]:
+    """Load what the daemon lacks, prove that it has the image now; return how, and how many layers and bytes it took."""
+    for absent in store.missing(stored):
+        raise ShareFault("layout: a blob is missing", "publish the image again", digest=absent.digest, image=str(name), store=store.path)
+    info = engine.info()
+    omit = engine.layers_held(stored.identity.diff_ids, info.is_containerd_store)
+    for left_out in _attempts(omit):
+        sent = archive.wanted(stored, left_out)
+        try:
+            engine.load(archive.write(store, stored, name, left_out), deadline.left())
+        except Refused:
+            if not left_out:
+                raise
+            continue
+        if _is_here(engine, name, stored.identity.digest):
+            return ("thin" if left_out else "full"), (len(sent), sum(each.size_bytes for each in sent))
+    raise JobFault("transport: the daemon has another image after loading", "remove the image there and try again", image=str(name))
+
+
+def _attempts(omit: Set[str]) -> Iterator[Set[str]]:
+    if omit:
+        yield omit
+    yield set()
+
+
+def _is_here(engine: Engine, name: Reference, wanted: str) -> bool:
+    identity = engine.identity(name)
+    return identity is not None and identity.digest == wanted
+
+
+def _checked(offer: Mapping[str, Any]) -> Tuple[Reference, str]:
+    """Return the name and the identity of an offer that came over the wire."""
+    name, wanted = Reference.parse(str(offer.get("reference"))), str(offer.get("identity"))
+    if not is_digest(wanted) or offer.get("transport") != "shared":
+        raise ShareFault("transport: not an offer", "install the same release on all nodes", offer=str(dict(offer))[:200])
+    return name, wanted
+
+
+def _figures(method: str, stored: Optional[Stored], layers_moved: int, bytes_moved: int, started: float) -> Dict[str, Any]:
+    layers: Sequence[Layer] = stored.layers if stored else ()
+    return {
+        "method": method,
+        "bytes_total": sum(each.size_bytes for each in layers),
+        "bytes_moved": bytes_moved,
+        "layers_total": len(layers),
+        "layers_moved": layers_moved,
+        "seconds": round(time.monotonic() - started, 3),
+    }

@@ -6,13 +6,13 @@
 
 The environment says which lab, so that several can exist side by side:
 
-=============  ==============  =====================================================================
-MADLAB_NAME    madlab          names the network, the label and build/lab/<name>
-MADLAB_PREFIX  <MADLAB_NAME>-  what container names begin with; may be empty
-MADLAB_BASE    debian:trixie   the nodes' distribution (or debian:bookworm)
-MADLAB_STORE   classic         the nodes' Docker image store: classic or containerd
-MADLAB_SHARED  yes             yes: /shared is one directory on all nodes; no: there is none
-=============  ==============  =====================================================================
+=============  =============  ========================================================================
+MADLAB_NAME    madlab         names the network, the label and build/lab/<name>; containers are
+                              <name>-c0, <name>-n1, ...; if empty: demo, and plain c0, n1, ...
+MADLAB_BASE    debian:trixie  the nodes' distribution (or debian:bookworm)
+MADLAB_STORE   classic        the nodes' Docker image store: classic or containerd
+MADLAB_SHARED  yes            yes: /shared is one directory on all nodes; no: there is none
+=============  =============  ========================================================================
 
 It is a program and no template because testinfra reads the inventory without templating: ``ansible_host`` must be literal.
 """
@@ -39,8 +39,8 @@ def choice(name: str, *allowed: str) -> str:
 
 def inventory() -> dict[str, object]:
     """Return the inventory as ``ansible-inventory --list`` writes it."""
-    name = os.environ.get("MADLAB_NAME") or "madlab"
-    prefix = os.environ.get("MADLAB_PREFIX", f"{name}-")
+    name = os.environ.get("MADLAB_NAME", "madlab")
+    prefix = f"{name}-" if name else ""
     base = os.environ.get("MADLAB_BASE") or "debian:trixie"
     shared = choice("MADLAB_SHARED", "yes", "no") == "yes"
     return {
@@ -50,13 +50,13 @@ def inventory() -> dict[str, object]:
                 "ansible_connection": "community.docker.docker",
                 "ansible_user": "root",
                 "ansible_python_interpreter": "/usr/bin/python3",
-                "lab_name": name,
+                "lab_name": name or "demo",
                 "lab_base": base,
                 "lab_image": f"madlab-node:{base.rpartition(':')[2]}",
                 "lab_store": choice("MADLAB_STORE", "classic", "containerd"),
                 "lab_shared": shared,
                 "lab_home": "/shared/home" if shared else "/home",
-                "lab_dir": str(REPOSITORY / "build" / "lab" / name),
+                "lab_dir": str(REPOSITORY / "build" / "lab" / (name or "demo")),
             },
         },
         "slurm_controller": {"hosts": [CONTROLLER]},

@@ -62,7 +62,8 @@ _PATTERN = re.compile(r"[A-Za-z0-9_*?]+")
 _SECRET = re.compile(
     r"MAD_SECRETS.*|(.*_)?([A-Z0-9]*TOKEN|SECRETS?|PASS(WORD|WD|PHRASE)|PWD|CREDENTIALS?|(API|ACCESS|SECRET|PRIVATE|AUTH)_?KEY)(_[0-9]+)?"
 )
-_NO_SECRET = ("PWD", "OLDPWD")
+# A working directory, a Kubernetes object's name, and what language models call a token.
+_NO_SECRET = re.compile(r"(OLD)?PWD|IMAGE_PULL_SECRETS?|(.*_)?(BOS|EOS|PAD|UNK|SEP|CLS|MASK|STOP|MAX|MIN|NUM|IMAGE|SPECIAL|PER|NEXT)_TOKEN")
 _SHORTEST_SECRET = 4
 
 
@@ -116,7 +117,7 @@ def is_secret(name: str) -> bool:
     [True, True, False, False]
     """
     upper = name.upper()
-    return upper not in _NO_SECRET and _SECRET.fullmatch(upper) is not None
+    return _NO_SECRET.fullmatch(upper) is None and _SECRET.fullmatch(upper) is not None
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:

@@ -102,7 +102,8 @@ def parse(text: str, where: str = "options") -> List[Option]:
 
 def words(text: str, where: str = "options") -> List[Word]:
     """Return the words that sh would make of *text*; faults as `parse`."""
-    place, found, at = Place(where, text), [], 0
+    place, at = Place(where, text), 0
+    found: List[Word] = []
     if any(char == "\0" or ord(char) >= _HIDDEN for char in text):
         raise JobFault("options: a character that no shell takes", "remove it", where=where)
     while True:

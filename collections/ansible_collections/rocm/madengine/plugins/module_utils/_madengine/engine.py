@@ -158,7 +158,7 @@ class Engine:
 
     def _client(self) -> Any:
         if self._connected is None or self._connected[0] != os.getpid():
-            import docker  # type: ignore[import-untyped]
+            import docker
 
             url = self.socket if "://" in self.socket else f"unix://{self.socket}"
             self._connected = (os.getpid(), docker.APIClient(base_url=url, version="auto", timeout=self.timeout_seconds))

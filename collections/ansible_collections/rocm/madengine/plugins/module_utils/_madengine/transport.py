@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from . import archive, lease
 from .deadline import Deadline
@@ -21,6 +21,8 @@ from .engine import Engine, Refused
 from .errors import Fault, JobFault, ShareFault
 from .image import Identity, Reference, is_digest
 from .layout import SITE, Layer, Layout, Stored
+
+FIGURES = ("method", "layers_total", "layers_moved", "bytes_total", "bytes_moved", "seconds")
 
 Offer = Dict[str, Any]
 Done = Dict[str, Any]
@@ -39,23 +41,32 @@ def obtain_all(engine: Engine, offers: Sequence[Offer], deadline: Deadline, **op
     return [obtain(engine, offer, deadline, **options) for offer in offers]
 
 
-def publish(engine: Engine, store_path: str, reference: str, namespace: str, deadline: Deadline, pull: str = "named") -> Offer:
+def publish(
+    engine: Engine,
+    store_path: str,
+    reference: str,
+    namespace: str,
+    deadline: Deadline,
+    sources: Sequence[str] = ("local", "store", "registry"),
+) -> Offer:
     """See that this node has *reference* and that the store holds it too, and return the offer for the other nodes.
 
-    Where the image is looked for, in this order: the local daemon; the store, in *namespace* and then in ``site``; the
-    registry.
-
-    :param store_path: the store's directory; it is made if it is not there.
+    :param store_path: the store's directory, which is made if it is not there; or "" if there is none: then the other
+        nodes must have the image.
     :param namespace: whose images are published: ``site`` or one per uid.
-    :param pull: ``named`` asks a registry if the reference names one, ``always`` asks Docker's default too, ``never`` none.
+    :param sources: where the image is looked for, in this order: ``local`` is the daemon; ``store``, in *namespace* and
+        then in ``site``; ``registry``, if the reference names one; ``hub``, Docker's default registry.
     :returns: reference, identity, transport, where, manifest, lease, nonce; source (``local``, ``store`` or ``registry``),
         method (``none`` or ``save``), bytes_total, bytes_moved, layers_total, layers_moved, seconds.
     :raises JobFault: nobody has the image; the fault names the places. No Docker access.
     :raises ShareFault: the store cannot be used.
     """
     started = time.monotonic()
-    name, store = Reference.parse(reference), Layout(store_path)
-    source, identity = _ensure(engine, store, name, namespace, deadline, pull)
+    name, store = Reference.parse(reference), Layout(store_path) if store_path else None
+    source, identity = _ensure(engine, store, name, namespace, deadline, sources)
+    offer = {"reference": str(name), "identity": identity.digest, "source": source}
+    if store is None:
+        return {**offer, "transport": "none", **_figures("none", None, 0, 0, started)}
     store.ensure()
     taken = lease.take(store, identity.diff_ids)
     try:
@@ -63,8 +74,7 @@ def publish(engine: Engine, store_path: str, reference: str, namespace: str, dea
     except BaseException:
         lease.give_back(store, taken.name)
         raise
-    offer = {"reference": str(name), "identity": identity.digest, "transport": "shared", "where": store.path}
-    offer.update(manifest=stored.manifest_digest, lease=taken.name, nonce=taken.nonce, source=source)
+    offer.update(transport="shared", where=store.path, manifest=stored.manifest_digest, lease=taken.name, nonce=taken.nonce)
     return {**offer, **_figures(method, stored, *moved, started)}
 
 
@@ -82,9 +92,13 @@ def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline) -> Done
     """
     started = time.monotonic()
     name, wanted = _checked(offer)
-    done = {"reference": str(name), "identity": wanted, "transport": "shared"}
+    done = {"reference": str(name), "identity": wanted, "transport": offer["transport"]}
     if _is_here(engine, name, wanted):
         return {**done, **_figures("none", None, 0, 0, started)}
+    if offer["transport"] == "none":
+        raise JobFault(
+            "transport: this node lacks the image and no store is shared", "set ImageStore, or store= in the comment", image=str(name)
+        )
     store = Layout(str(offer.get("where")))
     lease.prove(store, lease.Lease(str(offer.get("lease")), str(offer.get("nonce"))))
     stored = store.read(str(offer.get("manifest")))
@@ -110,7 +124,7 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
     name, store = Reference.parse(reference), Layout(store_path)
     stored = store.find(name, namespaces)
     if stored is None:
-        raise _nowhere(name, [f"store {store.path} ({', '.join(namespaces)})"])
+        raise nowhere(str(name), [f"store {store.path} ({', '.join(namespaces)})"])
     done = {"reference": str(name), "identity": stored.identity.digest}
     if _is_here(engine, name, stored.identity.digest):
         return {**done, **_figures("none", stored, 0, 0, started)}
@@ -118,21 +132,48 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
     return {**done, **_figures(method, stored, *moved, started)}
 
 
-def _ensure(engine: Engine, store: Layout, name: Reference, namespace: str, deadline: Deadline, pull: str) -> Tuple[str, Identity]:
+def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str]) -> Dict[str, Any]:
+    """Say what this node's daemon and the store hold under *reference*, and change nothing.
+
+    :returns: reference; local and stored, each an identity or None; layers_total; layers_lacking_in_store and
+        layers_lacking_in_daemon: how many of them the other side would get.
+    """
+    name, store = Reference.parse(reference), Layout(store_path)
+    local, stored = engine.identity(name), _intact(store, name, namespaces)
+    diff_ids = list(local.diff_ids if local else stored.identity.diff_ids if stored else ())
+    held = engine.layers_held(diff_ids, engine.info().is_containerd_store) if stored else set()
+    return {
+        "reference": str(name),
+        "local": local.digest if local else None,
+        "stored": stored.identity.digest if stored else None,
+        "layers_total": len(diff_ids),
+        "layers_lacking_in_store": sum(store.blobs.size_of(diff_id) is None for diff_id in set(diff_ids)),
+        "layers_lacking_in_daemon": len(archive.wanted(stored, held)) if stored else 0,
+    }
+
+
+def _ensure(
+    engine: Engine, store: Optional[Layout], name: Reference, namespace: str, deadline: Deadline, sources: Sequence[str]
+) -> Tuple[str, Identity]:
     """Bring the image into the local daemon; return where it came from and what it is."""
-    ways: List[Tuple[str, Callable[[], bool]]] = [("local", lambda: True)]
-    looked = [f"docker of this node ({engine.socket})"]
+    looked: List[str] = []
     namespaces = list(dict.fromkeys([namespace, SITE]))
-    ways.append(("store", lambda: _load_stored(engine, store, name, namespaces, deadline)))
-    looked.append(f"store {store.path} ({', '.join(namespaces)})")
-    if pull == "always" or (pull == "named" and name.has_registry):
-        ways.append(("registry", lambda: _pulled(engine, name, deadline, looked)))
-        looked.append(f"registry {name.domain}")
-    for source, bring in ways:
-        identity = engine.identity(name) if bring() else None
+    for source in sources:
+        if source == "local":
+            looked.append(f"docker of this node ({engine.socket})")
+            is_there = True
+        elif source == "store" and store is not None:
+            looked.append(f"store {store.path} ({', '.join(namespaces)})")
+            is_there = _load_stored(engine, store, name, namespaces, deadline)
+        elif source == ("registry" if name.has_registry else "hub"):
+            looked.append(f"registry {name.domain}")
+            is_there = _pulled(engine, name, deadline, looked)
+        else:
+            continue
+        identity = engine.identity(name) if is_there else None
         if identity is not None:
             return source, identity
-    raise _nowhere(name, looked)
+    raise nowhere(str(name), looked)
 
 
 def _load_stored(engine: Engine, store: Layout, name: Reference, namespaces: Sequence[str], deadline: Deadline) -> bool:
@@ -152,9 +193,10 @@ def _pulled(engine: Engine, name: Reference, deadline: Deadline, looked: List[st
     return True
 
 
-def _nowhere(name: Reference, looked: Sequence[str]) -> JobFault:
+def nowhere(image: str, looked: Sequence[str]) -> JobFault:
+    """Return the fault of an image that is in none of the places where it was *looked* for."""
     remedy = "build or pull it on the job's first node, or publish it into the store"
-    return JobFault("image: nobody has it", remedy, image=str(name), looked_in="; ".join(looked))
+    return JobFault("image: nobody has it", remedy, image=image, looked_in="; ".join(looked))
 
 
 def _published(
@@ -224,7 +266,7 @@ def _is_here(engine: Engine, name: Reference, wanted: str) -> bool:
 def _checked(offer: Mapping[str, Any]) -> Tuple[Reference, str]:
     """Return the name and the identity of an offer that came over the wire."""
     name, wanted = Reference.parse(str(offer.get("reference"))), str(offer.get("identity"))
-    if not is_digest(wanted) or offer.get("transport") != "shared":
+    if not is_digest(wanted) or offer.get("transport") not in ("shared", "none"):
         raise ShareFault("transport: not an offer", "install the same release on all nodes", offer=str(dict(offer))[:200])
     return name, wanted
 

@@ -1,0 +1,138 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_load
+short_description: Load an image of the image store into this node's Docker daemon
+version_added: 1.0.0
+author:
+  - The rocm.madengine authors (@ROCm)
+description:
+  - Sees that this node's Docker daemon has the image exactly as the image store holds it, and moves only the layers that
+    the daemon lacks.
+  - If the daemon has the image, no layer is read from the store.
+  - If the daemon has another image under the same name, the name is given to the store's image; the other one stays, without
+    a name.
+  - Every byte is verified while it is read; a damaged layer is named and never loaded.
+extends_documentation_fragment:
+  - rocm.madengine.attributes
+  - rocm.madengine.image
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+seealso:
+  - module: rocm.madengine.image_save
+"""
+
+EXAMPLES = r"""
+- name: Have an image on all nodes before the jobs come
+  rocm.madengine.image_load:
+    image: rocm/vllm:1.0
+    store: /shared/madengine/store
+  throttle: 16
+"""
+
+RETURN = r"""
+image:
+  description: The image's name, normalized.
+  returned: success
+  type: str
+  sample: rocm/vllm:1.0
+identity:
+  description: What the image is, layers and configuration, as one digest that is the same on every node.
+  returned: success
+  type: str
+  sample: sha256:9a27ccba66aa89308938703855d814353523ad7b0738ac52e7b7a185bb61e304
+method:
+  description:
+    - V(none) if the daemon had the image, V(thin) if it got an archive of the layers that it lacked, V(full) if it got the
+      whole image.
+  returned: success
+  type: str
+  sample: thin
+layers_total:
+  description: The number of layers of the image.
+  returned: success
+  type: int
+  sample: 7
+layers_moved:
+  description: The number of layers that the daemon got, or would get.
+  returned: success
+  type: int
+  sample: 1
+bytes_total:
+  description: The size of all the layers in the store.
+  returned: success and not in check mode
+  type: int
+  sample: 1500000000
+bytes_moved:
+  description: The number of bytes that the daemon got.
+  returned: success and not in check mode
+  type: int
+  sample: 20000000
+seconds:
+  description: How long it took.
+  returned: success and not in check mode
+  type: float
+  sample: 0.2
+fault:
+  description: Whose failure it is, what happened and what to do.
+  returned: failure
+  type: dict
+"""
+
+from functools import partial
+from typing import Any, Dict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
+
+
+def load(module: AnsibleModule) -> Dict[str, Any]:
+    asked = module.params
+    docker = Engine(asked["docker_socket"])
+    seen = transport.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
+    is_here = seen["stored"] is not None and seen["local"] == seen["stored"]
+    if module.check_mode and seen["stored"] is not None:
+        result = {
+            "identity": seen["stored"],
+            "method": "none" if is_here else "full" if seen["layers_lacking_in_daemon"] == seen["layers_total"] else "thin",
+            "layers_total": seen["layers_total"],
+            "layers_moved": 0 if is_here else seen["layers_lacking_in_daemon"],
+        }
+    else:
+        within = Deadline(asked["timeout_seconds"])
+        result = transport.load(docker, asked["store"], asked["image"], [asked["namespace"]], within)
+    diff = {"before": f"{seen['local']}\n", "after": f"{result['identity']}\n"}
+    figures = {name: result[name] for name in transport.FIGURES if name in result}
+    return {"changed": not is_here, "image": seen["reference"], "identity": result["identity"], **figures, "diff": diff}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "image": {"type": "str", "required": True, "aliases": ["name"]},
+            "store": {"type": "path", "required": True},
+            "namespace": {"type": "str", "default": "site"},
+            "docker_socket": {"type": "str", "default": "/var/run/docker.sock", "aliases": ["docker_host"]},
+            "timeout_seconds": {"type": "int", "default": 3600},
+        },
+        supports_check_mode=True,
+    )
+    finish(module, partial(load, module))
+
+
+if __name__ == "__main__":
+    main()

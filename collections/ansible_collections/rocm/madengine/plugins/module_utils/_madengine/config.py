@@ -115,7 +115,7 @@ KEYS = tuple(item.metadata["key"] for item in _KEYS.values())
 def read(path: str = PATH) -> Site:
     """Return the settings in *path*, with a warning for whatever in it could not be used; never fails."""
     try:
-        text = files.read(path, _LARGEST_BYTES).decode("utf-8", "replace")
+        text = files.read(path, _LARGEST_BYTES).decode("utf-8-sig", "replace")
     except JobFault as fault:
         return Site(warnings=(f"{fault}; the defaults hold",))
     return parse(text, path)

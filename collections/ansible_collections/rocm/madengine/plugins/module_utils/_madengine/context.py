@@ -20,6 +20,7 @@ Source: prolog and epilog guide, "Failure Handling"; measured with Slurm 22.05.8
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from typing import Callable, Tuple
 
@@ -45,15 +46,21 @@ def run(story: Callable[[], None], on_fault: Callable[[Fault], None], say: Say, 
     except Fault as fault:
         return _settled(fault, on_fault, say, drain_on)
     except Exception:
-        say("madengine: defect: the job continues without our help\n" + traceback.format_exc())
+        _tried(say, "madengine: defect: the job continues without our help\n" + traceback.format_exc())
     return DONE
 
 
 def _settled(fault: Fault, on_fault: Callable[[Fault], None], say: Say, drain_on: Tuple[str, ...]) -> int:
     drains = isinstance(fault, NodeFault) and fault.part in drain_on
-    say(fault.line() + ("; this node leaves service" if drains else ""))
+    _tried(say, fault.line() + ("; this node leaves service" if drains else ""))
     try:
         on_fault(fault)
     except Exception:  # a full disk may be the very reason
-        say("madengine: defect: the fault could not be written down\n" + traceback.format_exc())
+        _tried(say, "madengine: defect: the fault could not be written down\n" + traceback.format_exc())
     return DRAIN if drains else DONE
+
+
+def _tried(say: Say, text: str) -> None:
+    # A log that cannot be reached must not keep the verdict from being written down.
+    with contextlib.suppress(Exception):
+        say(text)

@@ -13,6 +13,7 @@ SLURM_NODELIST alone and no SLURM_JOB_EXTRA; SLURM_JOB_STDOUT is absolute and ke
 from __future__ import annotations
 
 import os.path
+import re
 from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Tuple
 
@@ -23,6 +24,7 @@ WORD = "madengine"
 KEYS = ("manifest", "image", "store", "results", "transport")
 DEFAULT_MANIFEST = "build_manifest.json"
 _TRANSPORTS = ("auto", "shared", "sbcast", "registry")
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def job_of(environ: Mapping[str, str]) -> Job:
     return Job(
         cluster=environ.get("SLURM_CLUSTER_NAME", ""),
         job_id=_number(environ, "SLURM_JOB_ID"),
-        attempt=int(environ.get("SLURM_JOB_RESTART_COUNT") or 0),
+        attempt=_number(environ, "SLURM_JOB_RESTART_COUNT", "0"),
         user=environ.get("SLURM_JOB_USER", str(uid)),
         uid=uid,
         gid=_number(environ, "SLURM_JOB_GID"),
@@ -111,9 +113,16 @@ def read(job: Job) -> Optional[Request]:
     for words in (job.comment, job.extra):
         if is_ours(words):
             return _request(job, words)
-    if len(job.nodes) > 1 and os.path.basename(job.stdout).startswith(WORD + "-"):
+    if _is_of_madengine(job):
         return Request(manifest=job.path(DEFAULT_MANIFEST), is_explicit=False)
     return None
+
+
+def concerns_us(job: Job) -> bool:
+    """Say whether `read` has an answer for *job*, be it a fault."""
+    if is_off(job.comment) or is_off(job.extra):
+        return False
+    return is_ours(job.comment) or is_ours(job.extra) or _is_of_madengine(job)
 
 
 def is_ours(words: str) -> bool:
@@ -123,6 +132,10 @@ def is_ours(words: str) -> bool:
 
 def is_off(words: str) -> bool:
     return words == WORD + "=off"
+
+
+def _is_of_madengine(job: Job) -> bool:
+    return len(job.nodes) > 1 and os.path.basename(job.stdout).startswith(WORD + "-")
 
 
 def _request(job: Job, words: str) -> Request:
@@ -163,8 +176,8 @@ def _refused(key: str, value: str, expected: str) -> JobFault:
     return JobFault("request: not a value for this key", f"give {expected}", key=key, value=value)
 
 
-def _number(environ: Mapping[str, str], name: str) -> int:
-    text = environ.get(name, "")
-    if not text.isascii() or not text.isdigit():
+def _number(environ: Mapping[str, str], name: str, default: str = "") -> int:
+    text = environ.get(name) or default
+    if not _NUMBER.fullmatch(text):
         raise JobFault("request: SLURM gave no number", "run this as SLURM's prolog or epilog", name=name, value=text)
     return int(text)

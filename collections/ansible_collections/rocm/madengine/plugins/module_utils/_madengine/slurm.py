@@ -8,13 +8,17 @@ Source: slurm.conf(5), "PrologFlags", "BatchStartTimeout", "AuthInfo", "PrologEp
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional
 
-_LINE = re.compile(r"([A-Za-z][A-Za-z0-9_/]*)\s*= ?(.*)")
+from .errors import JobFault
+
+_LINE = re.compile(r"([A-Za-z][A-Za-z0-9_/]*(?:\[[0-9]+\])?)\s*= ?(.*)")
 _NUMBERED = re.compile(r"(Prolog|Epilog)\[[0-9]+\]")
 _INFINITE = 65533  # SLURM prints NO_VAL16 or INFINITE16 for "no limit"
+_A_DAY = 86400
 MARGIN_SECONDS = 30
 
 
@@ -39,7 +43,7 @@ def parse(text: str) -> Dict[str, str]:
     """
     settings: Dict[str, str] = {}
     for line in text.splitlines():
-        # Since 24.05 several programs are printed as Prolog[0], Prolog[1], …
+        # 24.11 prints Prolog[0], Prolog[1], … where 22.05 printed Prolog; 25.05 knows PrologTimeout beside PrologEpilogTimeout.
         match = _LINE.fullmatch(_NUMBERED.sub(r"\1", line).rstrip())
         if match and not (match.group(1) in settings and match.group(1) not in ("Prolog", "Epilog")):
             value = "" if match.group(2) == "(null)" else match.group(2)
@@ -53,14 +57,18 @@ def judge(settings: Mapping[str, str], prolog: str, epilog: str, task_prolog: st
 
     :param prolog: the value that ``Prolog`` must hold, e.g. ``/etc/slurm/prolog.d/*``; the others likewise.
     :param deadline_seconds: the longest that our prolog may take; SLURM's own timers must lie behind it.
+    :raises JobFault: no prolog may take that long.
     """
-    least = int(deadline_seconds) + MARGIN_SECONDS
+    if not 0 < deadline_seconds < _A_DAY:
+        raise JobFault("slurm: not a deadline", "give seconds, more than 0 and less than a day", deadline=deadline_seconds)
+    least = math.ceil(deadline_seconds) + MARGIN_SECONDS
     found = [
         _timer(settings, "BatchStartTimeout", least, "the controller gives a batch job up while its prolog still works"),
         _credential(settings, least),
         _program(settings, "Epilog", epilog, "the epilog would never run: nothing is gathered, nothing cleaned"),
         _program(settings, "Prolog", prolog, "the prolog would never run"),
         _timer(settings, "PrologEpilogTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
+        _timer(settings, "PrologTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
         _flag(settings, "Alloc", "the other nodes run their prolog only at their first step, and the job waits for ever"),
         _flag(settings, "DeferBatch", "the batch script starts while other nodes still load"),
         _program(settings, "TaskProlog", task_prolog, "a task would see neither the environment nor the reason of a failure"),

@@ -38,6 +38,14 @@ class Images:
         names = self._allowed(references)
         return account.start(self._user, transport.publish_all, self._engine, self._store, names, str(self._user.uid), self._within)
 
+    def ensure(self, references: Sequence[str]) -> account.Child:
+        """Begin to get the images for a job of one node; nothing is published.
+
+        :raises JobFault: as `publish`.
+        """
+        names = self._allowed(references)
+        return account.start(self._user, transport.ensure_all, self._engine, self._store, names, str(self._user.uid), self._within)
+
     def load(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
         """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""
         self._allowed([str(offer.get("reference")) for offer in offers])

@@ -19,7 +19,8 @@ name               who may read             what
 ``task/``          the job's user           written by the TaskProlog as that user: an env file a task
 =================  =======================  =========================================================
 
-Everything but ``task/`` is root's and appears by rename, so a SIGKILL at any instant leaves a readable state.
+The directory appears whole, vanishes whole, and a file in it changes by rename: whenever SIGKILL comes, a reader finds
+a complete state or none. What belongs to the job's user that user can change, so root believes none of it afterwards.
 
 Source: architecture.md, "State".
 """
@@ -29,7 +30,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from typing import Any, Dict, Mapping, Optional
 
 from . import files
@@ -37,6 +37,7 @@ from .errors import Fault
 
 BASE = "/run/madengine"
 _LARGEST_BYTES = 16 << 20
+_MOST_ROUNDS = 100_000  # a tree that is deeper, or grows while we are at it, does not hold up the epilog
 STARTING, READY, FAILED = "starting", "ready", "failed"
 
 
@@ -58,27 +59,31 @@ class JobState:
 
     def begin(self, uid: int, gid: int, release: str, facts: Mapping[str, Any]) -> None:
         """Make the directory anew: whatever an earlier attempt of the same job left is gone."""
-        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+        _make(self.base)
+        _make(os.path.dirname(self.path))
+        fresh = self._beside("new")
+        _remove(fresh)
+        _make(fresh)
+        _make(os.path.join(fresh, "task"), 0o700)
+        os.chown(os.path.join(fresh, "task"), uid, gid)
+        files.write(os.path.join(fresh, "release"), release + "\n")
+        _say(fresh, STARTING, STARTING, facts)
         self.remove()
-        os.mkdir(self.path, 0o755)
-        task = self.file("task")
-        os.mkdir(task, 0o700)
-        os.chown(task, uid, gid)
-        files.write(self.file("release"), release + "\n")
-        self._say(STARTING, STARTING, facts)
+        os.rename(fresh, self.path)
 
     def keep(self, name: str, text: str, uid: int, gid: int) -> None:
-        """Write *name* for the job's user alone; root stays the one who decides what is in it."""
+        """Write *name* for the job's user alone."""
         files.write(self.file(name), text, mode=0o400, owner=(uid, gid))
 
     def ready(self, **facts: Any) -> None:
         """Say that the job's tasks may start."""
-        self._say(READY, READY, {**self.facts(), **facts})
+        _say(self.path, READY, READY, {**self.facts(), **facts})
 
     def fail(self, fault: Fault) -> None:
         """Say why the job's tasks must not start, and leave the line as this node's last fault."""
-        self._say(FAILED, fault.line(), {**self.facts(), "fault": fault.to_dict(), "line": fault.line()})
-        files.write(os.path.join(self.base, "last_fault"), fault.line() + "\n")
+        line = _one_line(fault.line())
+        _say(self.path, FAILED, line, {**self.facts(), "fault": fault.to_dict(), "line": line})
+        files.write(os.path.join(self.base, "last_fault"), line + "\n")
 
     def facts(self) -> Dict[str, Any]:
         """Return what ``status.json`` holds; empty where there is none, or none that can be read."""
@@ -97,11 +102,91 @@ class JobState:
             return None
 
     def remove(self) -> None:
-        """Remove the directory and all in it; harmless if it is gone, and no link in it is followed."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.path)
+        """Remove the directory and all in it; harmless if it is gone.
 
-    def _say(self, status: str, verdict: str, facts: Mapping[str, Any]) -> None:
-        # A task reads the verdict, a person the facts: the facts first, so that nobody finds a verdict without them.
-        files.write(self.file("status.json"), json.dumps({**facts, "status": status}, indent=1, default=str) + "\n")
-        files.write(self.file("verdict"), verdict + "\n")
+        :raises OSError: a process of the job's still fills it; to a reader it is gone all the same.
+        """
+        gone = self._beside("gone")
+        _remove(gone)  # what a removal that was killed has left
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path, gone)
+            _remove(gone)
+
+    def _beside(self, what: str) -> str:
+        folder, job_id = os.path.split(self.path)
+        return os.path.join(folder, f".{what}.{job_id}")
+
+
+def _say(folder: str, status: str, verdict: str, facts: Mapping[str, Any]) -> None:
+    # A task reads the verdict, a person the facts: the facts first, so that nobody finds a verdict without them.
+    files.write(os.path.join(folder, "status.json"), json.dumps({**facts, "status": status}, indent=1, default=str) + "\n")
+    files.write(os.path.join(folder, "verdict"), verdict + "\n")
+
+
+def _one_line(text: str) -> str:
+    # What a peer says it is called may hold anything; the TaskProlog reads one line.
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _make(path: str, mode: int = 0o755) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+    os.chmod(path, mode)  # whatever slurmd's umask is: tasks must be able to read, and nobody but us to write
+
+
+def _remove(path: str) -> None:
+    """Remove the directory *path*, in which a user may have put anything, without recursion and through no link.
+
+    ``shutil.rmtree`` needs a descriptor and a stack frame a level, so a deep enough tree makes it give up. Here what lies
+    in a subdirectory comes up beside it, and nobody can add to a directory that has had its turn.
+
+    :raises OSError: something in it cannot be removed, or somebody adds to it faster than it is emptied.
+    """
+    try:
+        top = _taken(path)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _empty(top: int) -> None:
+    for _ in range(_MOST_ROUNDS):
+        folders = [name for name in os.listdir(top) if not _unlinked(name, top)]
+        if not folders:
+            return
+        for name in folders:
+            _raise_content(name, top)
+
+
+def _raise_content(name: str, top: int) -> None:
+    folder = _taken(name, top)
+    try:
+        for entry in os.listdir(folder):
+            if not _unlinked(entry, folder):
+                os.rename(entry, f".{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+
+
+def _taken(path: str, folder: Optional[int] = None) -> int:
+    """Open the directory *path* and take it from its owner; a link is refused."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    os.fchown(handle, os.geteuid(), -1)
+    os.fchmod(handle, 0o700)
+    return handle
+
+
+def _unlinked(name: str, folder: int) -> bool:
+    """Unlink *name* unless it is a directory; say whether it is gone."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return True
+    except (IsADirectoryError, PermissionError):
+        return False
+    return True

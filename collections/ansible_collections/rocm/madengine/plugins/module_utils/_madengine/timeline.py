@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -26,7 +27,7 @@ class Timeline:
     """The phases of one job on one node.
 
     :param common: what every line carries.
-    :param sinks: who gets each line, without a newline at its end; called once a phase.
+    :param sinks: who gets each line, without a newline at its end; called once a phase. One that fails loses its line.
     """
 
     def __init__(self, common: Dict[str, Any], sinks: List[Sink]) -> None:
@@ -45,7 +46,8 @@ class Timeline:
             facts = {**facts, **_blame(error)}
             raise
         finally:
-            self._write({"time": round(began, 3), "phase": phase, "seconds": round(time.monotonic() - start, 4), "result": result, **facts})
+            line = {"time": round(began, 3), "phase": phase, "seconds": round(time.monotonic() - start, 4), "result": result}
+            self._write({**line, **facts, **line})  # a fact may come from a user's process: it takes the place of nothing of ours
 
     def seconds(self, phase: str) -> float:
         """Return how long *phase* took in all, 0 if it never ran."""
@@ -53,17 +55,22 @@ class Timeline:
 
     def _write(self, line: Dict[str, Any]) -> None:
         self.lines.append(line)
-        text = json.dumps({**self._common, **line}, default=str)
+        text = json.dumps({**self._common, **line, **self._common}, default=str)
         for sink in self._sinks:
-            sink(text)
+            # A full disk or a silent journal costs the line, never the job, nor the fault that is on its way up.
+            with contextlib.suppress(Exception):
+                sink(text)
 
 
 def appender(path: str) -> Sink:
     """Return a sink that appends to the file *path*; a line is one write, so a reader never sees half of one."""
 
     def append(text: str) -> None:
-        with open(path, "a", encoding="utf-8") as stream:
-            stream.write(text + "\n")
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(handle, (text + "\n").encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(handle)
 
     return append
 

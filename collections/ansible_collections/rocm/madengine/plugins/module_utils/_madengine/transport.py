@@ -36,6 +36,27 @@ def publish_all(
     return [publish(engine, store_path, name, namespace, deadline, **options) for name in names]
 
 
+def ensure_all(
+    engine: Engine,
+    store_path: str,
+    references: Sequence[str],
+    namespace: str,
+    deadline: Deadline,
+) -> List[Done]:
+    """See that this node has each of *references*, for a job of one node: nothing is published.
+
+    :param store_path: a store to look in, or "".
+    :returns: reference, identity and source of each.
+    :raises JobFault: nobody has one of them.
+    """
+    found = []
+    for name in dict.fromkeys(Reference.parse(text) for text in references):
+        sources = ("local", "store", "registry") if store_path else ("local", "registry")
+        source, identity = _ensure(engine, Layout(store_path or "/"), name, namespace, deadline, sources)
+        found.append({"reference": str(name), "identity": identity.digest, "source": source, "method": "none"})
+    return found
+
+
 def obtain_all(engine: Engine, offers: Sequence[Offer], deadline: Deadline, **options: Any) -> List[Done]:
     """Obtain what each of *offers* offers; arguments and faults as `obtain`."""
     return [obtain(engine, offer, deadline, **options) for offer in offers]

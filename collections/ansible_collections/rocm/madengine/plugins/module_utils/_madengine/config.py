@@ -39,8 +39,8 @@ def _seconds(text: str) -> float:
 
 
 def _ports(text: str) -> Tuple[int, int]:
-    low, _, high = text.partition("-")
-    ports = int(low), int(high or low)
+    low, dash, high = text.partition("-")
+    ports = int(low), int(high if dash else low)
     if not 1024 <= ports[0] <= ports[1] <= 65535:
         raise ValueError(text)
     return ports

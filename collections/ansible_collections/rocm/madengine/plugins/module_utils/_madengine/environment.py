@@ -127,6 +127,21 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+def passing(
+    available: Mapping[str, str], declared: Mapping[str, str], add: Iterable[str] = (), without: Iterable[str] = ()
+) -> Dict[str, str]:
+    """Return the variables that a container gets: the chosen of those *available*, and what a manifest has *declared*.
+
+    :param declared: fills the gaps, and adds names that are not in the choice; *without* takes away from both.
+    :raises JobFault: as `choose`.
+    """
+    choice = choose(add, without)
+    found = {name: value for name, value in declared.items() if not _matches(name, choice.without)}
+    found.update({name: value for name, value in available.items() if choice.has(name)})
+    derived = {other: "" for name, other in WHEN_SET.items() if name in found and not _matches(other, choice.without)}
+    return {**derived, **found}
+
+
 def docker_args(names: Iterable[str]) -> List[str]:
     """Return arguments of ``docker run`` that pass *names* out of the client's environment, without a value in argv."""
     return [word for name in names for word in ("--env", name)]

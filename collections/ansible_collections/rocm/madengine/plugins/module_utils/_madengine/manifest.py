@@ -72,15 +72,28 @@ def load_for_job(
     listed = models(models_path or os.path.join(os.path.dirname(path), MODELS))
     restored = restore(original, runtime, listed)
     document = restored.document
-    found = [_model(entry) for entry in documents.entries(document) if entry.model]
+    found = [model(entry) for entry in documents.entries(document) if entry.model]
     return {
         "path": path,
         "document": document,
         "images": images(document),
         "models": found,
-        "results": sorted({model["multiple_results"] for model in found} - {""}),
+        "results": sorted({each["multiple_results"] for each in found} - {""}),
         "environment": environment.for_task(variables(document), add, without),
         "report": report(restored, original),
+    }
+
+
+def model(entry: Entry) -> Dict[str, str]:
+    """Return what is known of the model of *entry*; empty text where nothing is."""
+    return {
+        "name": entry.name,
+        "key": entry.key,
+        "shape": entry.shape,
+        "image": entry.reference,
+        "multiple_results": entry.model.get("multiple_results") or "",
+        "launcher": (entry.model.get("distributed") or {}).get("launcher") or "",
+        "docker_options": entry.model.get("additional_docker_run_options") or "",
     }
 
 
@@ -111,14 +124,4 @@ def _image(document: Document, entry: Entry) -> Dict[str, Any]:
         "context": entry.model.get("dockercontext") or "",
         "build_args": {name: str(value) for name, value in arguments.items() if not environment.is_secret(name)},
         "secret_build_args": sorted(name for name in arguments if environment.is_secret(name)),
-    }
-
-
-def _model(entry: Entry) -> Dict[str, str]:
-    return {
-        "name": entry.name,
-        "image": entry.reference,
-        "multiple_results": entry.model.get("multiple_results") or "",
-        "launcher": (entry.model.get("distributed") or {}).get("launcher") or "",
-        "docker_options": entry.model.get("additional_docker_run_options") or "",
     }

@@ -56,6 +56,7 @@ class Word:
 class Option:
     """One option: its long name, its value, and where the value stands.
 
+    :ivar name: empty for a word that an expansion begins: it may become any option, or several.
     :ivar value: with expansions hidden; None for an option without a value.
     :ivar start: where the option begins in the string; *end* is behind its value.
     :ivar value_start: where the word with the value begins; *lead* is what that word holds before the value.
@@ -173,7 +174,8 @@ def _long(word: Word, following: Optional[Word], place: Place, found: List[Optio
 
 def _short(word: Word, following: Optional[Word], place: Place, found: List[Option]) -> int:
     if has_expansion(word.value[:1]):
-        return 1  # what it will be is not known; `has_opaque` tells of it
+        found.append(Option("", word.value, word.start, word.end, word.start, ""))
+        return 1
     if not word.value.startswith("-") or word.value == "-":
         raise place.fault("a word that is no option", "quote it, or remove it: Docker would take it for the image", word.start)
     for index, letter in enumerate(word.value[1:], start=1):
@@ -198,7 +200,7 @@ def _with_following(name: str, word: Word, following: Optional[Word], place: Pla
 
 def has_opaque(text: str, where: str = "options") -> bool:
     """Say whether *text* has a word that an expansion begins, and so may hold options that nobody can know."""
-    return any(has_expansion(word.value[:1]) for word in words(text, where))
+    return any(not option.name for option in parse(text, where))
 
 
 def _piece(text: str, at: int, place: Place) -> Tuple[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import config
@@ -44,7 +45,7 @@ def test_the_table_of_this_test_knows_every_key() -> None:
 
 
 @pytest.mark.parametrize(("key", "text", "value", "bad"), TABLE, ids=[row[0] for row in TABLE])
-def test_a_key_takes_its_value_in_any_case_and_touches_no_other(key: str, text: str, value: object, bad: object) -> None:
+def test_a_key_takes_its_value_in_any_case_and_touches_no_other(key: str, text: str, value: Any, bad: object) -> None:
     expected = dataclasses.replace(config.Site(), **{_FIELDS[key].name: value})
     for spelling in (key, key.lower(), key.upper()):
         assert config.parse(f"  {spelling} = {text}  # why") == expected
@@ -65,8 +66,11 @@ def test_a_value_that_means_nothing_is_refused_strictly_and_warned_of_otherwise(
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("Deadline", "nan"), ("Deadline", "inf"), ("Deadline", "-1"), ("Deadline", "86400"), ("Deadline", ""), ("Deadline", "1e400"),
-    ("PortRange", "80"), ("PortRange", "1024-65536"), ("PortRange", "a-b"), ("PortRange", ""), ("PortRange", "-2000"), ("PortRange", "2000-"),
+    ("Deadline", "nan"), ("Deadline", "inf"), ("Deadline", "-1"), ("Deadline", "86400"), ("Deadline", ""),
+    ("Deadline", "1e400"),
+    ("PortRange", "80"), ("PortRange", "1024-65536"), ("PortRange", "a-b"), ("PortRange", ""),
+    ("PortRange", "-2000"),
+    ("PortRange", "2000-"),
     ("Enabled", ""), ("Transport", ""), ("Auth", "key,munge"),
 ])  # fmt: skip
 def test_the_edges_of_a_value_are_watched(key: str, value: str) -> None:

@@ -32,14 +32,8 @@ options:
     description: The longest that the prolog may take, in seconds; SLURM's timers must lie behind it.
     type: float
     default: 600
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
-    support: N/A
-    details: This module changes nothing.
+extends_documentation_fragment:
+  - rocm.madengine.attributes.info
 seealso:
   - name: slurm.conf
     description: SLURM's manual of the settings.
@@ -72,8 +66,12 @@ problems:
   sample: ["PrologFlags=(null) should be …,Alloc: the other nodes run their prolog only at their first step"]
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import slurm
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import NodeFault
+from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def main() -> None:
@@ -86,11 +84,17 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    finish(module, lambda: _gathered(module))
+
+
+def _gathered(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
-    _status, output, _errors = module.run_command(["scontrol", "show", "config"], check_rc=True)
+    status, output, errors = module.run_command(["scontrol", "show", "config"], environ_update={"LC_ALL": "C"})
+    if status != 0:
+        raise NodeFault("slurm: no settings", "start slurmctld, or run this on a host of the cluster", status=status, said=errors.strip())
     settings = slurm.parse(output)
     problems = slurm.judge(settings, asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"])
-    module.exit_json(changed=False, settings=settings, problems=[str(problem) for problem in problems])
+    return {"changed": False, "settings": settings, "problems": [str(problem) for problem in problems]}
 
 
 if __name__ == "__main__":

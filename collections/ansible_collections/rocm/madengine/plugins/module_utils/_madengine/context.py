@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from typing import Callable, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 from .errors import Fault, NodeFault
+from .timeline import Timeline
 
 Say = Callable[[str], None]
 
@@ -48,6 +49,27 @@ def run(story: Callable[[], None], on_fault: Callable[[Fault], None], say: Say, 
     except Exception:
         _tried(say, "madengine: defect: the job continues without our help\n" + traceback.format_exc())
     return DONE
+
+
+def each(parts: Sequence[Tuple[str, Callable[[], None]]], log: Timeline, say: Say) -> None:
+    """Do every one of *parts*, as a phase of its name, whatever becomes of the others: an epilog cleans up in any case.
+
+    :raises Fault: the gravest that a part raised; the others are said.
+    """
+    faults: List[Fault] = []
+    for phase, part in parts:
+        try:
+            with log.step(phase):
+                part()
+        except Fault as fault:
+            faults.append(fault)
+        except Exception:
+            say(f"madengine: defect: {phase} was left undone\n" + traceback.format_exc())
+    faults.sort(key=lambda each: not isinstance(each, NodeFault))
+    for lesser in faults[1:]:
+        say(lesser.line())
+    if faults:
+        raise faults[0]
 
 
 def _settled(fault: Fault, on_fault: Callable[[Fault], None], say: Say, drain_on: Tuple[str, ...]) -> int:

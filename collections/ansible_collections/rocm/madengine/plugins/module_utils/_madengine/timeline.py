@@ -68,6 +68,7 @@ def appender(path: str) -> Sink:
     def append(text: str) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
+            os.fchmod(handle, 0o644)
             os.write(handle, (text + "\n").encode("utf-8", "surrogateescape"))
         finally:
             os.close(handle)

@@ -1,0 +1,95 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an outcome means to SLURM: a node leaves service for what it cannot do, never for what somebody did wrong."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import context
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault, JobFault, NodeFault, PeerFault, ShareFault
+
+ALL = ("docker", "disk", "key")
+
+
+def outcome(error: Optional[BaseException], drain_on: Tuple[str, ...] = ALL) -> Tuple[int, List[Fault], List[str]]:
+    faults: List[Fault] = []
+    said: List[str] = []
+
+    def story() -> None:
+        if error is not None:
+            raise error
+
+    return context.run(story, faults.append, said.append, drain_on), faults, said
+
+
+def test_a_story_that_ends_well_says_nothing() -> None:
+    assert outcome(None) == (context.DONE, [], [])
+
+
+@pytest.mark.parametrize("part", ALL)
+def test_a_node_leaves_service_for_its_own_fault_of_a_kind_that_the_site_listed(part: str) -> None:
+    fault = NodeFault("engine: no answer", "start docker", part=part)
+    assert outcome(fault, (part,)) == (context.DRAIN, [fault], [fault.line() + "; this node leaves service"])
+    assert outcome(fault, tuple(set(ALL) - {part})) == (context.DONE, [fault], [fault.line()])
+    assert outcome(fault, ("none",)) == (context.DONE, [fault], [fault.line()])
+
+
+@pytest.mark.parametrize("fault", [
+    JobFault("image: not allowed", "ask"),
+    ShareFault("layout: store away", "mount it"),
+    PeerFault("n2", NodeFault("engine: no answer", "start docker", part="docker")),
+    NodeFault("host: odd", "look"),
+    NodeFault("host: odd", "look", part="none"),
+])  # fmt: skip
+def test_a_node_stays_in_service_for_what_is_not_its_own_listed_fault(fault: Fault) -> None:
+    assert outcome(fault) == (context.DONE, [fault], [fault.line()])
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), RecursionError(), MemoryError(), OSError(28, "No space left")])
+def test_a_defect_of_ours_keeps_no_job_and_drains_no_node_but_is_loud(error: Exception) -> None:
+    status, faults, said = outcome(error)
+    assert (status, faults) == (context.DONE, [])
+    assert said[0].startswith("madengine: defect: the job continues without our help\nTraceback")
+    assert type(error).__name__ in said[0]
+
+
+def test_being_told_to_stop_is_no_outcome_of_ours() -> None:
+    with pytest.raises(SystemExit):
+        outcome(SystemExit(143))
+
+
+def _raise(*_args: object) -> None:
+    raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize(("part", "status"), [("disk", context.DRAIN), ("weather", context.DONE)])
+def test_a_fault_that_cannot_be_written_down_still_decides_about_the_node(part: str, status: int) -> None:
+    said: List[str] = []
+    fault = NodeFault("files: too little space", "free space", part=part)
+
+    def story() -> None:
+        raise fault
+
+    assert context.run(story, _raise, said.append, ALL) == status
+    assert said[0].startswith(fault.line())
+    assert said[1].startswith("madengine: defect: the fault could not be written down\nTraceback")
+
+
+def test_a_log_that_cannot_be_reached_keeps_no_verdict_from_being_written() -> None:
+    faults: List[Fault] = []
+    fault = JobFault("image: nobody has it", "build it")
+
+    def story() -> None:
+        raise fault
+
+    assert context.run(story, faults.append, _raise, ALL) == context.DONE
+    assert faults == [fault]
+    assert context.run(story, _raise, _raise, ALL) == context.DONE
+
+
+def test_the_status_that_drains_is_one_that_no_interpreter_ends_with() -> None:
+    # 1 a traceback, 2 a usage error, 120 a lost stdout, 126 and 127 from the shell, above 128 a signal.
+    assert context.DRAIN not in {0, 1, 2, 120, 126, 127, *range(128, 256)}

@@ -22,6 +22,7 @@ from typing import IO, Callable, Iterator, Optional, Tuple, Union
 from .errors import Fault, JobFault, NodeFault, ShareFault
 
 FullFault = Callable[[str, str], Fault]
+_MOST_ROUNDS = 100_000  # a tree that is deeper, or grows while we are at it, does not hold up the epilog
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -82,6 +83,8 @@ def opened(path: str) -> IO[bytes]:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
         raise JobFault("files: cannot read", _remedy(error), path=path, error=error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL, or a half of a surrogate pair
+        raise JobFault("files: not a path", "check the path", path=path) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise JobFault("files: not a regular file", "give a plain file", path=path)
@@ -122,6 +125,14 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
+def local_fault(noun: str, path: str, error: OSError) -> NodeFault:
+    """Return what an *error* on this node's own disk means, for *noun*."""
+    seen = {"path": path, "error": error.strerror or str(error)}
+    if is_full(error):
+        return NodeFault(f"{noun}: the disk is full", "free space on this node", part="disk", **seen)
+    return NodeFault(f"{noun}: cannot write", "look at this node's disk", part="disk", **seen)
+
+
 @contextlib.contextmanager
 def locked(path: str, mode: int = 0o600) -> Iterator[None]:
     """Hold *path*'s advisory lock (flock) on this node; the kernel lets go when the holder dies.
@@ -140,3 +151,61 @@ def _remedy(error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "give the file itself, not a link to it"
     return "check the path and its permissions as the job's user"
+
+
+def remove_tree(path: str) -> None:
+    """Remove the directory *path*, in which a user may have put anything, without recursion and through no link.
+
+    ``shutil.rmtree`` needs a descriptor and a stack frame a level, so a deep enough tree makes it give up. Here what lies
+    in a subdirectory comes up beside it, and nobody can add to a directory that has had its turn.
+
+    :raises OSError: something in it cannot be removed, or somebody adds to it faster than it is emptied.
+    """
+    try:
+        top = _taken(path)
+    except FileNotFoundError:
+        return
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _empty(top: int) -> None:
+    for _ in range(_MOST_ROUNDS):
+        folders = [name for name in os.listdir(top) if not _unlinked(name, top)]
+        if not folders:
+            return
+        for name in folders:
+            _raise_content(name, top)
+
+
+def _raise_content(name: str, top: int) -> None:
+    folder = _taken(name, top)
+    try:
+        for entry in os.listdir(folder):
+            if not _unlinked(entry, folder):
+                os.rename(entry, f".{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+
+
+def _taken(path: str, folder: Optional[int] = None) -> int:
+    """Open the directory *path* and take it from its owner; a link is refused."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    os.fchown(handle, os.geteuid(), -1)
+    os.fchmod(handle, 0o700)
+    return handle
+
+
+def _unlinked(name: str, folder: int) -> bool:
+    """Unlink *name* unless it is a directory; say whether it is gone."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return True
+    except (IsADirectoryError, PermissionError):
+        return False
+    return True

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os.path
 import re
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Tuple
 
 from . import hostlist, image
 from .errors import JobFault
@@ -56,6 +56,14 @@ class Job:
     @property
     def is_leader(self) -> bool:
         return self.node == self.leader
+
+    def place(self) -> Dict[str, object]:
+        """Return what every line of this job's timeline carries."""
+        return {"job_id": self.job_id, "node": self.node, "node_rank": self.node_rank}
+
+    def facts(self) -> Dict[str, object]:
+        """Return what ``status.json`` says of the job from the start."""
+        return {**self.place(), "user": self.user, "uid": self.uid, "gid": self.gid, "nodes": list(self.nodes), "attempt": self.attempt}
 
     def path(self, name: str) -> str:
         """Return *name* as seen from the job's work directory."""
@@ -100,29 +108,26 @@ def job_of(environ: Mapping[str, str]) -> Job:
     )
 
 
-def read(job: Job) -> Optional[Request]:
-    """Return what *job* asks of us, or None if it is not ours.
+def concerns_us(job: Job) -> bool:
+    """Say whether *job* is ours; only then may it be `read`.
 
     A job opts in by its comment, or by ``--extra``; one that ``madengine run`` has submitted over several nodes need
     not. ``madengine=off`` opts out of everything.
-
-    :raises JobFault: it is ours and asks for something that does not exist; the message names it.
     """
-    if is_off(job.comment) or is_off(job.extra):
-        return None
-    for words in (job.comment, job.extra):
-        if is_ours(words):
-            return _request(job, words)
-    if _is_of_madengine(job):
-        return Request(manifest=job.path(DEFAULT_MANIFEST), is_explicit=False)
-    return None
-
-
-def concerns_us(job: Job) -> bool:
-    """Say whether `read` has an answer for *job*, be it a fault."""
     if is_off(job.comment) or is_off(job.extra):
         return False
     return is_ours(job.comment) or is_ours(job.extra) or _is_of_madengine(job)
+
+
+def read(job: Job) -> Request:
+    """Return what *job*, which concerns us, asks.
+
+    :raises JobFault: it asks for something that does not exist; the message names it.
+    """
+    for words in (job.comment, job.extra):
+        if is_ours(words):
+            return _request(job, words)
+    return Request(manifest=job.path(DEFAULT_MANIFEST), is_explicit=False)
 
 
 def is_ours(words: str) -> bool:

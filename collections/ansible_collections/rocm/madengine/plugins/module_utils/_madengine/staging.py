@@ -30,21 +30,14 @@ class Images:
         self._site, self._store, self._user, self._within = site, store or site.image_store, user, within
         self._engine = Engine(site.docker_socket)
 
-    def publish(self, references: Sequence[str]) -> account.Child:
-        """Begin to publish, on the leader; the child's result is the list of offers.
+    def stage(self, references: Sequence[str], alone: bool) -> account.Child:
+        """Begin to get the images onto the leader and, unless it is *alone*, into the store; the result is the offers.
 
         :raises JobFault: the site does not allow one of *references*.
         """
         names = self._allowed(references)
-        return account.start(self._user, transport.publish_all, self._engine, self._store, names, str(self._user.uid), self._within)
-
-    def ensure(self, references: Sequence[str]) -> account.Child:
-        """Begin to get the images for a job of one node; nothing is published.
-
-        :raises JobFault: as `publish`.
-        """
-        names = self._allowed(references)
-        return account.start(self._user, transport.ensure_all, self._engine, self._store, names, str(self._user.uid), self._within)
+        work = transport.ensure_all if alone else transport.publish_all
+        return account.start(self._user, work, self._engine, self._store, names, str(self._user.uid), self._within)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
         """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""

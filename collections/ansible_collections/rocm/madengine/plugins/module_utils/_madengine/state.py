@@ -37,7 +37,6 @@ from .errors import Fault
 
 BASE = "/run/madengine"
 _LARGEST_BYTES = 16 << 20
-_MOST_ROUNDS = 100_000  # a tree that is deeper, or grows while we are at it, does not hold up the epilog
 STARTING, READY, FAILED = "starting", "ready", "failed"
 
 
@@ -62,7 +61,7 @@ class JobState:
         _make(self.base)
         _make(os.path.dirname(self.path))
         fresh = self._beside("new")
-        _remove(fresh)
+        files.remove_tree(fresh)
         _make(fresh)
         _make(os.path.join(fresh, "task"), 0o700)
         os.chown(os.path.join(fresh, "task"), uid, gid)
@@ -107,10 +106,10 @@ class JobState:
         :raises OSError: a process of the job's still fills it; to a reader it is gone all the same.
         """
         gone = self._beside("gone")
-        _remove(gone)  # what a removal that was killed has left
+        files.remove_tree(gone)  # what a removal that was killed has left
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, gone)
-            _remove(gone)
+            files.remove_tree(gone)
 
     def _beside(self, what: str) -> str:
         folder, job_id = os.path.split(self.path)
@@ -132,61 +131,3 @@ def _make(path: str, mode: int = 0o755) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, mode)
     os.chmod(path, mode)  # whatever slurmd's umask is: tasks must be able to read, and nobody but us to write
-
-
-def _remove(path: str) -> None:
-    """Remove the directory *path*, in which a user may have put anything, without recursion and through no link.
-
-    ``shutil.rmtree`` needs a descriptor and a stack frame a level, so a deep enough tree makes it give up. Here what lies
-    in a subdirectory comes up beside it, and nobody can add to a directory that has had its turn.
-
-    :raises OSError: something in it cannot be removed, or somebody adds to it faster than it is emptied.
-    """
-    try:
-        top = _taken(path)
-    except FileNotFoundError:
-        return
-    try:
-        _empty(top)
-    finally:
-        os.close(top)
-    os.rmdir(path)
-
-
-def _empty(top: int) -> None:
-    for _ in range(_MOST_ROUNDS):
-        folders = [name for name in os.listdir(top) if not _unlinked(name, top)]
-        if not folders:
-            return
-        for name in folders:
-            _raise_content(name, top)
-
-
-def _raise_content(name: str, top: int) -> None:
-    folder = _taken(name, top)
-    try:
-        for entry in os.listdir(folder):
-            if not _unlinked(entry, folder):
-                os.rename(entry, f".{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=top)
-    finally:
-        os.close(folder)
-    os.rmdir(name, dir_fd=top)
-
-
-def _taken(path: str, folder: Optional[int] = None) -> int:
-    """Open the directory *path* and take it from its owner; a link is refused."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    os.fchown(handle, os.geteuid(), -1)
-    os.fchmod(handle, 0o700)
-    return handle
-
-
-def _unlinked(name: str, folder: int) -> bool:
-    """Unlink *name* unless it is a directory; say whether it is gone."""
-    try:
-        os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        return True
-    except (IsADirectoryError, PermissionError):
-        return False
-    return True

@@ -251,12 +251,13 @@ def _saved(engine: Engine, store: Layout, name: Reference, identity: Identity, d
     try:
         return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, present)
     except archive.Stale:
-        return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, {})
+        return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, present, trusts_size=False)
 
 
 def _loaded(engine: Engine, store: Layout, stored: Stored, name: Reference, deadline: Deadline) -> Tuple[str, Tuple[int, int]]:
     """Load what the daemon lacks, prove that it has the image now; return how, and how many layers and bytes it took."""
     for absent in store.missing(stored):
+        store.blobs.set_aside(absent.digest)
         raise ShareFault("layout: a blob is missing", "publish the image again", digest=absent.digest, image=str(name), store=store.path)
     info = engine.info()
     omit = engine.layers_held(stored.identity.diff_ids, info.is_containerd_store)

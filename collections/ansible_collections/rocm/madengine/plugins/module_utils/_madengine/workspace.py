@@ -1,0 +1,45 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A job's directory on this node's own disk: ``/var/lib/madengine/jobs/<job id>/``.
+
+``results/`` is what ``MAD_RESULTS_DIR`` names: the job's user writes there, and so may the root of a container.
+
+Source: results.md, "Gather".
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import files
+
+BASE = "/var/lib/madengine"
+
+
+class Workspace:
+    """One job's directory on this node's disk.
+
+    :param base: where the directory of all jobs is; a test gives its own.
+    """
+
+    def __init__(self, job_id: int, base: str = BASE) -> None:
+        self.path = os.path.join(base, "jobs", str(int(job_id)))
+        self.results = os.path.join(self.path, "results")
+
+    def make(self, uid: int, gid: int) -> None:
+        """Make it anew for the job's user; what an earlier attempt of the same job has left is gone.
+
+        :raises NodeFault: the disk is full (part ``disk``).
+        """
+        try:
+            self.remove()
+            os.makedirs(self.path, mode=0o755)
+            os.mkdir(self.results, 0o700)
+            os.chown(self.results, uid, gid)
+        except OSError as error:
+            raise files.local_fault("workspace", self.path, error) from error
+
+    def remove(self) -> None:
+        """Remove it and all in it; harmless if it is gone, and no link in it is followed."""
+        files.remove_tree(self.path)

@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The end of a madengine job, on each of its nodes, however it ended.
+
+slurmd starts the gate ``50-madengine`` as root, and the gate starts this, from the release that the job's prolog ran.
+Root forks; whatever touches the user's files runs as the job's user. Exit status: 0, or 75 where this node must leave
+service (see ``context``).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import Mapping
+
+RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, os.path.join(RELEASE, "lib"))
+
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
+    account,
+    aftermath,
+    config,
+    context,
+    journal,
+    request,
+    state,
+    timeline,
+    workspace,
+)
+
+
+def story(site: config.Site, job: request.Job, here: state.JobState, log: timeline.Timeline) -> None:
+    """Keep what the job has left of worth on this node, and remove the rest."""
+    user = account.of(job.uid, job.gid)
+    ended = aftermath.Aftermath(site, here, workspace.Workspace(job.job_id), user, exit_code(os.environ))
+    parts = [("stop", ended.stop)]
+    if ended.has_run:
+        parts += [("gather", ended.gather), ("choose", ended.choose)]
+    parts += [("remove", ended.remove), ("report", ended.report), ("clean", ended.clean)]
+    context.each(parts, log, journal.say)
+
+
+def exit_code(environ: Mapping[str, str]) -> str:
+    """Return how the job ended, as SLURM says: ``0:0``, or status and signal."""
+    return environ.get("SLURM_JOB_EXIT_CODE2") or "0:0"
+
+
+def main() -> int:
+    """Find out whose job this was, and tell its story."""
+    site = config.read()
+    job = request.job_of(os.environ)
+    here = state.JobState(job.job_id)
+    if not here.exists():
+        return context.DONE
+    journal.open_at(site.log_level)
+    log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
+    return context.run(functools.partial(story, site, job, here, log), lambda fault: None, journal.say, site.drain_on)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

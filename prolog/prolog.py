@@ -1,0 +1,104 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The start of a madengine job, on each of its nodes, before its first task.
+
+slurmd starts the gate ``50-madengine`` as root, and the gate starts this. Root forks; whatever touches the user's files
+or the Docker socket runs as the job's user. Exit status: 0, or 75 where this node must leave service (see ``context``).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from typing import Any, Dict
+
+RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, os.path.join(RELEASE, "lib"))
+
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
+    account,
+    config,
+    context,
+    credential,
+    deadline,
+    handover,
+    journal,
+    rendezvous,
+    request,
+    staging,
+    state,
+    timeline,
+    workspace,
+)
+
+
+def story(site: config.Site, job: request.Job, here: state.JobState, log: timeline.Timeline) -> None:
+    """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
+    within = deadline.Deadline(site.deadline_seconds)
+    user = account.of(job.uid, job.gid)
+    with log.step("manifest"):
+        asked = request.read(job)
+        wanted = account.run(user, handover.wanted, asked, site.pass_env, deadline=within)
+    if wanted is None:  # `madengine run` without a manifest: it did not ask, and there is nothing to do for it
+        here.remove()
+        return
+    images = staging.Images(site, asked.store, user, within)
+    with rendezvous.meet(party(job), credential.of(site.auth, site.key_file), within, ports=site.port_range) as meeting:
+        offers = lead(meeting, images, wanted, log) if meeting.is_leader else follow(meeting, images, log)
+    with log.step("handover"):
+        place = workspace.Workspace(job.job_id)
+        place.make(job.uid, job.gid)
+        handover.write(here, job, wanted, offers, place.results)
+        here.ready(images=offers, results=wanted["results"], collection_dir=handover.collection_dir(job, wanted["models"]))
+
+
+def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, Any], log: timeline.Timeline) -> Any:
+    """Publish the images, and let all go when all have loaded them."""
+    references = [image["reference"] for image in wanted["images"]]
+    with log.step("publish") as facts:
+        offers = meeting.attend(images.stage(references, alone=len(meeting.party.nodes) == 1))
+        facts.update(staging.totals(offers))
+    meeting.publish(offers)
+    try:
+        with log.step("rendezvous", nodes=len(meeting.party.nodes)):
+            meeting.finish()
+    finally:
+        images.release(offers).result()
+    return offers
+
+
+def follow(meeting: rendezvous.Meeting, images: staging.Images, log: timeline.Timeline) -> Any:
+    """Load what the leader offers, and wait until all others have, too."""
+    with log.step("wait"):
+        offers = meeting.images()
+    with log.step("load") as facts:
+        loaded = meeting.attend(images.load(offers))
+        facts.update(staging.totals(loaded))
+    with log.step("rendezvous"):
+        meeting.loaded([image["identity"] for image in loaded])
+    return offers
+
+
+def party(job: request.Job) -> rendezvous.Party:
+    """Return who meets."""
+    return rendezvous.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node)
+
+
+def main() -> int:
+    """Find out whose job this is, and tell its story."""
+    site = config.read()
+    job = request.job_of(os.environ)
+    if not site.enabled or not request.concerns_us(job):
+        return context.DONE
+    journal.open_at(site.log_level)
+    here = state.JobState(job.job_id)
+    here.begin(job.uid, job.gid, RELEASE, {**job.facts(), "began": time.time()})
+    log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
+    return context.run(functools.partial(story, site, job, here, log), here.fail, journal.say, site.drain_on)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -108,8 +108,8 @@ def load(module: AnsibleModule) -> Dict[str, Any]:
     if module.check_mode and seen["stored"] is not None:
         result = {
             "identity": seen["stored"],
-            "method": "none" if is_here else "full" if seen["layers_lacking_in_daemon"] == seen["layers_total"] else "thin",
-            "layers_total": seen["layers_total"],
+            "method": "none" if is_here else "full" if seen["layers_lacking_in_daemon"] == seen["layers_stored"] else "thin",
+            "layers_total": seen["layers_stored"],
             "layers_moved": 0 if is_here else seen["layers_lacking_in_daemon"],
         }
     else:

@@ -122,7 +122,7 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
         result = {
             "identity": seen["local"],
             "method": "none" if seen["local"] == seen["stored"] else "save",
-            "layers_total": seen["layers_total"],
+            "layers_total": seen["layers_local"],
             "layers_moved": seen["layers_lacking_in_store"],
         }
     else:
@@ -130,7 +130,7 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
         within = Deadline(asked["timeout_seconds"])
         result = transport.publish(docker, asked["store"], asked["image"], asked["namespace"], within, sources)
         transport.release([result])
-    changed = result["identity"] != seen["stored"]
+    changed = result["identity"] is None or result["identity"] != seen["stored"]  # None: it would be pulled first
     diff = {"before": f"{seen['stored']}\n", "after": f"{result['identity']}\n"}
     figures = {name: result[name] for name in transport.FIGURES if name in result}
     return {"changed": changed, "image": seen["reference"], "identity": result["identity"], **figures, "diff": diff}

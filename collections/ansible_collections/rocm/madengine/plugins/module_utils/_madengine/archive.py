@@ -27,10 +27,11 @@ from .layout import Layer, Layout, Stored, index_of
 
 _MOST_MEMBERS = 20_000
 _BLOCK = 512
+_LARGE = 16 << 20  # bytes; below that, writing a layer in vain costs less than reading the archive twice
 
 
 class Stale(Exception):
-    """A layer that the store was thought to hold is another one: read the archive again and skip nothing."""
+    """A large layer that was taken for one of the store's by its size is another one: read the archive again."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,21 @@ def wanted(stored: Stored, omit: AbstractSet[str]) -> List[Layer]:
     return list({each.digest: each for each in stored.layers if each.diff_id not in omit}.values())
 
 
-def unpack(chunks: Iterable[bytes], blobs: Blobs, reference: Optional[Reference], present: Mapping[str, int]) -> Unpacked:
+def unpack(
+    chunks: Iterable[bytes], blobs: Blobs, reference: Optional[Reference], present: Mapping[str, int], trusts_size: bool = True
+) -> Unpacked:
     """Take an archive apart while it comes, and put the layers that the store lacks into *blobs*.
 
     :param chunks: what ``docker save`` writes: the layout of Docker 20.10 (a directory a layer) or that of 25 and later.
     :param reference: which image of the archive, or None for the only one.
     :param present: diff id → size in bytes of plain layers that the store has; they are not written again.
-    :raises Stale: a layer has the size of a present one but is none of them; call again with nothing *present*.
+    :param trusts_size: whether a large layer that is as long as a present one is only read, not written: Docker 20.10 does
+        not say which layer it sends.
+    :raises Stale: with *trusts_size*, for a layer that is none of the present ones after all; call again without.
     :raises ShareFault: the archive is cut off or damaged.
     :raises JobFault: it is no image archive, or not of this image.
     """
-    state = _Reading(blobs, dict(present))
+    state = _Reading(blobs, dict(present), trusts_size)
     try:
         with tarfile.open(fileobj=cast(IO[bytes], _Readable(chunks)), mode="r|", bufsize=layer.CHUNK_BYTES) as archive:
             for count, member in enumerate(archive):
@@ -97,6 +102,7 @@ class _Reading:
 
     blobs: Blobs
     present: Dict[str, int]
+    trusts_size: bool
     documents: Dict[str, bytes] = field(default_factory=dict)
     layers: Dict[str, Layer] = field(default_factory=dict)
     links: Dict[str, str] = field(default_factory=dict)
@@ -137,7 +143,7 @@ class _Reading:
         chunks = _joined(head, stream)
         if head.startswith(b"\x1f\x8b"):
             self._store(name, layer.inflated(chunks))
-        elif size_bytes in self.present.values():
+        elif self.trusts_size and size_bytes > _LARGE and name.endswith("/layer.tar") and size_bytes in self.present.values():
             self._compare(name, size_bytes, chunks)
         else:
             self._store(name, chunks)
@@ -149,10 +155,11 @@ class _Reading:
         self.layers[name] = Layer(digest, digest, size_bytes)
 
     def _store(self, name: str, chunks: Iterable[bytes]) -> None:
-        digest, size_bytes = self.blobs.put(chunks)
+        digest, size_bytes = self.blobs.put(chunks, known=self.present)
         self.layers[name] = Layer(digest, digest, size_bytes)
-        self.layers_moved += 1
-        self.bytes_moved += size_bytes
+        if self.present.get(digest) != size_bytes:
+            self.layers_moved += 1
+            self.bytes_moved += size_bytes
 
     def finished(self, reference: Optional[Reference]) -> Unpacked:
         entry = _entry(_json(self.documents.get("manifest.json"), "manifest.json"), reference)

@@ -17,7 +17,7 @@ import os
 import socket
 import stat
 import uuid
-from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from . import files, layer
 from .errors import Fault, ShareFault
@@ -55,10 +55,11 @@ class Blobs:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK) else None
 
-    def put(self, chunks: Iterable[bytes], digest: Optional[str] = None) -> Tuple[str, int]:
+    def put(self, chunks: Iterable[bytes], digest: Optional[str] = None, known: Optional[Mapping[str, int]] = None) -> Tuple[str, int]:
         """Store *chunks*; once this returns, the blob is there, whole and synced.
 
         :param digest: what the bytes must be, or None to take them as they are.
+        :param known: digest → size in bytes of blobs that are there already and need not be replaced by their equals.
         :returns: digest and size in bytes.
         :raises ShareFault: other bytes than *digest*, no room, no permission; nothing stands under the final name then.
         """
@@ -67,6 +68,9 @@ class Blobs:
             found, size_bytes = self._write(unfinished, chunks)
             if digest is not None and found != digest:
                 raise layer.differs("digest differs", "source", digest, read=found, read_bytes=size_bytes)
+            if known and known.get(found) == size_bytes:
+                os.unlink(unfinished)
+                return found, size_bytes
             os.rename(unfinished, self.path_of(found))
         except BaseException as error:
             _unlink(unfinished)

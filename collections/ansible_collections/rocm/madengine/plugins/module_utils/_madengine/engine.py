@@ -98,7 +98,7 @@ class Engine:
         :raises Fault: what *chunks* itself raised; the daemon has no new image then.
         """
         with self._mapped("load", timeout_seconds) as client:
-            _follow(client.load_image(chunks, quiet=True), "load")
+            _follow(client.load_image(iter(chunks), quiet=True), "load")
 
     def pull(self, reference: Reference, timeout_seconds: float) -> None:
         """Fetch *reference* from its registry, with the acting user's own credentials.

@@ -22,6 +22,7 @@ from .errors import Fault, JobFault, ShareFault
 from .image import Identity, Reference, is_digest
 from .layout import SITE, Layer, Layout, Stored
 
+SOURCES = ("local", "store", "registry")
 FIGURES = ("method", "layers_total", "layers_moved", "bytes_total", "bytes_moved", "seconds")
 
 Offer = Dict[str, Any]
@@ -51,8 +52,8 @@ def ensure_all(
     """
     found = []
     for name in dict.fromkeys(Reference.parse(text) for text in references):
-        sources = ("local", "store", "registry") if store_path else ("local", "registry")
-        source, identity = _ensure(engine, Layout(store_path or "/"), name, namespace, deadline, sources)
+        store = Layout(store_path) if store_path else None
+        source, identity = _ensure(engine, store, name, namespace, deadline, SOURCES)
         found.append({"reference": str(name), "identity": identity.digest, "source": source, "method": "none"})
     return found
 
@@ -68,7 +69,7 @@ def publish(
     reference: str,
     namespace: str,
     deadline: Deadline,
-    sources: Sequence[str] = ("local", "store", "registry"),
+    sources: Sequence[str] = SOURCES,
 ) -> Offer:
     """See that this node has *reference* and that the store holds it too, and return the offer for the other nodes.
 
@@ -156,18 +157,19 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
 def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str]) -> Dict[str, Any]:
     """Say what this node's daemon and the store hold under *reference*, and change nothing.
 
-    :returns: reference; local and stored, each an identity or None; layers_total; layers_lacking_in_store and
-        layers_lacking_in_daemon: how many of them the other side would get.
+    :returns: reference; local and stored, each an identity or None; layers_local and layers_stored; layers_lacking_in_store
+        and layers_lacking_in_daemon: how many of them the other side would get.
     """
     name, store = Reference.parse(reference), Layout(store_path)
     local, stored = engine.identity(name), _intact(store, name, namespaces)
-    diff_ids = list(local.diff_ids if local else stored.identity.diff_ids if stored else ())
-    held = engine.layers_held(diff_ids, engine.info().is_containerd_store) if stored else set()
+    diff_ids = local.diff_ids if local else ()
+    held = engine.layers_held(stored.identity.diff_ids, engine.info().is_containerd_store) if stored else set()
     return {
         "reference": str(name),
         "local": local.digest if local else None,
         "stored": stored.identity.digest if stored else None,
-        "layers_total": len(diff_ids),
+        "layers_local": len(diff_ids),
+        "layers_stored": len(stored.layers) if stored else 0,
         "layers_lacking_in_store": sum(store.blobs.size_of(diff_id) is None for diff_id in set(diff_ids)),
         "layers_lacking_in_daemon": len(archive.wanted(stored, held)) if stored else 0,
     }

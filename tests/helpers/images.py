@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small real images, the archives that Docker writes of them, and a daemon that knows only what the tests ask."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Identity, Reference, chain_ids
+
+PLAIN = "application/vnd.oci.image.layer.v1.tar"
+
+
+def digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def tar(members: Dict[str, bytes], links: Optional[Dict[str, str]] = None) -> bytes:
+    """Return a tar of files, and of symbolic links before them."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, target in (links or {}).items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            archive.addfile(info)
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: its config blob and its layers as plain tars."""
+
+    config: bytes
+    layers: Tuple[bytes, ...]
+
+    @property
+    def diff_ids(self) -> List[str]:
+        return [digest(each) for each in self.layers]
+
+    @property
+    def identity(self) -> Identity:
+        return Identity.of_config(json.loads(self.config))
+
+
+def make(*contents: bytes, **config: Any) -> Image:
+    """Return an image with a layer for each of *contents*."""
+    layers = tuple(tar({"file": content}) for content in contents)
+    document = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [digest(x) for x in layers]},
+    }
+    return Image(json.dumps(document).encode(), layers)
+
+
+def saved_20(image: Image, tags: Sequence[str] = ()) -> bytes:
+    """Return what ``docker save`` of 20.10 writes: a directory a layer, named by another id, a link where one occurs twice."""
+    members: Dict[str, bytes] = {}
+    links: Dict[str, str] = {}
+    names: List[str] = []
+    for number, data in enumerate(image.layers):
+        # The ids' order is not the layers' order: the directories come sorted by a hash.
+        folder = hashlib.sha256(b"v1 %d" % number).hexdigest()
+        first = image.layers.index(data)
+        if first < number:
+            links[f"{folder}/layer.tar"] = f"../{names[first].split('/')[0]}/layer.tar"
+        else:
+            members.update({f"{folder}/VERSION": b"1.0", f"{folder}/json": b"{}", f"{folder}/layer.tar": data})
+        names.append(f"{folder}/layer.tar")
+    config = digest(image.config)[7:] + ".json"
+    entry = [{"Config": config, "RepoTags": list(tags) or None, "Layers": names}]
+    members = dict(sorted({**members, config: image.config}.items()))
+    return tar({**members, "manifest.json": json.dumps(entry).encode(), "repositories": b"{}"}, links)
+
+
+def saved_25(image: Image, tags: Sequence[str] = (), is_gzip: bool = False) -> bytes:
+    """Return what ``docker save`` of 25 and later writes: an OCI layout beside Docker's manifest.json."""
+    blobs = [gzip.compress(each) if is_gzip else each for each in image.layers]
+    entry = [{"Config": _path(image.config), "RepoTags": list(tags) or None, "Layers": [_path(each) for each in blobs]}]
+    manifest = json.dumps({"schemaVersion": 2, "config": {"digest": digest(image.config)}}).encode()
+    members = {_path(data): data for data in sorted([*blobs, image.config, manifest], key=digest)}
+    index = json.dumps({"schemaVersion": 2, "manifests": [{"digest": digest(manifest)}]}).encode()
+    return tar({**members, "index.json": index, "manifest.json": json.dumps(entry).encode(), "oci-layout": b"{}"})
+
+
+def pieces(data: bytes, size: int = 4096) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+class Daemon:
+    """Stands in for an `engine.Engine`: keeps images, and takes archives as Docker's two kinds of store do."""
+
+    def __init__(self, is_containerd_store: bool = False, save: Any = saved_20) -> None:
+        self.socket = "/nowhere/docker.sock"
+        self.images: Dict[str, Image] = {}
+        self.registry: Dict[str, Image] = {}
+        self.is_containerd_store, self._save = is_containerd_store, save
+        self.loads: List[List[str]] = []
+        self.forgotten: Set[str] = set()
+
+    def inspect(self, name: str) -> Optional[Dict[str, Any]]:
+        image = self.images.get(name)
+        if image is None:
+            return None
+        config = json.loads(image.config)
+        layers = {"Type": "layers", "Layers": image.diff_ids}
+        return {"Id": digest(image.config), "Config": config["config"], "Os": "linux", "Architecture": "amd64", "RootFS": layers, "Size": 1}
+
+    def identity(self, reference: Reference) -> Optional[Identity]:
+        document = self.inspect(str(reference))
+        return Identity.of_inspect(document) if document else None
+
+    def info(self) -> engine.Info:
+        return engine.Info("26.1", "overlayfs" if self.is_containerd_store else "overlay2", "/nowhere", self.is_containerd_store)
+
+    def layers_held(self, diff_ids: Sequence[str], is_containerd_store: bool) -> Set[str]:
+        return {each for each in diff_ids if each in {held for image in self.images.values() for held in image.diff_ids}}
+
+    def save(self, name: str, timeout_seconds: float) -> Iterator[bytes]:
+        return pieces(self._save(self.images[name], [name]))
+
+    def load(self, chunks: Iterable[bytes], timeout_seconds: float) -> None:
+        """Take an archive, after it has come in whole; a layer that is neither in it nor here refuses it."""
+        members = members_of(b"".join(chunks))
+        entry = json.loads(members["manifest.json"])[0]
+        self.loads.append(sorted(set(entry["Layers"]) & set(members)))
+        held = {digest(data): data for image in self.images.values() for data in image.layers if digest(data) not in self.forgotten}
+        layers = []
+        for path in entry["Layers"]:
+            data = members.get(path)
+            data = held.get("sha256:" + path.split("/")[-1]) if data is None else data
+            if data is None:
+                raise engine.Refused("engine: docker load was refused", "read the daemon's answer", answer=f"layer {path} not found")
+            layers.append(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
+        image = Image(members[entry["Config"]], tuple(layers))
+        assert list(image.identity.diff_ids) == image.diff_ids, "the daemon itself verifies every diff id"
+        for tag in entry["RepoTags"] or []:
+            self.images[tag] = image
+
+    def pull(self, reference: Reference, timeout_seconds: float) -> None:
+        if str(reference) not in self.registry:
+            raise engine.Refused("engine: docker pull was refused", "read the daemon's answer", answer="manifest unknown")
+        self.images[str(reference)] = self.registry[str(reference)]
+
+
+def members_of(data: bytes) -> Dict[str, bytes]:
+    """Return name → content of a tar's files."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {info.name: archive.extractfile(info).read() for info in archive if info.isreg()}  # type: ignore[union-attr]
+
+
+def _path(data: bytes) -> str:
+    return "blobs/sha256/" + digest(data)[7:]
+
+
+__all__ = ["Daemon", "Image", "chain_ids", "digest", "make", "members_of", "pieces", "saved_20", "saved_25", "tar"]

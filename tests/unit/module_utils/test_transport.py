@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Only what is missing moves, the right image arrives or none, and who has nothing says where it was looked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import archive, blobs, lease, transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Refused
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Reference
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.layout import Layout
+from helpers import images
+
+BASE = images.make(b"base" * 1000, b"middle", Env=["A=b"])
+NEXT = images.make(b"base" * 1000, b"middle", b"top", Env=["A=c"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture(params=[images.saved_20, images.saved_25], ids=["20.10", "25"])
+def leader(request: Any) -> images.Daemon:
+    daemon = images.Daemon(save=request.param)
+    daemon.images["a:1"] = BASE
+    return daemon
+
+
+@pytest.fixture(params=[False, True], ids=["classic", "containerd"])
+def member(request: Any) -> images.Daemon:
+    return images.Daemon(is_containerd_store=request.param)
+
+
+def within() -> Deadline:
+    return Deadline(60)
+
+
+def publish(daemon: Any, path: str, name: str = "a:1", namespace: str = "1001", **named: Any) -> Any:
+    return json.loads(json.dumps(transport.publish(daemon, path, name, namespace, within(), **named)))
+
+
+def figures(report: Any) -> Any:
+    return report["method"], report["layers_moved"], report["layers_total"], report["bytes_moved"], report["bytes_total"]
+
+
+def sizes(*layers: bytes) -> int:
+    return sum(map(len, layers))
+
+
+def test_an_image_goes_from_the_leader_to_a_member_that_has_nothing(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+    assert figures(offer) == ("save", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
+    done = transport.obtain(member, offer, within())
+    assert figures(done) == ("full", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
+    assert member.images == {"a:1": BASE}
+    assert done["identity"] == offer["identity"] == BASE.identity.digest
+
+
+def test_only_the_new_layer_moves(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    transport.obtain(member, publish(leader, path), within())
+    leader.images["a:1"] = NEXT
+    offer = publish(leader, path)
+    assert figures(offer)[:2] == ("save", 1)
+    assert offer["bytes_moved"] == len(NEXT.layers[2])
+    done = transport.obtain(member, offer, within())
+    assert figures(done) == ("thin", 1, 3, len(NEXT.layers[2]), sizes(*NEXT.layers))
+    assert member.images["a:1"] == NEXT
+
+
+def test_nothing_moves_twice(leader: images.Daemon, member: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport.obtain(member, publish(leader, path), within())
+
+    def forbidden(*_args: Any) -> None:
+        raise AssertionError("a layer was read")
+
+    monkeypatch.setattr(blobs.Blobs, "stream", forbidden)
+    monkeypatch.setattr(leader, "save", forbidden)
+    monkeypatch.setattr(Layout, "read", Layout.read)
+    offer = publish(leader, path)
+    assert figures(offer)[:2] == ("none", 0)
+    monkeypatch.setattr(Layout, "read", forbidden)
+    assert figures(transport.obtain(member, offer, within())) == ("none", 0, 0, 0, 0)
+
+
+def test_the_same_name_with_other_content_is_replaced(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    member.images["a:1"] = images.make(b"stale")
+    transport.obtain(member, publish(leader, path), within())
+    assert member.images["a:1"] == BASE
+
+
+def test_the_same_layers_with_another_configuration_are_another_image(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    member.images["a:1"] = images.make(b"base" * 1000, b"middle", Env=["A=other"])
+    done = transport.obtain(member, publish(leader, path), within())
+    assert figures(done)[:2] == ("thin", 0)
+    assert member.images["a:1"] == BASE
+
+
+def test_a_daemon_that_lacks_more_than_it_seems_gets_the_whole_image(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    member.images["b:1"] = BASE
+    member.forgotten = set(BASE.diff_ids)
+    done = transport.obtain(member, publish(leader, path), within())
+    assert figures(done)[:2] == ("full", 2)
+    assert len(member.loads) == 2
+    assert member.images["a:1"] == BASE
+
+
+def test_the_store_is_asked_in_the_users_namespace_and_then_in_the_sites(leader: images.Daemon, path: str) -> None:
+    publish(leader, path, namespace="site")
+    leader.images["a:1"] = NEXT
+    publish(leader, path, namespace="1002")
+    empty = images.Daemon()
+    offer = publish(empty, path)
+    assert (offer["source"], offer["method"]) == ("store", "none")
+    assert empty.images["a:1"] == BASE
+
+
+def test_what_the_local_daemon_has_wins_over_the_store(leader: images.Daemon, path: str) -> None:
+    publish(leader, path)
+    leader.images["a:1"] = NEXT
+    offer = publish(leader, path)
+    assert (offer["source"], offer["identity"]) == ("local", NEXT.identity.digest)
+
+
+def test_a_registry_is_asked_when_the_name_names_one(path: str) -> None:
+    daemon = images.Daemon()
+    daemon.registry = {"r.io/a:1": BASE, "a:1": BASE}
+    assert publish(daemon, path, "r.io/a:1")["source"] == "registry"
+    with pytest.raises(JobFault, match="nobody has it"):
+        publish(daemon, path, "a:1")
+    assert publish(daemon, path, "a:1", sources=("local", "registry", "hub"))["source"] == "hub"
+
+
+def test_an_image_that_nobody_has_is_named_with_every_place(path: str) -> None:
+    with pytest.raises(JobFault) as caught:
+        publish(images.Daemon(), path, "r.io/x:1")
+    line = caught.value.line()
+    assert "\n" not in line
+    for part in (
+        "image='r.io/x:1'",
+        "docker of this node (/nowhere/docker.sock)",
+        f"store {path} (1001, site)",
+        "registry r.io: manifest unknown",
+    ):
+        assert part in line
+    assert not os.path.exists(path)
+
+
+def test_without_a_store_the_members_must_have_the_image(leader: images.Daemon) -> None:
+    offer = publish(leader, "")
+    assert offer["transport"] == "none"
+    other = images.Daemon()
+    with pytest.raises(JobFault, match="no store is shared"):
+        transport.obtain(other, offer, within())
+    other.images["a:1"] = BASE
+    assert transport.obtain(other, offer, within())["method"] == "none"
+
+
+def test_a_store_that_is_not_shared_is_noticed(leader: images.Daemon, member: images.Daemon, path: str, tmp_path: Path) -> None:
+    offer = publish(leader, path)
+    other = str(tmp_path / "node-local")
+    publish(leader, other)
+    with pytest.raises(ShareFault, match="not the store of the publishing node"):
+        transport.obtain(member, {**offer, "where": other}, within())
+    assert member.images == {}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
+def test_a_damaged_layer_is_named_never_loaded_and_published_anew(
+    leader: images.Daemon, member: images.Daemon, path: str, damage: str
+) -> None:
+    offer = publish(leader, path)
+    victim = Path(path, "blobs", "sha256", BASE.diff_ids[0][7:])
+    data = victim.read_bytes()
+    victim.unlink()
+    if damage != "gone":
+        victim.write_bytes(data[:-1] if damage == "truncated" else b"!" + data[1:])
+    with pytest.raises(ShareFault) as caught:
+        transport.obtain(member, offer, within())
+    assert BASE.diff_ids[0] in str(caught.value)
+    assert member.images == {}
+    offer = publish(leader, path)
+    assert offer["layers_moved"] == 1
+    transport.obtain(member, offer, within())
+    assert member.images["a:1"] == BASE
+
+
+@pytest.mark.parametrize("name", ["index.json", "config", "manifest"])
+def test_a_damaged_document_is_published_anew(leader: images.Daemon, member: images.Daemon, path: str, name: str) -> None:
+    offer = publish(leader, path)
+    [index] = Path(path).glob("images/1001/*/index.json")
+    victim = {
+        "index.json": index,
+        "config": Path(path, "blobs", "sha256", images.digest(BASE.config)[7:]),
+        "manifest": Path(path, "blobs", "sha256", offer["manifest"][7:]),
+    }[name]
+    victim.write_bytes(b"{}")
+    transport.obtain(member, publish(leader, path), within())
+    assert member.images["a:1"] == BASE
+
+
+def test_another_image_under_the_offers_manifest_is_refused(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    one = publish(leader, path)
+    leader.images["a:1"] = NEXT
+    two = publish(leader, path)
+    with pytest.raises(ShareFault, match="another image"):
+        transport.obtain(member, {**one, "manifest": two["manifest"]}, within())
+    assert member.images == {}
+
+
+def test_a_daemon_that_has_another_image_after_loading_is_noticed(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+    member.load = lambda chunks, timeout_seconds: list(chunks) and None  # type: ignore[method-assign]
+    with pytest.raises(JobFault, match="another image after loading"):
+        transport.obtain(member, offer, within())
+
+
+def test_an_image_that_the_daemon_refuses_is_the_jobs_fault(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+
+    def refuse(*_args: Any) -> None:
+        raise Refused("engine: docker load was refused", "x")
+
+    member.load = refuse  # type: ignore[method-assign]
+    with pytest.raises(Refused):
+        transport.obtain(member, offer, within())
+
+
+def test_an_image_that_changes_while_it_is_saved_is_not_published(
+    leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = leader.save
+
+    def changed(name: str, timeout_seconds: float) -> Any:
+        leader.images["a:1"] = NEXT
+        return save(name, timeout_seconds)
+
+    monkeypatch.setattr(leader, "save", changed)
+    with pytest.raises(JobFault, match="changed while it was saved"):
+        publish(leader, path)
+    assert not os.listdir(Path(path, "leases"))
+
+
+def test_a_layer_of_equal_size_makes_the_archive_be_read_again(leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_LARGE", 100)
+    publish(leader, path)
+    leader.images["b:1"] = images.make(b"base" * 1000, b"MIDDLE")
+    offer = publish(leader, path, "b:1")
+    assert offer["layers_moved"] == 1
+    assert Layout(path).read(offer["manifest"]).identity == leader.images["b:1"].identity
+
+
+@pytest.mark.parametrize("change", [{"identity": "x"}, {"transport": "pigeon"}, {"identity": None}])
+def test_what_is_no_offer_is_refused(leader: images.Daemon, member: images.Daemon, path: str, change: dict) -> None:
+    with pytest.raises(ShareFault, match="not an offer"):
+        transport.obtain(member, {**publish(leader, path), **change}, within())
+    with pytest.raises(JobFault, match="not an image name"):
+        transport.obtain(member, {**publish(leader, path), "reference": "../x"}, within())
+
+
+def test_five_images_two_of_them_the_same_are_four(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    names = ["a:1", "docker.io/library/a:1", "b:1", "c:1", "c:2"]
+    leader.images.update({"b:1": NEXT, "c:1": images.make(b"c"), "c:2": BASE})
+    offers = transport.publish_all(leader, path, names, "1001", within())
+    assert [offer["reference"] for offer in offers] == ["a:1", "b:1", "c:1", "c:2"]
+    done = transport.obtain_all(member, offers, within())
+    assert [each["identity"] for each in done] == [offer["identity"] for offer in offers]
+    assert member.images == leader.images
+
+
+def test_a_lease_spares_the_blobs_until_it_is_released(leader: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+    assert set(BASE.diff_ids) <= lease.leased(Layout(path), 0)
+    transport.release([offer, {"where": "relative"}, {}])
+    assert lease.leased(Layout(path), 0) == set()
+
+
+def test_loading_by_name_takes_what_the_store_has(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    publish(leader, path, namespace="site")
+    assert transport.load(member, path, "a:1", ["site"], within())["method"] == "full"
+    assert transport.load(member, path, "a:1", ["site"], within())["method"] == "none"
+    with pytest.raises(JobFault, match="nobody has it"):
+        transport.load(member, path, "b:1", ["site"], within())
+
+
+def test_comparing_changes_nothing_and_counts_both_ways(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    lacking = transport.compare(leader, path, "a:1", ["site"])
+    assert lacking == {
+        "reference": "a:1", "local": BASE.identity.digest, "stored": None,
+        "layers_local": 2, "layers_stored": 0, "layers_lacking_in_store": 2, "layers_lacking_in_daemon": 0,
+    }  # fmt: skip
+    assert not os.path.exists(path)
+    publish(leader, path, namespace="site")
+    there = transport.compare(member, path, "a:1", ["site"])
+    assert (there["local"], there["stored"], there["layers_lacking_in_daemon"]) == (None, BASE.identity.digest, 2)
+    assert transport.compare(member, path, "x:1", ["site"])["layers_stored"] == 0
+
+
+def test_loading_into_the_leader_heals_nothing_from_an_incomplete_store(leader: images.Daemon, path: str) -> None:
+    publish(leader, path)
+    Path(path, "blobs", "sha256", BASE.diff_ids[0][7:]).unlink()
+    with pytest.raises(JobFault, match="nobody has it"):
+        publish(images.Daemon(), path)
+
+
+def test_a_name_by_digest_is_offered_too(leader: images.Daemon, path: str) -> None:
+    name = "r.io/a@sha256:" + "1" * 64
+    leader.images[name] = BASE
+    assert publish(leader, path, name)["reference"] == str(Reference.parse(name))

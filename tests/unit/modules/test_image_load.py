@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""image_load brings what the daemon lacks, once, says so beforehand in check mode, and fails in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.modules import image_load
+from helpers import images
+
+IMAGE = images.make(b"base", b"top")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    leader = images.Daemon()
+    leader.images["a:1"] = IMAGE
+    transport.publish(leader, str(tmp_path / "store"), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> images.Daemon:
+    made = images.Daemon()
+    monkeypatch.setattr(image_load, "Engine", lambda socket: made)
+    return made
+
+
+def test_twice_is_once_and_check_mode_says_so_beforehand(daemon: images.Daemon, run_module: Any, store: str) -> None:
+    asked = {"image": "a:1", "store": store}
+    code, told = run_module(image_load, _ansible_check_mode=True, _ansible_diff=True, **asked)
+    assert (code, told["changed"], told["method"], told["layers_moved"]) == (0, True, "full", 2)
+    assert told["diff"] == {"before": "None\n", "after": IMAGE.identity.digest + "\n"}
+    assert daemon.images == {}
+    code, done = run_module(image_load, **asked)
+    assert (code, done["changed"], done["method"], done["layers_moved"], done["identity"]) == (0, True, "full", 2, IMAGE.identity.digest)
+    assert done["bytes_moved"] == done["bytes_total"] == sum(map(len, IMAGE.layers))
+    for mode in (False, True):
+        code, again = run_module(image_load, _ansible_check_mode=mode, **asked)
+        assert (code, again["changed"], again["method"], again["layers_moved"]) == (0, False, "none", 0)
+
+
+def test_only_what_the_daemon_lacks_is_announced_and_moved(daemon: images.Daemon, run_module: Any, store: str) -> None:
+    daemon.images["a:1"] = images.make(b"base")
+    _code, told = run_module(image_load, _ansible_check_mode=True, image="a:1", store=store)
+    _code, done = run_module(image_load, image="a:1", store=store)
+    assert (told["method"], told["layers_moved"]) == (done["method"], done["layers_moved"]) == ("thin", 1)
+    assert told["changed"] is done["changed"] is True
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("asked", [{"image": "x:1"}, {"image": "a:1", "namespace": "1001"}])
+def test_an_image_that_the_store_lacks_fails_in_one_line_in_check_mode_too(
+    daemon: images.Daemon, run_module: Any, store: str, check: bool, asked: Any
+) -> None:
+    code, failed = run_module(image_load, store=store, _ansible_check_mode=check, **asked)
+    assert code == 1
+    assert failed["msg"].startswith("madengine: job: image: nobody has it")
+    assert daemon.images == {}
+
+
+def test_a_damaged_layer_fails_the_module_and_is_never_loaded(daemon: images.Daemon, run_module: Any, store: str) -> None:
+    Path(store, "blobs", "sha256", IMAGE.diff_ids[0][7:]).write_bytes(bytes(len(IMAGE.layers[0])))
+    code, failed = run_module(image_load, image="a:1", store=store)
+    assert (code, failed["fault"]["what"]) == (1, "layer: digest differs")
+    assert daemon.images == {}

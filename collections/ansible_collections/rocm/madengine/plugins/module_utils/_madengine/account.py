@@ -107,14 +107,19 @@ class Child:
         return self._decoded()
 
     def kill(self) -> None:
-        """End the child at once; harmless if it has ended."""
+        """End the child at once, with all that it has started; harmless if it has ended."""
         if self._status is None:
-            os.kill(self.pid, signal.SIGKILL)  # ours until we have waited for it, so the pid cannot be another's
+            os.kill(self.pid, signal.SIGSTOP)  # ours until we have waited for it, so the pid cannot be another's
+            _end_descendants(self.pid)
+            os.kill(self.pid, signal.SIGKILL)
             self._wait()
 
     def _is_ready(self, deadline: Optional[Deadline]) -> bool:
         left = None if deadline is None else deadline.left()
-        if select.select([self], [], [], left)[0]:
+        # poll, for select cannot wait for a descriptor above 1023, and a leader may have thousands
+        waiter = select.poll()
+        waiter.register(self._handle, select.POLLIN)
+        if waiter.poll(None if left is None else left * 1000):
             return True
         self.kill()
         raise ShareFault("account: no answer in time", "look for a filesystem or a daemon that hangs", pid=self.pid)
@@ -122,18 +127,52 @@ class Child:
     def _wait(self) -> None:
         if self._status is None:
             self._status = os.waitpid(self.pid, 0)[1]
+            os.close(self._handle)
 
     def _decoded(self) -> Any:
-        os.close(self._handle)
         try:
             answer = json.loads(self._answer)
-        except ValueError:
+            if "value" in answer:
+                return answer["value"]
+            if "fault" not in answer:
+                raise RuntimeError(f"in a child process:\n{answer['defect']}")
+            fault = from_dict(answer["fault"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise RuntimeError(f"child {self.pid} ended without an answer, wait status {self._status}") from None
-        if "fault" in answer:
-            raise from_dict(answer["fault"])
-        if "defect" in answer:
-            raise RuntimeError(f"in a child process:\n{answer['defect']}")
-        return answer["value"]
+        raise fault
+
+
+def _end_descendants(pid: int) -> None:
+    """Kill what *pid*, which is stopped, has started and what those have; a build or a broadcast must not go on alone."""
+    if not hasattr(os, "pidfd_open"):  # a kernel before 5.3
+        return
+    parents = _parents()
+    for child in [child for child, parent in parents.items() if parent == pid]:
+        try:
+            handle = os.pidfd_open(child)
+        except ProcessLookupError:
+            continue
+        try:
+            # The handle stays with the process that had this parent, whoever gets the number next.
+            if _parents().get(child) == pid:
+                signal.pidfd_send_signal(handle, signal.SIGSTOP)
+                _end_descendants(child)
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        finally:
+            os.close(handle)
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as stream:
+                parents[int(name)] = int(stream.read().rpartition(b")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return parents
 
 
 def start(user: Account, work: Callable[..., Any], *args: Any, keep: Tuple[int, ...] = ()) -> Child:

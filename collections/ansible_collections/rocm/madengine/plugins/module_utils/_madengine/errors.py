@@ -85,7 +85,8 @@ class PeerFault(Fault):
     """
 
     def __init__(self, node: str, cause: Fault) -> None:
-        super().__init__(cause.what, cause.remedy, **cause.seen)
+        super().__init__(cause.what, cause.remedy)
+        self.seen = cause.seen  # not as arguments: a peer chooses the names
         self.node, self.cause = node, cause
         # A peer's broken node is, seen from here, a matter of the job's surroundings.
         self.kind = "job" if cause.kind == "job" else "share"

@@ -3,18 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SLURM's host list expressions, expanded without asking a daemon.
 
-Source: slurm.conf(5), "NodeName"; compared with ``scontrol show hostnames`` of Slurm 22.05 and 24.11 by the tests.
+Source: slurm.conf(5), "NodeName"; compared with ``scontrol show hostnames`` of Slurm 24.11.5 by the tests.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from typing import List
+from typing import Iterator, List
 
 from .errors import JobFault
 
 _MOST_HOSTS = 100_000  # SLURM's own limit is 64k nodes; a list that names more is no allocation
+_MOST_DIGITS = 20
 _PART = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")
 _PIECE = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
@@ -59,10 +60,18 @@ def _hosts(part: str) -> List[str]:
         product *= len(choices[-1])
         if product > _MOST_HOSTS:
             raise _refused(part)
-    names = ["".join(pieces) for pieces in itertools.product(*choices)]
+    names = list(_names(choices))
     if not all(_NAME.fullmatch(name) for name in names):
         raise _refused(part)
     return names
+
+
+def _names(choices: List[List[str]]) -> Iterator[str]:
+    """Yield the names in SLURM's order: the last bracket runs fastest, then those before it, the first of them first."""
+    last = max((place for place, choice in enumerate(choices) if len(choice) > 1), default=len(choices) - 1)
+    before, running, after = choices[:last], choices[last], choices[last + 1 :]
+    for pieces in itertools.product(*reversed(before), running):
+        yield "".join((*reversed(pieces[:-1]), pieces[-1], *(choice[0] for choice in after)))
 
 
 def _numbers(ranges: str, part: str) -> List[str]:
@@ -72,7 +81,7 @@ def _numbers(ranges: str, part: str) -> List[str]:
         if not match:
             raise _refused(part)
         low, high = match.group(1), match.group(2) or match.group(1)
-        if int(high) < int(low) or int(high) - int(low) >= _MOST_HOSTS:
+        if max(len(low), len(high)) > _MOST_DIGITS or not 0 <= int(high) - int(low) < _MOST_HOSTS - len(numbers):
             raise _refused(part)
         numbers.extend(str(number).zfill(len(low)) for number in range(int(low), int(high) + 1))
     return numbers

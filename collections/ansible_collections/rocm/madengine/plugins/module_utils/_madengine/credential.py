@@ -29,7 +29,8 @@ _LONGEST_KEY = 65536
 _MUNGE_SECONDS = 5.0
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _CREDENTIAL = re.compile(r"MUNGE:[A-Za-z0-9+/=]{16,4000}:")
-_OPENED = re.compile(r"STATUS:\s*(?P<status>.*?)\s*\nUID:\s*(?P<uid>\d+)\s*\n\n(?P<secret>[0-9a-f]{64})\s*")
+_OPENED = re.compile(r"STATUS: *(?P<status>[0-9]+)\nUID: *(?P<uid>[0-9]+)\n\n(?P<secret>[0-9a-f]{64})\n?")
+_GOOD = ("0", "17")  # EMUNGE_SUCCESS, EMUNGE_CRED_REPLAYED
 
 
 class Key:
@@ -93,7 +94,7 @@ class Munge:
 
     def _opened(self, credential: str) -> bytes:
         answer = _OPENED.fullmatch(self._ask(["unmunge", "--numeric", "--keys=STATUS,UID"], credential))
-        if not answer or not answer["status"].startswith(("Success", "Replayed")) or int(answer["uid"]) != self._uid:
+        if not answer or answer["status"] not in _GOOD or int(answer["uid"]) != self._uid:
             raise ValueError("not a credential of this cluster's root")
         return bytes.fromhex(answer["secret"])
 

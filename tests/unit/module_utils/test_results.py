@@ -69,7 +69,7 @@ def test_rank_10_comes_after_rank_2() -> None:
 
 
 # (contents by rank, facts, policy, verdict, part of the reason)
-VERDICTS = {
+VERDICTS: Dict[str, Any] = {
     "all is well": ([csvs.table(1)] * 3, {}, "richest", "ok", "node_0/multi.csv: 1 of 1 rows count, the most of 3 candidates"),
     "an empty CSV on one node is no failure": ([csvs.HEADER, csvs.table(1), csvs.table(2)], {}, "richest", "partial", "1 nodes lack data"),
     "a node was lost": ([csvs.table(1), csvs.table(2)], {}, "richest", "partial", "1 nodes lack data"),

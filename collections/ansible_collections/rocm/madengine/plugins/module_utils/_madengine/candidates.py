@@ -12,6 +12,7 @@ Source: results.md, "Gather" and "Choose".
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import re
@@ -156,6 +157,24 @@ def refusal_of(node: Node, facts: Mapping[str, Any]) -> str:
             return f"of {word} {plain(str(seen))}, not of {word} {plain(str(wanted))}"
     expected = facts.get("nodes")
     return "the job has no such node" if expected and node.rank >= len(expected) else ""
+
+
+def moment(text: str) -> float:
+    """Return the seconds since the epoch that *text* means: a number of them, or ISO 8601 (UTC if it names no zone).
+
+    :raises JobFault: it is neither.
+
+    >>> moment("1970-01-01T00:01:00Z"), moment("60.5")
+    (60.0, 60.5)
+    """
+    seconds = measurements.number(text)
+    if seconds is not None:
+        return seconds
+    try:
+        when = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise JobFault("results: not a time", "write seconds since the epoch or 2026-01-31T12:00:00Z", time=text) from None
+    return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()
 
 
 def natural(text: str) -> List[Any]:

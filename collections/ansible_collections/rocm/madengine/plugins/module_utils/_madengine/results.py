@@ -31,6 +31,7 @@ POLICIES = ("richest", "merge")
 VERDICTS = ("ok", "partial", "empty", "missing", "job_failed")
 _VERSION = 1
 _LOCK = ".settle.lock"
+_FACTS = ("job_id", "attempt", "nodes", "failed", "exit_code", "since", "newer_than")
 _MOST_ROUNDS = 20
 
 
@@ -120,6 +121,7 @@ def select(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
         "merged": notes,
         "candidates": [candidate.to_dict() for candidate in ranked],
         **_images(nodes, facts),
+        "facts": {key: facts.get(key) for key in _FACTS},
         "basis": question,
     }
     source = os.path.join(collection_dir, chosen.path) if chosen and merged is None else None
@@ -183,6 +185,19 @@ def selection(collection_dir: str) -> Dict[str, Any]:
     return present if present.get("version") == _VERSION else {}
 
 
+def recalled(collection_dir: str) -> Dict[str, Any]:
+    """Return the facts that the last `settle` there was given, for whoever asks again later.
+
+    Where there was none, the latest attempt that any node knows of is the one that counts.
+    """
+    kept = selection(collection_dir).get("facts")
+    if isinstance(kept, dict):
+        return {key: kept[key] for key in _FACTS if key in kept and _is_sane(key, kept[key])}
+    attempts = [node.facts.get("attempt") for node in nodes_in(collection_dir)]
+    known = [attempt for attempt in attempts if isinstance(attempt, int)]
+    return {"attempt": max(known)} if known else {}
+
+
 def line(chosen: Mapping[str, Any]) -> str:
     """Return ``best: <path> rows=<n> performance=<value> metric=<name> node=<node>``, or why there is none.
 
@@ -203,10 +218,19 @@ def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any])
 
 
 def _digest(name: str, policy: str, facts: Mapping[str, Any], nodes: Sequence[Node], present: Sequence[Candidate]) -> str:
-    keys = ("job_id", "attempt", "nodes", "failed", "exit_code", "since", "newer_than")
-    question = [_VERSION, name, policy, [facts.get(key) for key in keys]]
+    question = [_VERSION, name, policy, [facts.get(key) for key in _FACTS]]
     answer = [[node.rank, node.facts] for node in nodes], [[item.path, item.size_bytes, item.mtime_ns] for item in present]
     return hashlib.sha256(json.dumps([question, answer], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_sane(key: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if key == "nodes":
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if key in ("since", "newer_than"):
+        return isinstance(value, (int, float))
+    return isinstance(value, (str, int, bool))
 
 
 def _check(name: str, policy: str) -> None:

@@ -1,0 +1,290 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: results_collect
+short_description: Choose a job's result among the CSVs that its nodes brought home
+version_added: 1.0.0
+author:
+  - The rocm.madengine authors (@ROCm)
+description:
+  - Ranks every node's CSV in a job's collection directory and publishes the best one, or merges them.
+  - A row counts when its C(performance) is a finite number and C(model) and C(metric) are there. The CSV with the most such
+    rows is the best, then the one with the most rows, then that of the lowest rank.
+  - Blanks, C(N/A), C(nan), C(inf), C(FAILED), ragged rows, repeated headers, byte order marks, NUL bytes, empty and binary
+    files are survived and counted as what they are.
+  - The epilog does the same at the end of every job; this module does it again at any time, from any host that sees the directory.
+options:
+  src:
+    description:
+      - The job's collection directory, which holds C(node_0), C(node_1) and so on.
+    type: path
+    required: true
+  name:
+    description:
+      - The name of the CSV, which madengine calls C(multiple_results).
+      - A node's C(<stem>_rank<N>.csv) are candidates too.
+      - If it is empty, every CSV in a node's directory is a candidate.
+    type: str
+    default: ''
+  dest:
+    description:
+      - Where the result is put. In an existing directory it keeps its own name.
+      - If it is not given, the result is put into O(src), where madengine looks first, with C(selection.json) beside it.
+    type: path
+  policy:
+    description:
+      - V(richest) takes the best CSV as it is.
+      - V(merge) makes one table of all nodes' CSVs, for data-parallel serving, where each node measured its own share.
+        Per model and metric, what is like a throughput is summed, what is like a latency averaged, and of memory the maximum taken.
+    type: str
+    choices: [richest, merge]
+    default: richest
+  newer_than:
+    description:
+      - CSVs that were last written before this time are another run's and never the result.
+      - Seconds since the epoch, or ISO 8601 such as V(2026-01-31T12:00:00Z).
+      - If it is not given, the start of the job holds that the epilog knew of.
+    type: str
+  nodes:
+    description:
+      - The names of the job's nodes, rank 0 first, so that a node of which nothing came is noticed.
+      - If it is not given, those that the epilog knew of.
+    type: list
+    elements: str
+  fail_on:
+    description:
+      - The verdicts that fail the task. Nothing is published then.
+    type: list
+    elements: str
+    choices: [ok, partial, empty, missing, job_failed]
+    default: [missing, empty]
+extends_documentation_fragment:
+  - rocm.madengine.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: The difference shows the first 64 KiB of the result.
+  idempotent:
+    support: full
+seealso:
+  - module: rocm.madengine.job_report
+"""
+
+EXAMPLES = r"""
+- name: Choose the result of job 4711
+  rocm.madengine.results_collect:
+    src: /home/alice/slurm_results/llama/4711
+    name: perf_llama.csv
+  register: chosen
+
+- name: Say what it is
+  ansible.builtin.debug:
+    var: chosen.line
+
+- name: Add up what each serving node measured, and be strict about lost nodes
+  rocm.madengine.results_collect:
+    src: /home/alice/slurm_results/vllm/4712
+    name: perf_vllm.csv
+    policy: merge
+    dest: /srv/results/vllm-4712.csv
+    newer_than: "2026-01-31T12:00:00Z"
+    fail_on: [missing, empty, partial, job_failed]
+"""
+
+RETURN = r"""
+verdict:
+  description:
+    - One word for the job.
+    - V(ok), V(partial) (some nodes lacked data), V(empty) (no row counts), V(missing) (no CSV) or V(job_failed).
+  returned: always, unless O(src) cannot be read or the arguments are wrong
+  type: str
+  sample: ok
+reason:
+  description: The verdict in a sentence.
+  returned: with RV(verdict)
+  type: str
+  sample: "node_2/perf.csv: 1 of 1 rows count, the most of 3 candidates"
+line:
+  description: The result in one line, for a log.
+  returned: with RV(verdict)
+  type: str
+  sample: "best: node_2/perf.csv rows=1 performance=123.4 metric=tokens_per_second node=n3"
+selected:
+  description: The chosen CSV, or nothing.
+  returned: with RV(verdict)
+  type: dict
+  contains:
+    path:
+      description: Where it was found, relative to O(src). For a merged table its own name.
+      type: str
+    node:
+      description: The node that it came from, V(all) for a merged table.
+      type: str
+    rank:
+      description: That node's rank.
+      type: int
+    rows:
+      description: How many rows it has.
+      type: int
+    scored:
+      description: How many of them count.
+      type: int
+    published:
+      description: The name under which it was published.
+      type: str
+    values:
+      description: The first 50 rows that count, as C(model), C(performance), C(metric) and C(value).
+      type: list
+      elements: dict
+best:
+  description: The row to show when there is room for one, the first throughput of the chosen CSV if it has one.
+  returned: with RV(verdict)
+  type: dict
+  sample: {path: node_2/perf.csv, node: n3, rank: 2, rows: 1, model: llama, performance: "123.4", metric: tokens_per_second, value: 123.4}
+rows:
+  description: How many rows the result has.
+  returned: with RV(verdict)
+  type: int
+  sample: 1
+candidates:
+  description: Every CSV that was looked at, the best first.
+  returned: with RV(verdict)
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Relative to O(src).
+      type: str
+    node:
+      description: The node that it came from.
+      type: str
+    rank:
+      description: That node's rank.
+      type: int
+    rows:
+      description: How many rows it has.
+      type: int
+    scored:
+      description: How many of them count.
+      type: int
+    reason:
+      description: Why it is worth what it is, or cannot be chosen.
+      type: str
+lacking:
+  description: The nodes without data, each with C(node), C(rank) and C(reason).
+  returned: with RV(verdict)
+  type: list
+  elements: dict
+merged:
+  description: For each row of a merged table C(model), C(metric), C(how) it came about, of how many C(nodes), C(performance).
+  returned: with RV(verdict)
+  type: list
+  elements: dict
+images:
+  description: For each node the C(image) and C(image_id) that it ran.
+  returned: with RV(verdict)
+  type: dict
+images_agree:
+  description: Whether all nodes ran the same image.
+  returned: with RV(verdict)
+  type: bool
+dest:
+  description: Where the result is, or would be outside check mode. Empty if there is none.
+  returned: with RV(verdict)
+  type: str
+  sample: /home/alice/slurm_results/llama/4711/perf_llama.csv
+"""
+
+import os
+from typing import Any, Dict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import candidates, results
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
+
+_SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "images", "images_agree")
+_LONGEST_DIFF = 64 << 10
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "src": {"type": "path", "required": True},
+            "name": {"type": "str", "default": ""},
+            "dest": {"type": "path"},
+            "policy": {"type": "str", "choices": list(results.POLICIES), "default": "richest"},
+            "newer_than": {"type": "str"},
+            "nodes": {"type": "list", "elements": "str"},
+            "fail_on": {"type": "list", "elements": "str", "choices": list(results.VERDICTS), "default": ["missing", "empty"]},
+        },
+        supports_check_mode=True,
+    )
+    finish(module, lambda: _collect(module))
+
+
+def _collect(module: AnsibleModule) -> Dict[str, Any]:
+    src, dest = module.params["src"], module.params["dest"]
+    if not os.path.isdir(src):
+        raise JobFault("results: no collection directory", "give the directory that holds node_0", src=src)
+    choice = results.select(src, module.params["name"], module.params["policy"], _facts(module.params))
+    target = _target(choice, src, dest)
+    answer = {**{key: choice.document[key] for key in _SHOWN}, "line": results.line(choice.document), "dest": target}
+    answer["rows"] = choice.document["selected"]["rows"] if choice.document["selected"] else 0
+    if choice.document["verdict"] in module.params["fail_on"]:
+        module.fail_json(msg=f"madengine: job: results: {answer['verdict']}: {answer['reason']}; see candidates and lacking", **answer)
+    diff = {"before": _start_of(target), "after": _start_of_choice(choice), "before_header": target, "after_header": target}
+    return {**answer, "changed": _publish(choice, src, dest, target, module.check_mode), "diff": diff}
+
+
+def _facts(params: Dict[str, Any]) -> Dict[str, Any]:
+    facts = results.recalled(params["src"])
+    if params["newer_than"] is not None:
+        facts["newer_than"] = candidates.moment(params["newer_than"])
+    if params["nodes"]:
+        facts["nodes"] = params["nodes"]
+    return facts
+
+
+def _target(choice: results.Choice, src: str, dest: str) -> str:
+    if not choice.name:
+        return ""
+    if dest is None:
+        return os.path.join(src, choice.name)
+    return os.path.join(dest, choice.name) if os.path.isdir(dest) else dest
+
+
+def _publish(choice: results.Choice, src: str, dest: str, target: str, is_check: bool) -> bool:
+    if is_check:
+        is_known = dest is not None or results.selection(src) == choice.document
+        return bool(target and not results.is_same(choice, target)) or not is_known
+    if dest is None:
+        return results.publish(choice, src)
+    return bool(target) and results.put(choice, target)
+
+
+def _start_of(path: str) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(_LONGEST_DIFF).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _start_of_choice(choice: results.Choice) -> str:
+    if not choice.name:
+        return ""
+    with choice.open() as stream:
+        return stream.read(_LONGEST_DIFF).decode("utf-8", "replace")
+
+
+if __name__ == "__main__":
+    main()

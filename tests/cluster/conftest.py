@@ -3,20 +3,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Iterator
 
 import pytest
-from helpers.cluster import Cluster
-
-DOCKERFILE = """\
-FROM scratch
-COPY busybox /bin/busybox
-RUN ["/bin/busybox", "--install", "-s", "/bin"]
-COPY payload /payload
-ENV FLAVOUR=lab
-CMD ["cat", "/payload"]
-"""
+from helpers.cluster import Cluster, build_image
 
 
 @pytest.fixture(scope="session")
@@ -41,23 +31,3 @@ def image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     for node in ("n2", "n3"):
         cluster.hosts[node].run(f"docker rmi -f {reference}")
     return reference
-
-
-def build_image(cluster: Cluster, node: str, reference: str, payload: str) -> None:
-    folder = cluster.run(node, "mktemp -d").strip()
-    cluster.write(f"{folder}/Dockerfile", DOCKERFILE, user="root", node=node)
-    cluster.write(f"{folder}/payload", payload + "\n", user="root", node=node)
-    cluster.run(node, f"cp /bin/busybox {folder} && docker build -q -t {reference} {folder} && rm -r {folder}")
-
-
-def manifest(reference: str, **model: object) -> str:
-    """Return a build manifest as madengine writes it for one image (shape A)."""
-    facts = {"name": "tiny", "n_gpus": "0", "scripts": "run.sh", "args": "", "multiple_results": "perf_tiny.csv", **model}
-    return json.dumps(
-        {
-            "built_images": {reference: {"docker_image": reference, "dockerfile": "docker/tiny.Dockerfile"}},
-            "built_models": {reference: facts},
-            "context": {"docker_env_vars": {"NCCL_DEBUG": "INFO", "MAD_GUEST_OS": "UBUNTU"}, "docker_mounts": {}},
-        },
-        indent=1,
-    )

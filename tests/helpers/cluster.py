@@ -13,6 +13,14 @@ from typing import Any, Dict, List, Optional
 
 import testinfra
 
+DOCKERFILE = """\
+FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+COPY payload /payload
+ENV FLAVOUR=lab
+CMD ["cat", "/payload"]
+"""
 NODES = ("n1", "n2", "n3")
 _OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
 _STATE = "/run/madengine/jobs"
@@ -115,7 +123,7 @@ class Cluster:
         for node in NODES:
             text = self.hosts[node].run(
                 f"ls -d {_STATE}/{job_id} /var/lib/madengine/jobs/{job_id} 2>/dev/null;"
-                f" docker ps -aq --filter label=madengine.job={job_id}; pgrep -af 'prolog.py|epilog.py'"
+                f" docker ps -aq --filter label=madengine.job={job_id}; pgrep -af '[p]rolog[.]py|[e]pilog[.]py'"
             )
             if text.stdout.strip():
                 found[node] = text.stdout
@@ -128,7 +136,10 @@ class Cluster:
         """Return what a person would look at first."""
         parts = [self.run("c0", "sinfo -N -l; squeue -l; sinfo -R")]
         for node in NODES:
-            parts.append(f"--- {node}\n" + self.hosts[node].run("journalctl -q -n 15 -t madengine --no-pager; tail -n 5 /var/log/slurm/slurmd.log").stdout)
+            parts.append(
+                f"--- {node}\n"
+                + self.hosts[node].run("journalctl -q -n 15 -t madengine --no-pager; tail -n 5 /var/log/slurm/slurmd.log").stdout
+            )
         return "\n".join(parts)
 
 
@@ -137,3 +148,23 @@ def _seconds(facts: Dict[str, str]) -> float:
     days, _, clock = text.rpartition("-")
     hours, minutes, seconds = (int(part) for part in clock.split(":"))
     return float(int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds)
+
+
+def build_image(cluster: Cluster, node: str, reference: str, payload: str) -> None:
+    folder = cluster.run(node, "mktemp -d").strip()
+    cluster.write(f"{folder}/Dockerfile", DOCKERFILE, user="root", node=node)
+    cluster.write(f"{folder}/payload", payload + "\n", user="root", node=node)
+    cluster.run(node, f"cp /bin/busybox {folder} && docker build -q -t {reference} {folder} && rm -r {folder}")
+
+
+def manifest(reference: str, **model: object) -> str:
+    """Return a build manifest as madengine writes it for one image (shape A)."""
+    facts = {"name": "tiny", "n_gpus": "0", "scripts": "run.sh", "args": "", "multiple_results": "perf_tiny.csv", **model}
+    return json.dumps(
+        {
+            "built_images": {reference: {"docker_image": reference, "dockerfile": "docker/tiny.Dockerfile"}},
+            "built_models": {reference: facts},
+            "context": {"docker_env_vars": {"NCCL_DEBUG": "INFO", "MAD_GUEST_OS": "UBUNTU"}, "docker_mounts": {}},
+        },
+        indent=1,
+    )

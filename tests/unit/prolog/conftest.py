@@ -1,0 +1,16 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node that is a directory, once for each shell that may be its /bin/sh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import hooks
+
+
+@pytest.fixture(params=list(hooks.SHELLS))
+def node(request: pytest.FixtureRequest, tmp_path: Path) -> hooks.Node:
+    return hooks.Node(tmp_path / "node", hooks.SHELLS[request.param])

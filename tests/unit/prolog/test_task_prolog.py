@@ -1,0 +1,381 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The TaskProlog: what a task sees of the prolog's work, for each verdict, and never more than its user could do.
+
+`obeyed` does with its output what slurmstepd does. Source: Slurm 22.05 and 24.11, src/slurmd/slurmstepd/task.c,
+"Process TaskProlog output".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault, JobFault, PeerFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.state import JobState
+from helpers.hooks import REPOSITORY, SHELLS, Node
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+HOOK = "prolog/task_prolog"
+Env = Mapping[Any, Any]  # names and values are str or bytes
+USER = {"SLURM_JOB_ID": "4711", "PATH": "/nonexistent", "HOME": "/home/alice"}
+EXPORTS = {"NODE_RANK": "0", "MASTER_ADDR": "n1", "MASTER_PORT": "29511", "MAD_IMAGE": "rocm/vllm:1", "NCCL_DEBUG": "INFO"}
+
+
+class Task(NamedTuple):
+    """A task after its TaskProlog: the variables it has, what stands in the job's output, and whether it starts."""
+
+    env: Dict[bytes, bytes]
+    printed: List[bytes]
+    status: int
+
+
+def obeyed(output: bytes, env: Env, status: int) -> Task:
+    """What slurmstepd makes of a TaskProlog's *output* for a task with *env*."""
+    task: Dict[bytes, bytes] = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    printed = []
+    for line in output.split(b"\n")[:-1]:
+        verb, _, rest = line.partition(b" ")
+        assert verb in (b"export", b"print"), line
+        if verb == b"print":
+            printed.append(rest)
+        else:
+            name, equals, value = rest.partition(b"=")
+            assert equals, line
+            task[name] = value
+    return Task(task, printed, status)
+
+
+def run(node: Node, env: Env) -> Task:
+    done = node.run(HOOK, env)
+    assert done.stderr == b"", done.stderr
+    assert done.stdout.endswith(b"\n") or not done.stdout
+    return obeyed(done.stdout, env, done.returncode)
+
+
+def begun(node: Node, job_id: int = 4711) -> JobState:
+    state = JobState(job_id, str(node.root / "run/madengine"))
+    state.begin(os.getuid(), os.getgid(), "r", {})
+    return state
+
+
+def ready(node: Node, job_id: int = 4711, **files: str) -> JobState:
+    """A job whose prolog went well, with the contents of its files where they are not the usual ones."""
+    state = begun(node, job_id)
+    usual = {
+        "exports": "".join(f"{name}={value}\n" for name, value in EXPORTS.items()),
+        "names": "NODE_RANK\nMASTER_ADDR\nMASTER_PORT\nRANK\n",
+        "globs": "NCCL_*\nMAD_SECRETS*\n",
+        "without": "",
+        "when_set": "",
+        "fixed": "PATH=/opt/rocm/bin:/usr/bin\n",
+    }
+    for name, text in {**usual, **files}.items():
+        state.keep(name, text, os.getuid(), os.getgid())
+    state.ready()
+    return state
+
+
+def env_file(task: Task) -> List[str]:
+    return Path(os.fsdecode(task.env[b"MAD_ENV_FILE"])).read_text().splitlines()
+
+
+def test_a_job_that_is_not_ours_is_left_as_it_is(node: Node) -> None:
+    ready(node, job_id=47)
+    for env in (USER, {**USER, "SLURM_JOB_ID": ""}, {"PATH": "/nonexistent"}):
+        assert node.run(HOOK, env).stdout == b""
+        assert run(node, env).status == 0
+
+
+def test_a_prolog_that_gave_no_verdict_is_mentioned_and_the_job_runs(node: Node) -> None:
+    state = begun(node)
+    for verdict in (None, "", "\n"):
+        if verdict is not None:
+            Path(state.file("verdict")).write_text(verdict)
+        task = run(node, USER)
+        assert (task.status, len(task.printed), len(task.env)) == (0, 1, len(USER))
+        assert task.printed[0].startswith(b"madengine: defect: the prolog gave no verdict")
+
+
+@pytest.mark.parametrize("fault", [
+    JobFault("image: nobody has it", "build it", image="rocm/vllm:$(id)`id`%s\\n*"),
+    PeerFault("n2\nready", JobFault("manifest: cannot read", "look")),
+])  # fmt: skip
+def test_a_fault_ends_the_task_with_its_one_line(node: Node, fault: Fault) -> None:
+    begun(node).fail(fault)
+    task = run(node, USER)
+    assert task.status == 1
+    assert task.printed == [fault.line().replace("\n", " ").encode()]
+    assert len(task.env) == len(USER)
+
+
+def test_the_file_disabled_lets_every_task_start_as_if_we_were_not_there(node: Node) -> None:
+    begun(node).fail(JobFault("image: nobody has it", "build it"))
+    (node.root / "etc/madengine/disabled").touch()
+    done = node.run(HOOK, USER)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_task_gets_what_the_prolog_decided(node: Node) -> None:
+    ready(node)
+    task = run(node, USER)
+    assert (task.status, task.printed) == (0, [])
+    assert {name: task.env[name.encode()].decode() for name in EXPORTS} == EXPORTS
+
+
+def test_what_the_user_has_set_stays_even_if_it_is_empty(node: Node) -> None:
+    ready(node)
+    task = run(node, {**USER, "MASTER_PORT": "1", "MAD_IMAGE": "", "NODE_RANK": "7"})
+    assert (task.env[b"MASTER_PORT"], task.env[b"MAD_IMAGE"], task.env[b"NODE_RANK"]) == (b"1", b"", b"7")
+    assert task.env[b"MASTER_ADDR"] == b"n1"
+
+
+def test_a_task_of_srun_gets_its_own_node_s_values_and_not_those_that_the_batch_host_had(node: Node, tmp_path: Path) -> None:
+    ready(node)
+    other = Node(tmp_path / "n2", node.shell)
+    ready(other, exports="NODE_RANK=1\nMASTER_ADDR=n1\nMASTER_PORT=29511\nMAD_IMAGE=rocm/vllm:1\n")
+
+    def moved(env: Dict[bytes, bytes], to: Node) -> Env:
+        """On real nodes all paths are the same."""
+        roots = [str(root.root).encode() for root in (node, other)]
+        return {name: value.replace(roots[to is node], roots[to is other]) for name, value in env.items()}
+
+    batch = run(node, USER).env
+    step = run(other, moved(batch, other))
+    assert (step.env[b"NODE_RANK"], step.env[b"MASTER_ADDR"]) == (b"1", b"n1")
+    assert "NODE_RANK" in env_file(step)
+    # And back again, a step that starts a step.
+    assert run(node, moved(step.env, node)).env[b"NODE_RANK"] == b"0"
+    # What the script has set before srun is the user's.
+    chosen = run(other, moved({**batch, b"MASTER_PORT": b"31000", b"NODE_RANK": b"5"}, other)).env
+    assert (chosen[b"MASTER_PORT"], chosen[b"NODE_RANK"]) == (b"31000", b"5")
+    back = run(node, moved(chosen, node)).env
+    assert (back[b"MASTER_PORT"], back[b"NODE_RANK"]) == (b"31000", b"5")
+
+
+def test_a_job_that_another_job_submits_gets_nothing_of_that_one_s(node: Node) -> None:
+    ready(node)
+    ready(node, job_id=4712, exports="MASTER_PORT=29512\nMAD_IMAGE=rocm/vllm:2\n")
+    inner = run(node, {**run(node, USER).env, b"SLURM_JOB_ID": b"4712"})
+    assert (inner.env[b"MASTER_PORT"], inner.env[b"MAD_IMAGE"]) == (b"29512", b"rocm/vllm:2")
+    assert inner.env[b"MAD_ENV_FILE"].startswith(str(node.job(4712)).encode())
+
+
+def test_a_step_s_env_file_knows_what_the_script_has_exported_since(node: Node) -> None:
+    ready(node)
+    batch = run(node, USER)
+    assert "NCCL_IB_HCA" not in env_file(batch)
+    step = run(node, {**batch.env, b"NCCL_IB_HCA": b"mlx5_0"})
+    assert "NCCL_IB_HCA" in env_file(step)
+    assert step.env[b"MAD_ENV_FILE"] != batch.env[b"MAD_ENV_FILE"]
+
+
+@pytest.mark.parametrize("chosen", ["/home/alice/my env", "", "/home/run/madengine/jobs/1/task/env.1"])
+def test_an_env_file_of_the_user_s_own_stays(node: Node, chosen: str) -> None:
+    state = ready(node)
+    assert run(node, {**USER, "MAD_ENV_FILE": chosen}).env[b"MAD_ENV_FILE"] == chosen.encode()
+    assert os.listdir(state.file("task")) == []
+
+
+def test_the_env_file_holds_names_for_what_passes_and_values_for_the_container_alone(node: Node) -> None:
+    ready(node)
+    task = run(node, {**USER, "NCCL_IB_HCA": "mlx5_0", "MAD_SECRETS_HFTOKEN": "hunter2", "OTHER": "x", "NCCL": "no"})
+    assert sorted(env_file(task)) == sorted([
+        "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK",
+        "NCCL_DEBUG", "NCCL_IB_HCA", "MAD_SECRETS_HFTOKEN",
+        "PATH=/opt/rocm/bin:/usr/bin",
+    ])  # fmt: skip
+    path = Path(os.fsdecode(task.env[b"MAD_ENV_FILE"]))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "hunter2" not in path.read_text()
+
+
+def test_what_the_site_takes_away_matches_no_pattern_any_more(node: Node) -> None:
+    ready(node, without="NCCL_I*\nMAD_SECRETS_B\n")
+    task = run(node, {**USER, "NCCL_IB_HCA": "mlx5_0", "NCCL_NET": "x", "MAD_SECRETS_A": "1", "MAD_SECRETS_B": "2"})
+    assert {"NCCL_NET", "NCCL_DEBUG", "MAD_SECRETS_A"} <= set(env_file(task))
+    assert not {"NCCL_IB_HCA", "MAD_SECRETS_B"} & set(env_file(task))
+
+
+@pytest.mark.parametrize(("given_by", "other", "expected"), [
+    (None, None, []),
+    (None, "1", []),
+    ("user", None, ["SECOND="]),
+    ("user", "1", ["SECOND"]),
+    ("manifest", None, ["SECOND="]),
+    ("manifest", "", ["SECOND"]),
+])  # fmt: skip
+def test_a_companion_comes_with_what_is_set_and_only_then(node: Node, given_by: object, other: object, expected: List[str]) -> None:
+    ready(node, when_set="FIRST SECOND\n", exports="FIRST=0\n" if given_by == "manifest" else "", names="", globs="", fixed="")
+    env: Env = {**USER, **({"FIRST": "0"} if given_by == "user" else {}), **({} if other is None else {"SECOND": str(other)})}
+    assert env_file(run(node, env)) == expected
+
+
+def test_a_directory_that_cannot_be_written_costs_the_env_file_alone(node: Node) -> None:
+    state = ready(node)
+    os.rmdir(state.file("task"))
+    done = node.run(HOOK, USER)
+    assert done.returncode == 0
+    env = dict(line.partition(b"=")[::2] for line in done.stdout.split(b"\n"))
+    assert env[b"export NODE_RANK"] == b"0"
+    assert b"export MAD_ENV_FILE" not in env
+
+
+ODD_NAMES = [
+    "a}$(touch HIT)${b",
+    "a+$(touch HIT)",
+    "$(touch HIT)",
+    "`touch HIT`",
+    "A;touch HIT;B",
+    "A B",
+    "1A",
+    "é",
+    "A-B",
+    "*",
+    "[a-z]",
+    "'",
+    '"',
+    "\\",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_an_odd_name_is_left_out_and_never_run(node: Node, tmp_path: Path, name: str) -> None:
+    name = name.replace("HIT", str(tmp_path / "hit"))
+    state = ready(node, exports=f"{name}=1\nNODE_RANK=0\n", names=f"{name}\n", globs=f"{name}\n*\n", without=f"{name}\n")
+    state.keep("when_set", f"{name} X\nNODE_RANK {name}\n", os.getuid(), os.getgid())
+    done = node.run(HOOK, {**USER, "A": "1", name or "x": "y"})
+    assert done.returncode == 0, done
+    task = obeyed(done.stdout, {}, 0)
+    assert task.env[b"NODE_RANK"] == b"0"
+    assert name.encode() not in task.env
+    assert not (tmp_path / "hit").exists()
+
+
+def test_a_line_of_exports_without_a_value_exports_nothing(node: Node) -> None:
+    ready(node, exports="FOO\n\nNODE_RANK=0\n")
+    assert set(run(node, {}).env) == set()
+    assert set(run(node, dict(USER)).env) - {os.fsencode(name) for name in USER} == {b"NODE_RANK", b"MADENGINE_EXPORTED", b"MAD_ENV_FILE"}
+
+
+ODD_VALUES = [
+    "",
+    " ",
+    " a  b ",
+    "a=b=c",
+    "$(touch HIT)",
+    "`touch HIT`",
+    "'",
+    '"',
+    "\\",
+    "a\\",
+    "\\n",
+    "*",
+    "~",
+    "%s%n",
+    "|",
+    "a|NODE_RANK=0|b",
+    "-n",
+    "#",
+    "é",
+]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES)
+def test_a_value_keeps_every_byte_and_is_never_run(node: Node, tmp_path: Path, value: str) -> None:
+    value = value.replace("HIT", str(tmp_path / "hit"))
+    ready(node, exports=f"FIRST={value}\nSECOND=2\n", fixed=f"PATH={value}\n")
+    task = run(node, USER)
+    assert (task.env[b"FIRST"], task.env[b"SECOND"]) == (value.encode(), b"2")
+    assert f"PATH={value}" in env_file(task)
+    # Inherited, it is still known as ours, and a step's own value takes its place.
+    ready(node, exports="FIRST=new\nSECOND=2\n")
+    assert run(node, dict(task.env)).env[b"FIRST"] == b"new"
+    assert not (tmp_path / "hit").exists()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=st.binary(max_size=40).filter(lambda value: not {0, 10} & set(value)))
+def test_bytes_of_no_encoding_pass_through(tmp_path: Path, value: bytes) -> None:
+    root = tmp_path / os.urandom(4).hex()
+    node = Node(root, next(iter(SHELLS.values())))
+    ready(node, exports="FIRST=" + value.decode("utf-8", "surrogateescape") + "\n")
+    assert run(node, USER).env[b"FIRST"] == value
+
+
+def test_an_odd_environment_of_the_user_s_is_never_run_and_hides_nothing(node: Node, tmp_path: Path) -> None:
+    hit = tmp_path / "hit"
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for name in ("[", "printf", "echo", "cat", "read", "export", "umask", "eval", "python3"):
+        (evil / name).write_text(f"#!/bin/sh\ntouch {hit}\n")
+        (evil / name).chmod(0o755)
+    (evil / "rc").write_text(f"touch {hit}\n")
+    ready(node)
+    env: Env = {
+        **USER,
+        "PATH": str(evil),
+        "ENV": str(evil / "rc"),
+        "BASH_ENV": str(evil / "rc"),
+        "PS4": f"$(touch {hit})",
+        "IFS": "_=/",
+        "NCCL_NEWLINE": f"a\nexport NCCL_FAKE=1'\n$(touch {hit})\nMAD_SECRETS_FAKE",
+        "NCCL_QUOTE": f"'; touch {hit}; '",
+        "NCCL_GLOB": "*",
+        "not-a-name": f"$(touch {hit})",
+        b"NCCL_BYTES": b"\xff\xfe",
+        "_name": "x",
+        "_line": "y",
+        "_job": "/",
+        "_verdict": "starting",
+        "_globs": "*",
+        "_is_set": "yes",
+        "MADENGINE_EXPORTED": f"$(touch {hit})|*|",
+        "MADENGINE_HOOKS": str(evil),
+    }
+    task = run(node, env)
+    assert task.status == 0
+    assert {name: task.env[name.encode()].decode() for name in EXPORTS} == EXPORTS
+    assert {"NCCL_NEWLINE", "NCCL_QUOTE", "NCCL_GLOB", "NCCL_BYTES", "NCCL_DEBUG"} <= set(env_file(task))
+    # A line of a value may pass for a name; docker leaves out a name that is not set.
+    assert all("=" not in line for line in env_file(task) if not line.startswith("PATH="))
+    assert not hit.exists()
+
+
+def test_a_variable_of_the_user_s_that_the_script_uses_itself_is_not_changed(node: Node) -> None:
+    ready(node)
+    mine: Env = {"_name": "x", "_line": "y", "_content": "z", "_file": "f", "IFS": ":"}
+    task = run(node, {**USER, **mine})
+    assert {name: task.env[os.fsencode(name)].decode() for name in mine} == mine
+
+
+def test_two_thousand_variables_are_all_looked_at(node: Node) -> None:
+    ready(node)
+    many: Env = {f"NCCL_{number}": "x" * 40 for number in range(1000)}
+    other: Env = {f"VARIABLE_{number}": "x" * 40 for number in range(1000)}
+    names = set(env_file(run(node, {**USER, **many, **other})))
+    assert set(many) <= names
+    assert not set(other) & names
+
+
+def test_tasks_of_one_node_have_an_env_file_each(node: Node) -> None:
+    state = ready(node)
+    files = {run(node, USER).env[b"MAD_ENV_FILE"] for _ in range(5)}
+    assert len(files) == 5 == len(os.listdir(state.file("task")))
+
+
+def test_the_script_starts_no_program_and_heeds_no_variable_of_ours_but_its_memory() -> None:
+    text = (REPOSITORY / HOOK).read_text()
+    code = [line.partition(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#")]
+    assert "python" not in "\n".join(code)
+    assert "MADENGINE_HOOKS" not in text
+    assert [line for line in code if "eval" in line] == [
+        '    eval "_is_set=\\${$_name+yes} _value=\\${$_name-}"',
+        '    eval "_is_set=\\${$_name+given}\\${$_other+other}"',
+    ]

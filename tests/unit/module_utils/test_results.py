@@ -157,7 +157,7 @@ def test_a_stale_csv_is_never_the_result(tmp_path: Path) -> None:
     chosen = settle(tmp_path, since=now - 60)
     assert chosen["verdict"] == "empty"
     assert [(c["path"], c["reason"]) for c in chosen["candidates"]][1] == ("node_1/multi.csv", "older than the job")
-    assert settle(tmp_path, since=now - 7200)["best"]["value"] == 99.0
+    assert settle(tmp_path, newer_than=now - 7200)["best"]["value"] == 99.0
 
 
 def test_what_a_node_found_fresh_by_its_own_clock_is_fresh(tmp_path: Path) -> None:
@@ -196,6 +196,14 @@ def test_again_changes_nothing(tmp_path: Path) -> None:
     first = settle(tmp_path)
     before = state(tmp_path)
     assert settle(tmp_path) == first
+    assert state(tmp_path) == before
+
+
+def test_nodes_whose_clocks_differ_agree_that_the_work_is_done(tmp_path: Path) -> None:
+    csvs.collection(tmp_path, [csvs.table(1)])
+    settle(tmp_path, since=1000.0)
+    before = state(tmp_path)
+    settle(tmp_path, since=1003.5)
     assert state(tmp_path) == before
 
 

@@ -131,6 +131,18 @@ class Engine:
         with self._mapped("remove", container=container_id) as client:
             return _or_none(lambda: client.remove_container(container_id, v=True, force=True) or True) is not None
 
+    def container(self, container_id: str) -> Optional[Dict[str, Any]]:
+        """Return ``docker inspect``'s document of a container by id or name, or None if there is none."""
+        with self._mapped("inspect", container=container_id) as client:
+            document: Optional[Dict[str, Any]] = _or_none(lambda: client.inspect_container(container_id))
+        return document
+
+    def files_in(self, container_id: str, path: str) -> Iterator[bytes]:
+        """Give *path* of a container, running or not, as a tar; nothing if it is not there."""
+        with self._mapped("copy", container=container_id, path=path) as client:
+            answer = _or_none(lambda: client.get_archive(container_id, path), (404, 409))
+            yield from answer[0] if answer else ()
+
     def top(self, container_id: str) -> str:
         """Return the container's processes as ``ps`` shows them; empty if it does not run."""
         with self._mapped("top", container=container_id) as client:

@@ -218,7 +218,8 @@ def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any])
 
 
 def _digest(name: str, policy: str, facts: Mapping[str, Any], nodes: Sequence[Node], present: Sequence[Candidate]) -> str:
-    question = [_VERSION, name, policy, [facts.get(key) for key in _FACTS]]
+    # Each node has its own clock and so its own `since`: two nodes that saw the same files must agree that they did.
+    question = [_VERSION, name, policy, [facts.get(key) for key in _FACTS if key != "since"]]
     answer = [[node.rank, node.facts] for node in nodes], [[item.path, item.size_bytes, item.mtime_ns] for item in present]
     return hashlib.sha256(json.dumps([question, answer], sort_keys=True, default=str).encode()).hexdigest()
 

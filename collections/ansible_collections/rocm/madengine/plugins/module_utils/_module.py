@@ -8,14 +8,14 @@ Source: ansible-core's developer guide, "Ansible module development".
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, NoReturn
+from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ._madengine.errors import Fault
 
 
-def finish(module: AnsibleModule, work: Callable[[], Dict[str, Any]]) -> NoReturn:
+def finish(module: AnsibleModule, work: Callable[[], Dict[str, Any]]) -> None:
     """Do *work* and exit with what it returns; a fault becomes the failure's ``msg`` and ``fault``."""
     try:
         result = work()

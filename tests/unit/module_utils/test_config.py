@@ -78,7 +78,7 @@ def test_the_edges_of_a_value_are_watched(key: str, value: str) -> None:
         config.parse(f"{key}={value}", strict=True)
 
 
-@pytest.mark.parametrize("line", ["Dedline=20", "Deadline", "=20", "Deadline 20", "warnings=x", "_KEYS=1", "enabled_=no"])
+@pytest.mark.parametrize("line", ["Dedline=20", "Dedline", "=20", "Deadline 20", "warnings=x", "_KEYS=1", "enabled_=no"])
 def test_a_key_that_nobody_knows_is_named_with_its_place_and_all_keys_there_are(line: str) -> None:
     with pytest.raises(JobFault) as raised:
         config.parse(f"# first\n\n{line}", "/etc/x", strict=True)
@@ -86,6 +86,12 @@ def test_a_key_that_nobody_knows_is_named_with_its_place_and_all_keys_there_are(
     assert raised.value.seen == {"key": line.partition("=")[0], "place": "/etc/x:3"}
     assert all(key in raised.value.remedy for key in config.KEYS)
     assert config.parse(f"# first\n\n{line}", "/etc/x") == config.Site(warnings=(str(raised.value),))
+
+
+def test_a_key_without_a_value_is_told_how_to_be_written() -> None:
+    with pytest.raises(JobFault) as raised:
+        config.parse("Deadline", "here", strict=True)
+    assert (raised.value.what, raised.value.seen) == ("config: a key without a value", {"key": "Deadline", "place": "here:1"})
 
 
 @given(st.text())
@@ -135,3 +141,55 @@ def test_what_is_no_plain_file_leaves_the_defaults_without_waiting(tmp_path: Pat
 def test_an_image_is_allowed_by_a_pattern_that_covers_all_of_its_name(patterns: str, reference: str, allowed: bool) -> None:
     assert config.parse(f"AllowImages={patterns}", strict=True).allows(reference) is allowed
     assert config.Site().allows(reference)
+
+
+@given(st.lists(st.sampled_from(TABLE), unique=True))
+def test_what_is_rendered_is_read_back_and_stands_in_the_table_s_order(rows: list[Any]) -> None:
+    settings = {key.upper(): text for key, text, _value, _bad in rows}
+    text = config.render(settings)
+    assert config.parse(text, strict=True) == config.parse("\n".join(f"{key}={given}" for key, given in settings.items()), strict=True)
+    written = [line.partition("=")[0] for line in text.splitlines()]
+    assert written == [key for key in config.KEYS if key.upper() in settings]
+    assert config.render(dict(reversed(settings.items()))) == text
+
+
+@given(st.lists(st.sampled_from(TABLE), unique=True))
+def test_the_settings_that_hold_can_be_written_again(rows: list[Any]) -> None:
+    site = config.parse("\n".join(f"{key}={text}" for key, text, _value, _bad in rows), strict=True)
+    assert config.parse(config.render(config.settings_of(site)), strict=True) == site
+    assert tuple(config.settings_of(site)) == config.KEYS
+
+
+@pytest.mark.parametrize(("value", "line"), [
+    ({"Enabled": True}, "Enabled=yes"),
+    ({"Enabled": False}, "Enabled=no"),
+    ({"deadline": 20}, "Deadline=20"),
+    ({"DEADLINE": 0.5}, "Deadline=0.5"),
+    ({"DrainOn": ["docker", "disk"]}, "DrainOn=docker,disk"),
+    ({"DrainOn": []}, "DrainOn="),
+    ({"ImageStore": ""}, "ImageStore="),
+    ({"AllowImages": " rocm/* , mad/* "}, "AllowImages=rocm/* , mad/*"),
+])  # fmt: skip
+def test_values_of_a_playbook_become_values_of_the_file(value: dict[str, Any], line: str) -> None:
+    assert config.render(value) == line + "\n"
+
+
+@pytest.mark.parametrize(("settings", "what", "seen"), [
+    ({"Dedline": 20}, "config: unknown key", {"key": "Dedline", "place": "settings"}),
+    ({"Deadline=20\nEnabled": 1}, "config: unknown key", {"key": "Deadline=20\nEnabled", "place": "settings"}),
+    ({"Deadline": 20, "deadline": 30}, "config: a key is given twice", {"key": "Deadline", "place": "settings"}),
+    ({"Deadline": True}, "config: not a value for this key", {"key": "Deadline", "value": "yes", "place": "settings"}),
+    ({"Deadline": None}, "config: not a value for this key", {"key": "Deadline", "value": "None", "place": "settings"}),
+    ({"AllowImages": {"a": 1}}, "config: not a value for this key", {"key": "AllowImages", "value": "{'a': 1}", "place": "settings"}),
+    ({"AllowImages": ["a,b"]}, "config: not a value for this key", {"key": "AllowImages", "value": "['a,b']", "place": "settings"}),
+    ({"AllowImages": [None]}, "config: not a value for this key", {"key": "AllowImages", "value": "[None]", "place": "settings"}),
+    ({"AllowImages": "a\nAllowBuild=yes"}, "config: not a value for this key",
+     {"key": "AllowImages", "value": "a\nAllowBuild=yes", "place": "settings"}),
+    ({"AllowImages": "a\u2028b"}, "config: not a value for this key", {"key": "AllowImages", "value": "a\u2028b", "place": "settings"}),
+    ({"AllowImages": "a # b"}, "config: not a value for this key", {"key": "AllowImages", "value": "a # b", "place": "settings"}),
+])  # fmt: skip
+def test_what_cannot_be_written_is_refused_and_named(settings: dict[str, Any], what: str, seen: dict[str, str]) -> None:
+    with pytest.raises(JobFault) as raised:
+        config.render(settings)
+    assert (raised.value.what, raised.value.seen) == (what, seen)
+    assert "\n" not in raised.value.line()

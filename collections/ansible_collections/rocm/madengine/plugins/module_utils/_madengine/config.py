@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from . import files
 from .errors import JobFault
@@ -147,13 +147,70 @@ def parse(text: str, where: str = PATH, strict: bool = False) -> Site:
     return Site(**values, warnings=tuple(warnings))
 
 
+def render(settings: Mapping[str, Any]) -> str:
+    """Return what a file must hold so that `parse` finds *settings* in it, in the order of the table.
+
+    :param settings: by key; a truth value, a number, a text, or a list of texts.
+    :raises JobFault: a key is unknown or given twice, or a value is not what is expected.
+
+    >>> render({"deadline": 20, "DrainOn": ["docker", "disk"]})
+    'Deadline=20\\nDrainOn=docker,disk\\n'
+    """
+    lines: Dict[str, str] = {}
+    for key, value in settings.items():
+        item = _known(str(key), "settings")
+        known = item.metadata["key"]
+        if known in lines:
+            raise JobFault("config: a key is given twice", "give each key once", key=known, place="settings")
+        text = _text(value)
+        if text is None:
+            raise _refused(item, known, str(value), "settings")
+        _value(item, known, text, "settings")
+        lines[known] = f"{known}={text}\n"
+    return "".join(lines[known] for known in KEYS if known in lines)
+
+
+def settings_of(site: Site) -> Dict[str, Any]:
+    """Return what holds for each key, given or by default, as JSON knows it."""
+    found = {item.metadata["key"]: getattr(site, item.name) for item in _KEYS.values()}
+    found["PortRange"] = "{}-{}".format(*site.port_range)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+
+def _text(value: Any) -> Optional[str]:
+    """Return *value* as it stands in the file, or None if it cannot."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        parts = [_text(part) for part in value]
+        return None if any(part is None or "," in part for part in parts) else ",".join(map(str, parts))
+    if not isinstance(value, (str, int, float)):
+        return None
+    text = str(value).strip()
+    return None if "#" in text or len(text.splitlines()) > 1 else text
+
+
 def _setting(content: str, place: str) -> Tuple[str, Any]:
     key, equals, value = (part.strip() for part in content.partition("="))
+    item = _known(key, place)
+    if not equals:
+        raise JobFault("config: a key without a value", "write Key=Value", key=key, place=place)
+    return item.name, _value(item, key, value, place)
+
+
+def _known(key: str, place: str) -> dataclasses.Field[Any]:
     item = _KEYS.get(key.lower())
-    if item is None or not equals:
+    if item is None:
         raise JobFault("config: unknown key", f"use one of {' '.join(KEYS)}", key=key, place=place)
+    return item
+
+
+def _value(item: dataclasses.Field[Any], key: str, text: str, place: str) -> Any:
     try:
-        return item.name, item.metadata["read"](value)
+        return item.metadata["read"](text)
     except (ValueError, KeyError):
-        expected = item.metadata["expected"]
-        raise JobFault("config: not a value for this key", f"give {expected}", key=key, value=value, place=place) from None
+        raise _refused(item, key, text, place) from None
+
+
+def _refused(item: dataclasses.Field[Any], key: str, value: str, place: str) -> JobFault:
+    return JobFault("config: not a value for this key", f"give {item.metadata['expected']}", key=key, value=value, place=place)

@@ -49,8 +49,7 @@ def test_what_docker_saved_comes_back_as_it_was(store: Layout, saved: Callable[.
     assert unpacked.config == IMAGE.config
     assert [each.diff_id for each in unpacked.layers] == IMAGE.diff_ids
     assert [store.blobs.read(each.digest) for each in unpacked.layers] == list(IMAGE.layers)
-    assert unpacked.bytes_moved == sum(map(len, set(IMAGE.layers)))
-    assert unpacked.layers_moved == 4  # one of the five occurs twice
+    assert len(store.blobs.names()) == 4  # one of the five occurs twice
 
 
 @FORMS
@@ -60,7 +59,6 @@ def test_layers_that_the_store_has_are_not_written_again(store: Layout, saved: C
     present = {digest: store.blobs.size_of(digest) for digest in IMAGE.diff_ids}
     again = unpack(store, saved(IMAGE), present)
     assert [each.diff_id for each in again.layers] == IMAGE.diff_ids
-    assert (again.layers_moved, again.bytes_moved) == (0, 0)
     assert {path: path.stat().st_mtime_ns for path in Path(store.blobs.path).rglob("*")} == before
 
 
@@ -80,7 +78,7 @@ def test_a_large_layer_of_the_size_of_a_present_one_is_never_mistaken_for_it(sto
         unpack(store, images.saved_20(two), {one.diff_ids[0]: len(one.layers[0])})
     present = {one.diff_ids[0]: len(one.layers[0])}
     again = archive.unpack([images.saved_20(two)], store.blobs, NAME, present, trusts_size=False)
-    assert (again.layers[0].diff_id, again.layers_moved) == (two.diff_ids[0], 1)
+    assert again.layers[0].diff_id == two.diff_ids[0]
 
 
 @given(cut=st.integers(0, len(images.saved_25(IMAGE)) - 1), form=st.sampled_from([images.saved_20, images.saved_25]))

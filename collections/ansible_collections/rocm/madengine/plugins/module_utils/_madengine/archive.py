@@ -36,15 +36,10 @@ class Stale(Exception):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What an archive held, its layers being in the store now.
-
-    :param moved: how many layers, and bytes, the store did not have before.
-    """
+    """What an archive held, its layers being in the store now."""
 
     config: bytes
     layers: Tuple[Layer, ...]
-    layers_moved: int
-    bytes_moved: int
 
 
 def write(store: Layout, stored: Stored, reference: Reference, omit: AbstractSet[str] = frozenset()) -> Iterator[bytes]:
@@ -106,8 +101,6 @@ class _Reading:
     documents: Dict[str, bytes] = field(default_factory=dict)
     layers: Dict[str, Layer] = field(default_factory=dict)
     links: Dict[str, str] = field(default_factory=dict)
-    layers_moved: int = 0
-    bytes_moved: int = 0
 
     def take(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
         name = posixpath.normpath(member.name)
@@ -157,9 +150,6 @@ class _Reading:
     def _store(self, name: str, chunks: Iterable[bytes]) -> None:
         digest, size_bytes = self.blobs.put(chunks, known=self.present)
         self.layers[name] = Layer(digest, digest, size_bytes)
-        if self.present.get(digest) != size_bytes:
-            self.layers_moved += 1
-            self.bytes_moved += size_bytes
 
     def finished(self, reference: Optional[Reference]) -> Unpacked:
         entry = _entry(_json(self.documents.get("manifest.json"), "manifest.json"), reference)
@@ -169,7 +159,7 @@ class _Reading:
         layers = [self.layers.get(self._resolved(name)) for name in names] if isinstance(names, list) else []
         if tuple(each.diff_id for each in layers if each) != identity.diff_ids:
             raise ShareFault("archive: layers and image config disagree", "save the image again", wanted=len(identity.diff_ids))
-        return Unpacked(config or b"", tuple(each for each in layers if each), self.layers_moved, self.bytes_moved)
+        return Unpacked(config or b"", tuple(each for each in layers if each))
 
     def _resolved(self, name: object) -> str:
         path = posixpath.normpath(str(name))

@@ -4,8 +4,10 @@
 """A directory of content-addressed blobs that many writers and readers share.
 
 A blob's name is the digest of its bytes; it is written under ``tmp`` and renamed, so whatever has a final name was whole
-when it got it. What lies in the directory may have been put there by anyone: names are digests only, links and FIFOs are
-not followed, and every read is proved.
+when it got it, and a SIGKILL at any instant leaves nothing half. Small documents are synced to the disk. Layers are not:
+that would take longer than all the rest of a publication, and a layer that a power cut has damaged is noticed by its size
+or its digest before it is used, and then written anew. What lies in the directory may have been put there by anyone: names
+are digests only, links and FIFOs are not followed, and every read is proved.
 
 Source: OCI image-spec v1.1, image-layout.md ("Blobs").
 """
@@ -56,7 +58,7 @@ class Blobs:
         return status.st_size if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK) else None
 
     def put(self, chunks: Iterable[bytes], digest: Optional[str] = None, known: Optional[Mapping[str, int]] = None) -> Tuple[str, int]:
-        """Store *chunks*; once this returns, the blob is there, whole and synced.
+        """Store *chunks*; once this returns, the blob is there and whole.
 
         :param digest: what the bytes must be, or None to take them as they are.
         :param known: digest → size in bytes of blobs that are there already and need not be replaced by their equals.
@@ -75,7 +77,8 @@ class Blobs:
         except BaseException as error:
             _unlink(unfinished)
             raise _explained(error, self.path) from error
-        files.sync_directory(self.path)
+        if size_bytes <= LARGEST_DOCUMENT:
+            files.sync_directory(self.path)
         return found, size_bytes
 
     def put_bytes(self, data: bytes) -> Tuple[str, int]:
@@ -134,7 +137,8 @@ class Blobs:
                 running.update(chunk)
                 size_bytes += len(chunk)
             os.fchmod(handle, self.mode)
-            os.fsync(handle)
+            if size_bytes <= LARGEST_DOCUMENT:
+                os.fsync(handle)
         return "sha256:" + running.hexdigest(), size_bytes
 
 

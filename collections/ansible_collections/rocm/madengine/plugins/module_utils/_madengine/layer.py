@@ -21,6 +21,10 @@ _PLAIN_TYPES = (PLAIN, "application/vnd.docker.image.rootfs.diff.tar")
 _GZIP_TYPES = (GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip")
 
 
+class Differs(ShareFault):
+    """The bytes are not the ones that the digest names."""
+
+
 def verified(chunks: Iterable[bytes], digest: str, size_bytes: Optional[int] = None, where: str = "") -> Iterator[bytes]:
     """Give *chunks* on as they come; end well only if they were what *digest* says.
 
@@ -87,6 +91,6 @@ def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise ShareFault("layer: gzip stream ends too soon", "remove the blob and publish the image again")
 
 
-def differs(what: str, where: str, digest: str, **seen: object) -> ShareFault:
+def differs(what: str, where: str, digest: str, **seen: object) -> Differs:
     """Return the fault of bytes that are not what *digest* says."""
-    return ShareFault(f"layer: {what}", "publish the image again", where=where, wanted=digest, **seen)
+    return Differs(f"layer: {what}", "publish the image again", where=where, wanted=digest, **seen)

@@ -8,12 +8,12 @@ Source: architecture.md, "Identities": root forks, it does not work.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
-from . import account, transport
+from . import account, feed, transport
 from .config import Site
 from .deadline import Deadline
-from .engine import Engine
 from .errors import JobFault
 from .image import Reference
 
@@ -28,7 +28,11 @@ class Images:
 
     def __init__(self, site: Site, store: str, user: account.Account, within: Deadline) -> None:
         self._site, self._store, self._user, self._within = site, store or site.image_store, user, within
-        self._engine = Engine(site.docker_socket)
+        self._engine = engine.Engine(site.docker_socket)
+
+    def prepare(self) -> None:
+        """Get ready for a child's work while there is still somebody to wait for."""
+        engine.preload()
 
     def stage(self, references: Sequence[str], alone: bool) -> account.Child:
         """Begin to get the images onto the leader and, unless it is *alone*, into the store; the result is the offers.
@@ -36,8 +40,14 @@ class Images:
         :raises JobFault: the site does not allow one of *references*.
         """
         names = self._allowed(references)
-        work = transport.ensure_all if alone else transport.publish_all
-        return account.start(self._user, work, self._engine, self._store, names, str(self._user.uid), self._within)
+        arguments = (self._engine, self._store, names, str(self._user.uid), self._within)
+        if alone:
+            return account.start(self._user, transport.ensure_all, *arguments)
+        handle = feed.start(self._site.docker_socket)
+        try:
+            return account.start(self._user, _published, handle, *arguments, keep=(handle,))
+        finally:
+            os.close(handle)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
         """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""
@@ -54,6 +64,11 @@ class Images:
             if not self._site.allows(name):
                 raise JobFault("image: not allowed on this cluster", "use one that matches AllowImages", image=name)
         return names
+
+
+def _published(handle: int, *arguments: Any) -> List[Dict[str, Any]]:
+    """Publish as the user what root reads."""
+    return transport.publish_all(*arguments, reader=feed.Remote(handle))
 
 
 def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:

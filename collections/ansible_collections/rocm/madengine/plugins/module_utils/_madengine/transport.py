@@ -15,10 +15,12 @@ import contextlib
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from . import archive, lease
+from . import archive, layer, lease
 from .deadline import Deadline
 from .engine import Engine, Refused
 from .errors import Fault, JobFault, ShareFault
+from .feed import Source
+from .graph import Unexpected
 from .image import Identity, Reference, is_digest
 from .layout import SITE, Layer, Layout, Stored
 
@@ -70,6 +72,7 @@ def publish(
     namespace: str,
     deadline: Deadline,
     sources: Sequence[str] = SOURCES,
+    reader: Optional[Source] = None,
 ) -> Offer:
     """See that this node has *reference* and that the store holds it too, and return the offer for the other nodes.
 
@@ -78,8 +81,9 @@ def publish(
     :param namespace: whose images are published: ``site`` or one per uid.
     :param sources: where the image is looked for, in this order: ``local`` is the daemon; ``store``, in *namespace* and
         then in ``site``; ``registry``, if the reference names one; ``hub``, Docker's default registry.
+    :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
     :returns: reference, identity, transport, where, manifest, lease, nonce; source (``local``, ``store`` or ``registry``),
-        method (``none`` or ``save``), bytes_total, bytes_moved, layers_total, layers_moved, seconds.
+        method (``none``, ``graph`` or ``save``), bytes_total, bytes_moved, layers_total, layers_moved, seconds.
     :raises JobFault: nobody has the image; the fault names the places. No Docker access.
     :raises ShareFault: the store cannot be used.
     """
@@ -92,7 +96,7 @@ def publish(
     store.ensure()
     taken = lease.take(store, identity.diff_ids)
     try:
-        stored, method, moved = _published(engine, store, name, namespace, identity, deadline)
+        stored, method, moved = _published(engine, store, name, namespace, identity, deadline, reader)
     except BaseException:
         lease.give_back(store, taken.name)
         raise
@@ -223,17 +227,44 @@ def nowhere(image: str, looked: Sequence[str]) -> JobFault:
 
 
 def _published(
-    engine: Engine, store: Layout, name: Reference, namespace: str, identity: Identity, deadline: Deadline
+    engine: Engine, store: Layout, name: Reference, namespace: str, identity: Identity, deadline: Deadline, reader: Optional[Source]
 ) -> Tuple[Stored, str, Tuple[int, int]]:
     """Bring the image into the store; return it, how, and how many layers and bytes that took."""
     stored = _intact(store, name, [namespace, SITE])
     if stored is not None and stored.identity == identity:
         return stored, "none", (0, 0)
-    unpacked = _saved(engine, store, name, identity, deadline)
+    document = engine.inspect(str(name)) or {}
+    before = _present(store, identity)
+    unpacked = None if reader is None else _read(reader, store, str(document.get("Id")), identity)
+    method = "save" if unpacked is None else "graph"
+    if unpacked is None:
+        unpacked = _saved(engine, store, name, identity, int(document.get("Size") or 0), deadline)
     stored = store.commit(name, namespace, unpacked.config, unpacked.layers)
     if stored.identity != identity:
         raise JobFault("transport: the image changed while it was saved", "start the job again", image=str(name))
-    return stored, "save", (unpacked.layers_moved, unpacked.bytes_moved)
+    new = {each.digest: each.size_bytes for each in stored.layers if before.get(each.diff_id) != each.size_bytes}
+    return stored, method, (len(new), sum(new.values()))
+
+
+def _present(store: Layout, identity: Identity) -> Dict[str, int]:
+    sizes = {digest: store.blobs.size_of(digest) for digest in identity.diff_ids}
+    return {digest: size for digest, size in sizes.items() if size is not None}
+
+
+def _read(reader: Source, store: Layout, image_id: str, identity: Identity) -> Optional[archive.Unpacked]:
+    """Publish the layers that the store lacks from the daemon's files; None if those are not what they should be."""
+    present = _present(store, identity)
+    lacking = {digest: index for index, digest in enumerate(identity.diff_ids) if digest not in present}
+    try:
+        config = reader.config(image_id)
+        if lacking:
+            sizes = reader.sizes(image_id)
+            store.require_space(sum(sizes[index] for index in lacking.values()))
+        for digest, index in lacking.items():
+            present[digest] = store.blobs.put(reader.layer(image_id, index), digest)[1]
+    except (Unexpected, layer.Differs, IndexError):
+        return None
+    return archive.Unpacked(config, tuple(Layer(digest, digest, present[digest]) for digest in identity.diff_ids))
 
 
 def _intact(store: Layout, name: Reference, namespaces: Sequence[str]) -> Optional[Stored]:
@@ -245,11 +276,10 @@ def _intact(store: Layout, name: Reference, namespaces: Sequence[str]) -> Option
     return stored if stored is not None and not store.missing(stored) else None
 
 
-def _saved(engine: Engine, store: Layout, name: Reference, identity: Identity, deadline: Deadline) -> archive.Unpacked:
-    document = engine.inspect(str(name)) or {}
-    present = {digest: size for digest in identity.diff_ids for size in [store.blobs.size_of(digest)] if size is not None}
-    if len(present) < len(set(identity.diff_ids)):
-        store.require_space(int(document.get("Size") or 0) if not present else 0)
+def _saved(engine: Engine, store: Layout, name: Reference, identity: Identity, size_bytes: int, deadline: Deadline) -> archive.Unpacked:
+    present = _present(store, identity)
+    if not present:
+        store.require_space(size_bytes)
     try:
         return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, present)
     except archive.Stale:

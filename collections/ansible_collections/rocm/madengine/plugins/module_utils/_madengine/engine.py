@@ -16,7 +16,7 @@ import errno
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from .errors import Fault, JobFault, NodeFault
 from .image import Identity, Reference
@@ -25,6 +25,12 @@ SOCKET = "/var/run/docker.sock"
 JOB_LABEL = "madengine.job"
 _CHUNK_BYTES = 1 << 20
 _LONGEST_TEXT = 1 << 20
+
+
+def preload() -> None:
+    """Import the SDK now, without a word to any daemon, so that a forked child need not; harmless if there is none."""
+    with contextlib.suppress(ImportError):
+        import docker  # noqa: F401
 
 
 class Refused(JobFault):
@@ -137,7 +143,7 @@ class Engine:
             document: Optional[Dict[str, Any]] = _or_none(lambda: client.inspect_container(container_id))
         return document
 
-    def files_in(self, container_id: str, path: str) -> Iterator[bytes]:
+    def files_in(self, container_id: str, path: str) -> Generator[bytes, None, None]:
         """Give *path* of a container, running or not, as a tar; nothing if it is not there."""
         with self._mapped("copy", container=container_id, path=path) as client:
             answer = _or_none(lambda: client.get_archive(container_id, path), (404, 409))

@@ -28,6 +28,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
     journal,
     rendezvous,
     request,
+    slurm,
     staging,
     state,
     timeline,
@@ -73,6 +74,7 @@ def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, 
 def follow(meeting: rendezvous.Meeting, images: staging.Images, log: timeline.Timeline) -> Any:
     """Load what the leader offers, and wait until all others have, too."""
     with log.step("wait"):
+        images.prepare()
         offers = meeting.images()
     with log.step("load") as facts:
         loaded = meeting.attend(images.load(offers))
@@ -94,6 +96,9 @@ def main() -> int:
     if not site.enabled or not request.concerns_us(job):
         return context.DONE
     journal.open_at(site.log_level)
+    if len(job.nodes) > 1 and not slurm.meets_in_prolog(os.environ.get("SLURM_CONF", "")):
+        journal.say(f"madengine: job {job.job_id}: stepping aside; its nodes cannot meet while PrologFlags lacks Alloc")
+        return context.DONE
     here = state.JobState(job.job_id)
     here.begin(job.uid, job.gid, RELEASE, {**job.facts(), "began": time.time()})
     log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])

@@ -17,7 +17,8 @@ from .engine import Engine
 from .state import READY, JobState
 from .workspace import Workspace
 
-_STOP_SECONDS = 10
+# SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
+_STOP_SECONDS = 2
 _TIMELINE = "timeline.jsonl"
 
 

@@ -13,6 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional
 
+from . import files
+from .errors import JobFault
+
 from .errors import JobFault
 
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_/]*(?:\[[0-9]+\])?)\s*= ?(.*)")
@@ -20,6 +23,7 @@ _NUMBERED = re.compile(r"(Prolog|Epilog)\[[0-9]+\]")
 _INFINITE = 65533  # SLURM prints NO_VAL16 or INFINITE16 for "no limit"
 _A_DAY = 86400
 MARGIN_SECONDS = 30
+_LARGEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,34 @@ def judge(settings: Mapping[str, str], prolog: str, epilog: str, task_prolog: st
         _program(settings, "TaskProlog", task_prolog, "a task would see neither the environment nor the reason of a failure"),
     ]
     return [problem for problem in found if problem]
+
+
+def meets_in_prolog(path: str) -> bool:
+    """Say whether all nodes of a job run their prolog at its start: without it they would wait for each other for ever.
+
+    :param path: slurm.conf, as ``SLURM_CONF`` names it; what cannot be read is not held against the cluster.
+    """
+    try:
+        flags = flags_in(files.read(path, _LARGEST_BYTES).decode("utf-8", "replace"))
+    except JobFault:
+        return True
+    return flags is None or "alloc" in flags
+
+
+def flags_in(text: str) -> Optional[List[str]]:
+    """Return the ``PrologFlags`` that a slurm.conf sets, in small letters; None where it does not say.
+
+    A prolog must not ask the controller, but this file lies on every node, configless ones included. What the file
+    includes is not read: a setting that is not seen is not held against the cluster.
+
+    >>> flags_in("PrologFlags=Alloc,DeferBatch # both")
+    ['alloc', 'deferbatch']
+    """
+    for line in text.splitlines():
+        key, equals, value = line.partition("#")[0].partition("=")
+        if equals and key.strip().lower() == "prologflags":
+            return [flag.strip().lower() for flag in value.split(",")]
+    return None
 
 
 def seconds(value: str) -> Optional[int]:

@@ -102,7 +102,8 @@ class Leader(Meeting):
         now = time.monotonic()
         if self._deaf_until is not None and now >= self._deaf_until:
             self._hear()
-        for guest, until in list(self._strangers.items()):
+        while self._strangers:
+            guest, until = next(iter(self._strangers.items()))
             if until > now:
                 return min(IDLE_SECONDS, until - now)
             self._drop(guest)

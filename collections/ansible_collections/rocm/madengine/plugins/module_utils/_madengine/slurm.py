@@ -16,8 +16,6 @@ from typing import Dict, List, Mapping, Optional
 from . import files
 from .errors import JobFault
 
-from .errors import JobFault
-
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_/]*(?:\[[0-9]+\])?)\s*= ?(.*)")
 _NUMBERED = re.compile(r"(Prolog|Epilog)\[[0-9]+\]")
 _INFINITE = 65533  # SLURM prints NO_VAL16 or INFINITE16 for "no limit"

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict
 
+from hypothesis import strategies as st
+
 TOKEN = "hf_PlantedTokenThatNobodyMaySee0001"
 REAL_OPTIONS = (
     "--privileged --group-add render --shm-size 64G --device=/dev/infiniband --cap-add IPC_LOCK --ulimit memlock=-1"
@@ -125,3 +127,28 @@ def write(path: Path, document: Any, name: str = "build_manifest.json") -> str:
     file.write_text(document if isinstance(document, str) else json.dumps(document, indent=4))
     file.chmod(0o644)
     return str(file)
+
+
+# For laws: any shape, any mix of good and odd values.
+NAMES = st.sampled_from(["NCCL_DEBUG", "UCX_TLS", "PATH", "MAD_SECRETS_X", "HF_TOKEN", "NODE_RANK", "MASTER_ADDR", "A", "B"])
+VALUES = st.sampled_from(["1", "${A}", "${NOBODY}", "$A", "x y", "it's", "", "${A:-d}", TOKEN, "$$", "a=b"]) | st.integers(0, 9) | st.none()
+OPTIONS = st.lists(
+    st.sampled_from(
+        ["--rm", "-v /tmp:/data", "-itv /tmp:/x", "-e A=1", f"-e HF_TOKEN={TOKEN}", "--label madengine.job=7", "--tmpfs /data/"]
+    )
+).map(" ".join)
+MANIFESTS = st.builds(
+    lambda shape, env, mounts, build, deployment, text, model: {
+        **shape(),
+        "context": context(docker_env_vars=env, docker_mounts=mounts, docker_build_arg=build),
+        "deployment_config": {"env_vars": deployment},
+        "built_models": {next(iter(shape()["built_images"])): {"name": model, "additional_docker_run_options": text}},
+    },
+    st.sampled_from(list(SHAPES.values())),
+    st.dictionaries(NAMES, VALUES),
+    st.dictionaries(st.sampled_from(["/data", "/data/", "/x:ro", "/myworkspace"]), st.sampled_from(["/a", "$HOME/b", "named"])),
+    st.dictionaries(NAMES, VALUES),
+    st.dictionaries(NAMES, VALUES),
+    OPTIONS,
+    st.sampled_from(["llama", "a/b"]),
+)

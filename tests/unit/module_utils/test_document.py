@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import document
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, document
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
 from helpers import manifests
 from hypothesis import given, settings
@@ -230,21 +230,20 @@ def test_a_hostile_file_costs_one_line_one_second_and_little_memory(tmp_path: Pa
 
 
 def test_the_largest_manifest_that_is_let_in_is_bounded_too(tmp_path: Path) -> None:
-    wide = [{"": "x"}] * 60_000
+    wide = [{"": "x"}] * 40_000
     path = Path(
         manifests.write(tmp_path, json.dumps(manifests.by_hand(junk=wide, context=manifests.context(docker_env_vars={"A": "x" * 10**6}))))
     )
     line, seconds, kilobytes = measured(path)
-    assert (line, seconds < 2, kilobytes < 256 << 10) == ("", True, True), (seconds, kilobytes)
+    assert (line, seconds < 2, kilobytes < 128 << 10) == ("", True, True), (seconds, kilobytes)
 
 
 def test_an_unreadable_manifest_is_the_jobs_fault(tmp_path: Path) -> None:
     path = Path(manifests.write(tmp_path, manifests.by_hand()))
     path.chmod(0)
-    if os.access(path, os.R_OK):  # root reads everything; the cluster's tests do this as the job's user
-        pytest.skip("this user reads everything")
+    reader = account.of(65534, 65534) if os.geteuid() == 0 else account.of(os.getuid(), os.getgid())
     with pytest.raises(JobFault, match="files: cannot read"):
-        document.read(str(path))
+        account.run(reader, document.read, str(path))
 
 
 def test_a_missing_section_is_made_where_it_is_needed() -> None:

@@ -101,7 +101,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._module import fini
 
 def describe(module: AnsibleModule) -> Dict[str, Any]:
     read = manifest.read(module.params["path"])
-    secrets = secrecy.values(read, {})
+    secrets = secrecy.values(read, {}) | secrecy.url_passwords(read)
     shared.hide(module, secrets)
     names = sorted(manifest.variables(read))
     found = {

@@ -212,7 +212,7 @@ def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any
     asked = module.params
     mode = shared.mode_of(asked["mode"])
     original = manifest.read(asked["src"])
-    secrets = secrecy.values(original, environment)
+    secrets = secrecy.values(original, environment) | secrecy.url_passwords(original)
     shared.hide(module, secrets)
     models = manifest.models(asked["models"] or os.path.join(os.path.dirname(asked["src"]), manifest.MODELS))
     restored = manifest.restore(original, environment, models, asked["image_form"])

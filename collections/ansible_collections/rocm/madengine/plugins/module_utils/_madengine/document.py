@@ -19,9 +19,9 @@ from .errors import JobFault
 
 Document = Dict[str, Any]
 
-# A manifest of all of MAD's models has some 0.5 MB; both limits together keep a hostile one below 0.1 GB and 0.3 s.
+# A manifest of all of MAD's models has some 0.5 MB and 10 000 values; both limits together keep a hostile one below a second.
 LARGEST_BYTES = 4 << 20
-MOST_VALUES = 200_000
+MOST_VALUES = 100_000
 DEEPEST = 32
 
 _SCALAR = (str, int, float, bool)

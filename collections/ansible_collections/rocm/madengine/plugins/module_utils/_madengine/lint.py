@@ -12,7 +12,7 @@ Source: what unmodified madengine 2.1 was observed to do with such manifests.
 from __future__ import annotations
 
 import os.path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from . import document as documents
 from . import mounts, options, restore, secrecy
@@ -34,8 +34,9 @@ def check(
     :param exists: whether a path is there on this host.
     :param entrypoint: gives an image's ENTRYPOINT, or None if the image is not here; no image is looked at without it.
     """
+    hidden = secrecy.values(document, {}) | secrecy.url_passwords(document)
     checks: Mapping[str, Callable[[], Found]] = {
-        "secret_in_clear": lambda: _secret_in_clear(document),
+        "secret_in_clear": lambda: _secret_in_clear(document, hidden),
         "unexpanded_literal": lambda: _unexpanded_literal(document),
         "mounts_reversed": lambda: _mounts_reversed(document, exists),
         "nodes_differ": lambda: _nodes_differ(document),
@@ -48,11 +49,15 @@ def check(
         "options": lambda: _options(document),
         "entrypoint": lambda: _entrypoint(document, entrypoint),
     }
-    return [{"name": name, "where": where, "message": message} for name, find in checks.items() for where, message in find()]
+    return [
+        {"name": name, "where": secrecy.without(where, hidden), "message": secrecy.without(message, hidden)}
+        for name, find in checks.items()
+        for where, message in find()
+    ]
 
 
-def _secret_in_clear(document: Document) -> Found:
-    for place in secrecy.places(document):
+def _secret_in_clear(document: Document, hidden: Set[str]) -> Found:
+    for place in secrecy.places(document, hidden):
         yield place, "a secret stands here in clear, and the file may be readable by others"
 
 

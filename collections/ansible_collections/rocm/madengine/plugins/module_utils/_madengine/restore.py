@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from . import document as documents
 from . import environment, mounts, options, secrecy
@@ -24,6 +24,8 @@ from .errors import JobFault
 
 LABEL = "madengine.job"
 LITERAL = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|\A\$([A-Za-z_][A-Za-z0-9_]*)\Z")
+# The same, and `$NAME` anywhere, as bash reads it between double quotes.
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
 _PULLED = ("local_image", "registry_image", "registry")
 # madengine's job script gives this one to each process itself.
 _PER_PROCESS = frozenset(("MIOPEN_USER_DB_PATH",))
@@ -55,12 +57,13 @@ def restore(
     :param image_form: ``neutral`` (the key is the exact image, which madengine runs without a pull) or ``keep``.
     :raises JobFault: a model's options or mounts cannot be read; the message names the place.
     """
-    known = dict(runtime or {})
     result = Restored(copy.deepcopy(manifest))
-    hidden = secrecy.values(result.document, known)
     _fill_models(result, models)
-    _copy_deployment(result, known)
+    hidden = secrecy.values(result.document, runtime or {})
+    known = {name: value for name, value in (runtime or {}).items() if _is_usable(value, hidden)}
+    _drop_copies(result, hidden)
     _expand(result, known)
+    _copy_deployment(result, known)
     _prefer_runtime(result, known)
     _fill_guest_os(result)
     names = secrecy.strip(result.document, hidden)
@@ -70,7 +73,7 @@ def restore(
     section(result.document, "context")["docker_mounts"] = {}
     if image_form == "neutral":
         _neutralise(result)
-    result.restored = sorted(_differences(manifest, result.document))
+    result.restored = sorted({secrecy.without(place, hidden) for place in _differences(manifest, result.document)})
     return result
 
 
@@ -84,6 +87,11 @@ def spellings(reference: str) -> List[str]:
     if "/" in reference and ("." in first or ":" in first or first == "localhost"):
         return [reference]
     return [reference, f"docker.io/{reference}", f"index.docker.io/{reference}"]
+
+
+def _is_usable(value: str, hidden: Set[str]) -> bool:
+    """Say whether a value of the runtime may go into a file; an unexpanded literal was exported by somebody who had no value."""
+    return not LITERAL.search(value) and not any(secret in value for secret in hidden)
 
 
 def _fill_models(result: Restored, models: Sequence[Mapping[str, Any]]) -> None:
@@ -103,8 +111,13 @@ def _copy_deployment(result: Restored, known: Mapping[str, str]) -> None:
     source = (result.document.get("deployment_config") or {}).get("env_vars") or {}
     target = section(result.document, "context", "docker_env_vars")
     for name, value in source.items():
-        if name not in target and name not in environment.OF_THE_RUN and name not in _PER_PROCESS and value is not None:
-            target[name] = value
+        if name in target or name in environment.OF_THE_RUN or name in _PER_PROCESS or value is None:
+            continue
+        expanded, missing = _expanded(value, known, _VARIABLE) if isinstance(value, str) else (value, "")
+        if missing and not environment.is_secret(name):
+            result.drop("deployment_config.env_vars", name, f"{missing} is for the job's shell, so it is not copied to the container")
+        else:
+            target[name] = expanded
 
 
 def _expand(result: Restored, known: Mapping[str, str]) -> None:
@@ -123,27 +136,27 @@ def _expand_one(result: Restored, holder: Document, name: str, value: Any, known
         del holder[name]
         result.drop(where, name, "no value")
     elif isinstance(value, str) and LITERAL.search(value) and not environment.is_secret(name):
-        expanded, missing = _expanded(value, known)
+        expanded, missing = _expanded(value, known, LITERAL)
         if missing:
             del holder[name]
-            result.drop(where, name, f"${{{missing}}} was never expanded, and the runtime does not know it")
+            result.drop(where, name, f"{missing} was never expanded, and the runtime does not know it")
         else:
             holder[name] = expanded
 
 
-def _expanded(value: str, known: Mapping[str, str]) -> Tuple[str, str]:
-    """Return *value* expanded, and the first name that could not be."""
+def _expanded(value: str, known: Mapping[str, str], literal: re.Pattern[str]) -> Tuple[str, str]:
+    """Return *value* expanded, and the first expansion that could not be."""
     missing: List[str] = []
 
     def one(match: re.Match[str]) -> str:
         name, default = match.group(1) or match.group(3), match.group(2)
-        if name in known and not environment.is_secret(name):
+        if name in known and name not in environment.OF_THE_RUN and not environment.is_secret(name):
             return known[name]
         if default is None:
-            missing.append(name)
+            missing.append(match.group())
         return default or ""
 
-    return LITERAL.sub(one, value), missing[0] if missing else ""
+    return literal.sub(one, value), missing[0] if missing else ""
 
 
 def _prefer_runtime(result: Restored, known: Mapping[str, str]) -> None:
@@ -161,6 +174,16 @@ def _fill_guest_os(result: Restored) -> None:
     context = section(result.document, "context")
     if context.get("guest_os"):
         section(context, "docker_env_vars").setdefault("MAD_GUEST_OS", context["guest_os"])
+
+
+def _drop_copies(result: Restored, hidden: Set[str]) -> None:
+    """Drop a variable that holds a secret under a name that does not say so: half a value would help nobody."""
+    for keys in (("context", "docker_env_vars"), ("context", "docker_build_arg"), ("deployment_config", "env_vars")):
+        holder = (result.document.get(keys[0]) or {}).get(keys[1]) or {}
+        for name in [name for name, value in holder.items() if not environment.is_secret(name)]:
+            if any(secret in str(holder[name]) for secret in hidden):
+                del holder[name]
+                result.drop(".".join(keys), name, "it holds a secret under a name that does not say so; pass it as MAD_SECRETS_…")
 
 
 def _set_options(result: Restored, entry: Entry, secrets: Sequence[str]) -> None:

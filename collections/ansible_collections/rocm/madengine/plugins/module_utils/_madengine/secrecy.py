@@ -12,7 +12,7 @@ Source: observed with unmodified madengine 2.1; ``docker run`` 20.10.
 from __future__ import annotations
 
 import re
-from typing import Any, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from . import environment, options
 from .document import Document
@@ -21,23 +21,28 @@ REMOVED = "REDACTED"
 _SHORTEST = 6  # what is shorter stands in too many other places by chance
 # In capitals, as environment variables are: `--pad-token=…` is a model's argument.
 _ASSIGNED = re.compile(r"(?<![A-Za-z0-9_-])([A-Z_][A-Z0-9_]*)=(?:'([^']*)'|\"([^\"]*)\"|([^\s'\"]*))")
+_URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s:@]+)@")
 _LITERAL = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*(?::?-[^}]*)?\}?")
 
 
 def values(document: Document, known: Mapping[str, str]) -> Set[str]:
     """Return the values of the secrets that *document* holds anywhere, and of those in the environment *known*."""
     found = {value for name, value in known.items() if environment.is_secret(name)}
-    for name, value in _texts(document):
-        if name is not None and environment.is_secret(name):
+    for _place, is_secret, value in _texts(document):
+        if is_secret:
             found.add(value)
         found.update(text for assigned, text in _assigned(value) if environment.is_secret(assigned))
     return {value for value in found if len(value) >= _SHORTEST and value != REMOVED and not _LITERAL.fullmatch(value)}
 
 
-def places(document: Document) -> List[str]:
-    """Return where *document* holds a secret in clear."""
-    hidden = values(document, {})
-    return sorted({place for place, value in _placed(document, "") if any(secret in value for secret in hidden)})
+def url_passwords(document: Document) -> Set[str]:
+    """Return the passwords in the URLs of *document*; a clone needs them, so they stay, but nobody is to see them."""
+    return {match for _place, _is_secret, value in _texts(document) for match in _URL_PASSWORD.findall(value)}
+
+
+def places(document: Document, hidden: Set[str]) -> List[str]:
+    """Return where *document* holds one of the secrets *hidden* in clear; no secret is in a place's own name."""
+    return sorted({without(place, hidden) for place, _is_secret, value in _texts(document) if any(secret in value for secret in hidden)})
 
 
 def strip(document: Document, hidden: Set[str]) -> List[str]:
@@ -66,35 +71,35 @@ def by_name(text: str, where: str) -> str:
     return options.replaced(text, changes)
 
 
-def masked(value: Any, hidden: Sequence[str]) -> Any:
+def without(text: str, hidden: Iterable[str]) -> str:
+    """Return *text* with the secrets *hidden* (values) replaced, the longest first."""
+    for secret in sorted(hidden, key=len, reverse=True):
+        text = text.replace(secret, REMOVED)
+    return text
+
+
+def masked(value: Any, hidden: Sequence[str], is_secret: bool = False) -> Any:
     """Return a copy of *value* (what JSON can hold) in which no secret is left: by its name, or by its being known."""
     if isinstance(value, dict):
-        return {
-            environment.mask(key, hidden): environment.MASK
-            if isinstance(child, str) and child and environment.is_secret(key)
-            else masked(child, hidden)
-            for key, child in value.items()
-        }
+        secrets = {key: is_secret or environment.is_secret(key) for key in value}
+        return {environment.mask(key, hidden): masked(child, hidden, secrets[key]) for key, child in value.items()}
     if isinstance(value, list):
-        return [masked(child, hidden) for child in value]
+        return [masked(child, hidden, is_secret) for child in value]
+    if is_secret and value and (isinstance(value, str) or _is_number(value)):
+        return environment.MASK
     return environment.mask(value, hidden) if isinstance(value, str) else value
 
 
-def _clean(holder: Any, hidden: Sequence[str]) -> None:
+def _clean(holder: Any, hidden: Sequence[str], is_secret: bool = False) -> None:
     """Replace what is secret in *holder*, in place and in keys too."""
     for key, child in list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder)):
+        secret = is_secret or (isinstance(key, str) and environment.is_secret(key))
         if isinstance(child, (dict, list)):
-            _clean(child, hidden)
-        elif isinstance(child, str) and child:
-            holder[key] = "" if isinstance(key, str) and environment.is_secret(key) else _without(child, hidden)
-        if isinstance(key, str) and _without(key, hidden) != key:
-            holder[_without(key, hidden)] = holder.pop(key)
-
-
-def _without(text: str, hidden: Sequence[str]) -> str:
-    for secret in hidden:
-        text = text.replace(secret, REMOVED)
-    return text
+            _clean(child, hidden, secret)
+        elif isinstance(child, str) or (secret and _is_number(child)):
+            holder[key] = "" if secret else without(child, hidden)
+        if isinstance(key, str) and without(key, hidden) != key:
+            holder[without(key, hidden)] = holder.pop(key)
 
 
 def _assigned(text: str) -> Iterator[Tuple[str, str]]:
@@ -103,22 +108,18 @@ def _assigned(text: str) -> Iterator[Tuple[str, str]]:
             yield match.group(1), match.group(2) or match.group(3) or match.group(4) or ""
 
 
-def _texts(document: Any) -> Iterator[Tuple[Any, str]]:
-    """Give (the key or None, the text) of everything textual in *document*."""
-    waiting = [document]
-    while waiting:
-        holder = waiting.pop()
-        for key, child in holder.items() if isinstance(holder, dict) else ((None, item) for item in holder):
-            if isinstance(child, (dict, list)):
-                waiting.append(child)
-            elif isinstance(child, str):
-                yield key, child
-
-
-def _placed(document: Any, place: str) -> Iterator[Tuple[str, str]]:
+def _texts(document: Any, place: str = "", is_secret: bool = False) -> Iterator[Tuple[str, bool, str]]:
+    """Give (place, whether a key on the way to it is a secret's name, text) of everything textual in *document*."""
     for key, child in document.items() if isinstance(document, dict) else enumerate(document):
         where = f"{place}.{key}" if place else str(key)
+        secret = is_secret or (isinstance(key, str) and environment.is_secret(key))
         if isinstance(child, (dict, list)):
-            yield from _placed(child, where)
-        elif isinstance(child, str):
-            yield where, child
+            yield from _texts(child, where, secret)
+        elif isinstance(child, str) or (secret and _is_number(child)):
+            yield where, secret, str(child)
+        if isinstance(key, str):
+            yield where, False, key
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -238,9 +238,11 @@ def _or_none(ask: Any, absent: Tuple[int, ...] = (404,)) -> Any:
     try:
         return ask()
     except Exception as error:
-        if getattr(getattr(error, "response", None), "status_code", None) in absent:
-            return None
-        raise
+        response: Any = getattr(error, "response", None)
+        if getattr(response, "status_code", None) not in absent:
+            raise
+        response.close()  # a streamed answer would keep its connection open
+        return None
 
 
 def _follow(answers: Any, doing: str, image: str = "") -> None:

@@ -104,14 +104,15 @@ def describe(module: AnsibleModule) -> Dict[str, Any]:
     secrets = secrecy.values(read, {}) | secrecy.url_passwords(read)
     shared.hide(module, secrets)
     names = sorted(manifest.variables(read))
-    found = {
-        "images": manifest.images(read),
-        "models": [manifest.model(entry) for entry in document.entries(read) if entry.model],
+    hidden = sorted(secrets)
+    return {
+        "changed": False,
+        "images": secrecy.masked(manifest.images(read), hidden),
+        "models": secrecy.masked([manifest.model(entry) for entry in document.entries(read) if entry.model], hidden),
         "variables": names,
         "secrets": [name for name in names if environment.is_secret(name)],
         "lint": lint.check(read, entrypoint=shared.entrypoint_of(module)),
     }
-    return {"changed": False, **secrecy.masked(found, sorted(secrets))}
 
 
 def main() -> None:

@@ -173,9 +173,8 @@ Look around:   docker exec -it c0 bash
 Submit again:  docker exec -u alice -w {FOLDER} c0 sbatch job.sh
 Stop:          make demo-down
 """)
-    return "best: {} rows={rows} performance={performance} metric={metric} node={node}".format(
-        REPOSITORY / host / path.rpartition("/")[2], **best
-    )
+    here = REPOSITORY / "build" / "lab" / "demo" / path.lstrip("/")
+    return f"best: {here} rows={best['rows']} performance={best['performance']} metric={best['metric']} node={best['node']}"
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ section 5.1.1), which nobody else can reach.
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import socket
 from typing import List, Tuple
@@ -55,21 +54,23 @@ def is_loopback(address: Address) -> bool:
 def own(party: Party) -> List[Address]:
     """Return the leader's addresses, as the leader sees them: never "all that there are".
 
-    An address that the site gave is taken as it is. A node name that leads to the loopback on its own node is replaced
-    by the address under which this node talks to its members; on a single machine, they are on the loopback too.
+    An address that the site gave may be any of this node's. A node name that leads to the loopback on its own node, or
+    to a router that translates, is replaced by the address under which this node talks to its members; on a single
+    machine, they are on the loopback too.
 
     :raises NodeFault: there is none (part ``network``).
     """
     try:
-        mine = resolve(party.leader_address)
+        named_so = resolve(party.leader_address)
     except (OSError, UnicodeError):
-        mine = []
+        named_so = []
+    mine = [one for one in named_so if _is_mine(one)]
     if mine and (party.address or not is_loopback(mine[0])):
         return mine
     routes = [route for node in party.nodes[1 : 1 + _ASKED_PEERS] for route in _routes_to(node)]
     outside = [route for route in dict.fromkeys(routes) if not is_loopback(route)]
     if not outside and not (routes and mine):
-        raise _nowhere(party, mine)
+        raise _nowhere(party, named_so)
     return outside or mine
 
 
@@ -99,9 +100,7 @@ def _listeners(addresses: List[Address], port: int) -> List[socket.socket]:
     for family, number in addresses:
         try:
             listeners.append(_listener(family, number, port))
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:  # a name may also lead to what a router translates
-                continue
+        except OSError:
             for listener in listeners:
                 listener.close()
             return []
@@ -133,6 +132,15 @@ def _routes_to(node: str) -> List[Address]:
     except (OSError, UnicodeError):
         return routes
     return routes
+
+
+def _is_mine(address: Address) -> bool:
+    try:
+        with socket.socket(address[0], socket.SOCK_DGRAM) as probe:
+            probe.bind((address[1], 0))
+    except OSError:
+        return False
+    return True
 
 
 def _is_usable(number: str) -> bool:

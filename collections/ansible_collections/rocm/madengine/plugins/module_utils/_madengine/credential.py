@@ -150,13 +150,17 @@ def _read(path: str) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (OSError, ValueError) as error:
         raise _unusable(path, str(getattr(error, "strerror", None) or error)) from None
-    with os.fdopen(handle, "rb") as stream:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise _unusable(path, "it is not a plain file")
         if status.st_mode & 0o077:
             raise _unusable(path, f"others may use it (mode {stat.S_IMODE(status.st_mode):04o})")
-        data = stream.read(_LONGEST_KEY + 1)
+        data = os.read(handle, _LONGEST_KEY + 1)
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from None
+    finally:
+        os.close(handle)
     if not _SHORTEST_KEY <= len(data) <= _LONGEST_KEY:
         raise _unusable(path, f"it is not between {_SHORTEST_KEY} and {_LONGEST_KEY} bytes long")
     return data

@@ -92,6 +92,18 @@ def test_a_job_that_is_not_ours_is_left_as_it_is(node: Node) -> None:
         assert run(node, env).status == 0
 
 
+def test_a_task_of_a_heterogeneous_job_finds_its_own_component_s_state(node: Node) -> None:
+    # Measured with 24.11.5: on the second component's node the prolog has job 4712, and the task this.
+    env = {**USER, "SLURM_JOB_ID": "4711", "SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "4711", "SLURM_JOB_ID_HET_GROUP_1": "4712"}
+    assert run(node, env).env == {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    begun(node, job_id=4712).fail(JobFault("image: nobody has it", "build it"))
+    assert run(node, env).status == 1
+    ready(node, job_id=4712, exports="NODE_RANK=1\n")
+    assert run(node, env).env[b"NODE_RANK"] == b"1"
+    ready(node, job_id=4711)
+    assert run(node, env).env[b"NODE_RANK"] == b"0"
+
+
 def test_a_prolog_that_gave_no_verdict_is_mentioned_and_the_job_runs(node: Node) -> None:
     state = begun(node)
     for verdict in (None, "", "\n"):
@@ -338,6 +350,8 @@ def test_an_odd_environment_of_the_user_s_is_never_run_and_hides_nothing(node: N
         "_is_set": "yes",
         "MADENGINE_EXPORTED": f"$(touch {hit})|*|",
         "MADENGINE_HOOKS": str(evil),
+        "_component": f"a[$(touch {hit})]",
+        "SLURM_JOB_ID_HET_GROUP_0": f"$(touch {hit})",
     }
     task = run(node, env)
     assert task.status == 0
@@ -376,6 +390,7 @@ def test_the_script_starts_no_program_and_heeds_no_variable_of_ours_but_its_memo
     assert "python" not in "\n".join(code)
     assert "MADENGINE_HOOKS" not in text
     assert [line for line in code if "eval" in line] == [
+        '    eval "_id=\\${SLURM_JOB_ID_HET_GROUP_$_component-}"',
         '    eval "_is_set=\\${$_name+yes} _value=\\${$_name-}"',
         '    eval "_is_set=\\${$_name+given}\\${$_other+other}"',
     ]

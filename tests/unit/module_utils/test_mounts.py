@@ -145,7 +145,7 @@ def test_an_unbalanced_quote_is_a_fault_and_never_protection_off() -> None:
         mounts.merge("-v '/a:/b", [Mount("/b", "/a")], where="here")
 
 
-@pytest.mark.parametrize("text", ["--mount type=bind,source=/a", "--mount 'a\"b\"c'", "--mount=", "-v ''", "--tmpfs ''"])
+@pytest.mark.parametrize("text", ["--mount type=bind,source=/a", "--mount 'a\"b\"c'", "--mount '\"a'", "--mount=", "-v ''", "--tmpfs ''"])
 def test_an_option_without_a_mount_point_is_left_to_docker(text: str) -> None:
     assert mounts.parse(text) == []
 

@@ -278,10 +278,11 @@ def test_a_daemon_that_speaks_no_http_is_the_nodes_fault(tmp_path: Path) -> None
         listener.listen()
 
         def talk() -> None:
-            peer, _ = listener.accept()
-            with peer:
-                peer.recv(100)
-                peer.sendall(b"\0\1\2 hello\r\n\r\n")
+            for _ in range(2):  # the first only knocks
+                peer, _address = listener.accept()
+                with peer:
+                    if peer.recv(100):
+                        peer.sendall(b"\0\1\2 hello\r\n\r\n")
 
         thread = threading.Thread(target=talk)
         thread.start()
@@ -315,10 +316,10 @@ def test_each_process_gets_its_own_connection(daemon: Daemon, docker: engine.Eng
     assert docker._client() is mine
 
 
-def test_a_missing_sdk_is_the_nodes_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sdk_is_the_nodes_fault(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "docker", None)
     with pytest.raises(NodeFault, match="no Docker SDK"):
-        engine.Engine("/nowhere").info()
+        engine.Engine(daemon.path).info()
 
 
 def test_a_defect_of_ours_is_no_fault(docker: engine.Engine) -> None:

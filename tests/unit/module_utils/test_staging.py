@@ -27,7 +27,7 @@ def user() -> account.Account:
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> images.Daemon:
     made = images.Daemon()
-    monkeypatch.setattr(staging, "Engine", lambda socket: made)
+    monkeypatch.setattr(staging.engine, "Engine", lambda socket: made)
     return made
 
 

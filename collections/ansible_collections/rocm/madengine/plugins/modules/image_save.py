@@ -106,7 +106,7 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import feed, transport
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
@@ -121,14 +121,15 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
             raise transport.nowhere(seen["reference"], [f"docker of this node ({docker.socket})"])
         result = {
             "identity": seen["local"],
-            "method": "none" if seen["local"] == seen["stored"] else "save",
+            "method": "none" if seen["local"] == seen["stored"] else "graph",
             "layers_total": seen["layers_local"],
             "layers_moved": seen["layers_lacking_in_store"],
         }
     else:
         sources = ("local", "registry", "hub") if asked["pull"] else ("local",)
         within = Deadline(asked["timeout_seconds"])
-        result = transport.publish(docker, asked["store"], asked["image"], asked["namespace"], within, sources)
+        reader = feed.source_of(*docker.info().storage)
+        result = transport.publish(docker, asked["store"], asked["image"], asked["namespace"], within, sources, reader)
         transport.release([result])
     changed = result["identity"] is None or result["identity"] != seen["stored"]  # None: it would be pulled first
     diff = {"before": f"{seen['stored']}\n", "after": f"{result['identity']}\n"}

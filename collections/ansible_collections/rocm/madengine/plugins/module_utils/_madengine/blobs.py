@@ -18,7 +18,6 @@ import hashlib
 import os
 import socket
 import stat
-import uuid
 from typing import Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from . import files, layer
@@ -65,7 +64,7 @@ class Blobs:
         :returns: digest and size in bytes.
         :raises ShareFault: other bytes than *digest*, no room, no permission; nothing stands under the final name then.
         """
-        unfinished = os.path.join(self.temporary, f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}")
+        unfinished = os.path.join(self.temporary, f"{socket.gethostname()}.{os.getpid()}.{os.urandom(8).hex()}")
         try:
             found, size_bytes = self._write(unfinished, chunks)
             if digest is not None and found != digest:
@@ -113,7 +112,7 @@ class Blobs:
     def set_aside(self, digest: str) -> bool:
         """Take a bad blob out of the way, if this user may, so that the next publisher writes it anew."""
         try:
-            os.rename(self.path_of(digest), os.path.join(self.temporary, f"bad.{digest[7:]}.{uuid.uuid4().hex}"))
+            os.rename(self.path_of(digest), os.path.join(self.temporary, f"bad.{digest[7:]}.{os.urandom(8).hex()}"))
         except OSError:
             return False
         return True

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
@@ -45,6 +46,11 @@ class Info:
     driver: str
     root_dir: str
     is_containerd_store: bool
+
+    @property
+    def storage(self) -> Tuple[str, str, bool]:
+        """Return what `feed.source_of` wants to know."""
+        return self.driver, self.root_dir, self.is_containerd_store
 
 
 class Engine:
@@ -176,9 +182,11 @@ class Engine:
 
     def _client(self) -> Any:
         if self._connected is None or self._connected[0] != os.getpid():
+            url = self.socket if "://" in self.socket else f"unix://{self.socket}"
+            if url.startswith("unix://"):
+                _knock(url[len("unix://") :], self.timeout_seconds)
             import docker
 
-            url = self.socket if "://" in self.socket else f"unix://{self.socket}"
             self._connected = (os.getpid(), docker.APIClient(base_url=url, version="auto", timeout=self.timeout_seconds))
         return self._connected[1]
 
@@ -198,6 +206,13 @@ class Engine:
             if fault is None:
                 raise
             raise fault from error
+
+
+def _knock(path: str, timeout_seconds: float) -> None:
+    """Do nothing if somebody listens; the system's own error is clearer than the SDK's, and comes without its import."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(timeout_seconds)
+        peer.connect(path)
 
 
 def _fault_of(error: Exception, doing: str, seen: Mapping[str, Any]) -> Optional[Fault]:

@@ -17,6 +17,7 @@ Source: OCI image-spec v1.1, image-layout.md, manifest.md, image-index.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from urllib.parse import quote, unquote
 from . import files, layer
 from .blobs import Blobs
 from .errors import Fault, JobFault, ShareFault
-from .image import Identity, Reference, is_digest
+from .image import Identity, Reference, digest_of, is_digest
 
 SITE = "site"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -129,13 +130,17 @@ class Layout:
 
         :raises ShareFault: there is an index, but it cannot be read.
         """
-        path = os.path.join(self._folder(reference, namespace), "index.json")
+        path = self.index_path(reference, namespace)
         if not os.path.lexists(path):
             return None
         try:
             return _only_digest(json.loads(files.read(path, 1 << 20)))
         except (ValueError, RecursionError, Fault) as error:
             raise ShareFault("layout: index is damaged", "publish the image again", path=path, error=str(error)) from error
+
+    def index_path(self, reference: Reference, namespace: str) -> str:
+        """Return the file whose presence makes *reference* an image of *namespace*."""
+        return os.path.join(self._folder(reference, namespace), "index.json")
 
     def read(self, manifest_digest: str) -> Stored:
         """Return the image with this manifest; its layers' presence is another matter (`missing`).
@@ -173,8 +178,8 @@ class Layout:
 
         :raises ShareFault: a blob is missing, or the store cannot be written; the name is as it was then.
         """
-        document = self._manifest(config, layers)
-        manifest_digest, size_bytes = self.blobs.put_bytes(document)
+        self.blobs.put_bytes(config)
+        manifest_digest, size_bytes = self.blobs.put_bytes(manifest_of(config, layers))
         stored = self.read(manifest_digest)
         for absent in self.missing(stored):
             raise ShareFault("layout: a blob is missing", "publish the image again", digest=absent.digest)
@@ -184,12 +189,17 @@ class Layout:
     def remove(self, reference: Reference, namespace: str) -> bool:
         """Forget *reference*; say whether it was there. Blobs stay until they are pruned."""
         try:
-            os.unlink(os.path.join(self._folder(reference, namespace), "index.json"))
+            os.unlink(self.index_path(reference, namespace))
         except FileNotFoundError:
             return False
         except OSError as error:
             raise self.unwritable(error) from error
         return True
+
+    def touch(self, reference: Reference, namespace: str) -> None:
+        """Note that the image is in use, for the pruner; only its publisher can, and if not, nothing is lost."""
+        with contextlib.suppress(OSError):
+            os.utime(self.index_path(reference, namespace))
 
     def images(self) -> Iterator[Tuple[str, Reference, str]]:
         """Give (namespace, reference, manifest digest) of every image that can be read; damaged ones are passed over."""
@@ -212,16 +222,6 @@ class Layout:
         return ShareFault(
             "layout: cannot write the store", "check the store's path and permissions", path=error.filename or self.path, error=reason
         )
-
-    def _manifest(self, config: bytes, layers: Sequence[Layer]) -> bytes:
-        config_digest, config_size = self.blobs.put_bytes(config)
-        document = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": config_size},
-            "layers": [{"mediaType": each.media_type, "digest": each.digest, "size": each.size_bytes} for each in layers],
-        }
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
     def _point(self, reference: Reference, namespace: str, manifest_digest: str, size_bytes: int) -> None:
         folder = self._folder(reference, namespace)
@@ -254,6 +254,17 @@ class Layout:
         except FileExistsError:
             return
         os.chmod(path, mode)
+
+
+def manifest_of(config: bytes, layers: Sequence[Layer]) -> bytes:
+    """Return the OCI image manifest of an image with this config and these layers."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": {"mediaType": CONFIG_TYPE, "digest": digest_of(config), "size": len(config)},
+        "layers": [{"mediaType": each.media_type, "digest": each.digest, "size": each.size_bytes} for each in layers],
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def index_of(reference: Reference, manifest_digest: str, size_bytes: int) -> Dict[str, Any]:

@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import socket
 from dataclasses import dataclass
 from typing import Iterable, Iterator, List, Set
@@ -44,14 +43,36 @@ def take(store: Layout, digests: Iterable[str]) -> Lease:
 
     :raises ShareFault: the store cannot be written.
     """
-    nonce = secrets.token_hex(16)
+    nonce = os.urandom(16).hex()
     lease = Lease(f"{socket.gethostname()}.{os.getpid()}.{nonce[:16]}", nonce)
-    document = json.dumps({"nonce": nonce, "digests": sorted(set(digests))})
+    extend(store, lease, digests)
+    return lease
+
+
+def extend(store: Layout, lease: Lease, digests: Iterable[str]) -> None:
+    """Write *lease* anew, on *digests*.
+
+    :raises ShareFault: the store cannot be written.
+    """
+    document = json.dumps({"nonce": lease.nonce, "digests": sorted(set(digests))})
     try:
         files.write(_path(store, lease.name), document, store.file_mode)
     except OSError as error:
         raise store.unwritable(error) from error
-    return lease
+
+
+@contextlib.contextmanager
+def held(store: Layout, digests: Iterable[str]) -> Iterator[None]:
+    """Hold a lease while the block lasts; a reader who may not write the store goes without."""
+    try:
+        name = take(store, digests).name
+    except ShareFault:
+        name = ""
+    try:
+        yield
+    finally:
+        if name:
+            give_back(store, name)
 
 
 def give_back(store: Layout, name: str) -> None:

@@ -21,8 +21,8 @@ from .engine import Engine, Refused
 from .errors import Fault, JobFault, ShareFault
 from .feed import Source
 from .graph import Unexpected
-from .image import Identity, Reference, is_digest
-from .layout import SITE, Layer, Layout, Stored
+from .image import Identity, Reference, digest_of, is_digest
+from .layout import SITE, Layer, Layout, Stored, manifest_of
 
 SOURCES = ("local", "store", "registry")
 FIGURES = ("method", "layers_total", "layers_moved", "bytes_total", "bytes_moved", "seconds")
@@ -96,7 +96,7 @@ def publish(
     store.ensure()
     taken = lease.take(store, identity.diff_ids)
     try:
-        stored, method, moved = _published(engine, store, name, namespace, identity, deadline, reader)
+        stored, method, moved = _published(engine, store, name, namespace, identity, deadline, reader, taken)
     except BaseException:
         lease.give_back(store, taken.name)
         raise
@@ -154,7 +154,8 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
     done = {"reference": str(name), "identity": stored.identity.digest}
     if _is_here(engine, name, stored.identity.digest):
         return {**done, **_figures("none", stored, 0, 0, started)}
-    method, moved = _loaded(engine, store, stored, name, deadline)
+    with lease.held(store, digests_of(stored)):
+        method, moved = _loaded(engine, store, stored, name, deadline)
     return {**done, **_figures(method, stored, *moved, started)}
 
 
@@ -207,7 +208,8 @@ def _load_stored(engine: Engine, store: Layout, name: Reference, namespaces: Seq
     stored = store.find(name, namespaces)
     if stored is None or store.missing(stored):
         return False
-    _loaded(engine, store, stored, name, deadline)
+    with lease.held(store, digests_of(stored)):
+        _loaded(engine, store, stored, name, deadline)
     return True
 
 
@@ -227,11 +229,18 @@ def nowhere(image: str, looked: Sequence[str]) -> JobFault:
 
 
 def _published(
-    engine: Engine, store: Layout, name: Reference, namespace: str, identity: Identity, deadline: Deadline, reader: Optional[Source]
+    engine: Engine,
+    store: Layout,
+    name: Reference,
+    namespace: str,
+    identity: Identity,
+    deadline: Deadline,
+    reader: Optional[Source],
+    taken: lease.Lease,
 ) -> Tuple[Stored, str, Tuple[int, int]]:
     """Bring the image into the store; return it, how, and how many layers and bytes that took."""
-    stored = _intact(store, name, [namespace, SITE])
-    if stored is not None and stored.identity == identity:
+    stored = _kept(store, name, namespace, identity, taken)
+    if stored is not None:
         return stored, "none", (0, 0)
     document = engine.inspect(str(name)) or {}
     before = _present(store, identity)
@@ -239,11 +248,29 @@ def _published(
     method = "save" if unpacked is None else "graph"
     if unpacked is None:
         unpacked = _saved(engine, store, name, identity, int(document.get("Size") or 0), deadline)
+    documents = [digest_of(unpacked.config), digest_of(manifest_of(unpacked.config, unpacked.layers))]
+    lease.extend(store, taken, [*identity.diff_ids, *documents])
     stored = store.commit(name, namespace, unpacked.config, unpacked.layers)
     if stored.identity != identity:
         raise JobFault("transport: the image changed while it was saved", "start the job again", image=str(name))
     new = {each.digest: each.size_bytes for each in stored.layers if before.get(each.diff_id) != each.size_bytes}
     return stored, method, (len(new), sum(new.values()))
+
+
+def _kept(store: Layout, name: Reference, namespace: str, identity: Identity, taken: lease.Lease) -> Optional[Stored]:
+    """Return the image if the store holds it and will go on doing so."""
+    stored = _intact(store, name, [namespace, SITE])
+    if stored is None or stored.identity != identity:
+        return None
+    lease.extend(store, taken, digests_of(stored))
+    store.touch(name, namespace)
+    # Once more, now that the lease names all of it: the pruner may have been faster.
+    return stored if _intact(store, name, [namespace, SITE]) == stored else None
+
+
+def digests_of(stored: Stored) -> List[str]:
+    """Return the digests of all blobs that the image needs."""
+    return [stored.manifest_digest, stored.config_digest, *(each.digest for each in stored.layers)]
 
 
 def _present(store: Layout, identity: Identity) -> Dict[str, int]:

@@ -115,10 +115,18 @@ def test_the_image_is_chosen_by_name_from_an_archive_of_two(store: Layout) -> No
     ]
     data = images.tar({**members, "manifest.json": json.dumps(entries).encode()})
     assert unpack(store, data).config == two.config
-    with pytest.raises(JobFault, match="which image"):
+    with pytest.raises(JobFault, match="no image of this name"):
         unpack(store, data, name=Reference.parse("c:1"))
-    with pytest.raises(JobFault, match="which image"):
+    with pytest.raises(JobFault, match="no image of this name"):
         unpack(store, data, name=None)
+
+
+def test_the_only_image_is_taken_if_it_has_this_name_or_none(store: Layout) -> None:
+    for tags in (["docker.io/a/b:1"], ["x:1", "a/b:1"], []):
+        assert unpack(store, images.saved_25(IMAGE, tags)).config == IMAGE.config
+    with pytest.raises(JobFault, match="holds='a_b:1'"):
+        unpack(store, images.saved_25(IMAGE, ["a_b:1"]))
+    assert unpack(store, images.saved_25(IMAGE, ["a_b:1"]), name=None).config == IMAGE.config
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,47 @@ def test_a_registry_is_asked_when_the_name_names_one(path: str) -> None:
     with pytest.raises(JobFault, match="nobody has it"):
         publish(daemon, path, "a:1")
     assert publish(daemon, path, "a:1", sources=("local", "registry", "hub"))["source"] == "hub"
+
+
+@pytest.mark.parametrize(("name", "file"), [("r.io/a/b:1", "r.io_a_b_1.tar"), ("a", "a.tar"), ("a/b", "docker.io_a_b_latest.tar")])
+def test_a_plain_archive_in_the_stores_directory_is_a_source(leader: images.Daemon, path: str, name: str, file: str) -> None:
+    os.mkdir(path)
+    Path(path, file).write_bytes(leader._save(BASE, [str(Reference.parse(name))]))
+    empty = images.Daemon()
+    offer = publish(empty, path, name)
+    assert (offer["source"], offer["method"], offer["identity"]) == ("archive", "none", BASE.identity.digest)
+    assert empty.images == {str(Reference.parse(name)): BASE}
+
+
+def test_an_archive_of_another_image_is_refused_though_its_file_name_fits(leader: images.Daemon, path: str) -> None:
+    os.mkdir(path)
+    Path(path, "a_b_1.tar").write_bytes(leader._save(BASE, ["a_b:1"]))
+    with pytest.raises(JobFault, match="no image of this name"):
+        publish(images.Daemon(), path, "a/b:1")
+
+
+def test_two_jobs_on_one_node_load_an_image_once(leader: images.Daemon, member: images.Daemon, path: str, tmp_path: Path) -> None:
+    offer = publish(leader, path)
+    turns = tmp_path / "locks"
+    turns.mkdir()
+    load, begun, go_on = member.load, threading.Event(), threading.Event()
+
+    def slowly(chunks: Any, timeout_seconds: float) -> None:
+        begun.set()
+        go_on.wait(10)
+        load(chunks, timeout_seconds)
+
+    member.load = slowly  # type: ignore[method-assign]
+    done = []
+    jobs = [threading.Thread(target=lambda: done.append(transport.obtain(member, offer, within(), str(turns)))) for _ in range(2)]
+    jobs[0].start()
+    begun.wait(10)
+    jobs[1].start()
+    go_on.set()
+    for job in jobs:
+        job.join()
+    assert sorted(each["method"] for each in done) == ["full", "none"]
+    assert len(member.loads) == 1
 
 
 def test_an_image_that_nobody_has_is_named_with_every_place(path: str) -> None:

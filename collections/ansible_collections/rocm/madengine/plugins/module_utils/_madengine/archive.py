@@ -13,6 +13,7 @@ Source: Docker image-spec v1.2 ("Combined Image JSON + Filesystem Changeset Form
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
 import tarfile
@@ -197,14 +198,24 @@ def _json(data: Optional[bytes], name: str) -> Any:
 
 
 def _entry(entries: Any, reference: Optional[Reference]) -> Mapping[str, Any]:
-    """Return manifest.json's entry of *reference*, or the only one."""
+    """Return manifest.json's entry of *reference*, or the only one if that has no name."""
     known = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-    if len(known) == 1:
-        return known[0]
     for entry in known:
-        if reference is not None and str(reference) in (entry.get("RepoTags") or []):
+        if reference is not None and reference in _names(entry):
             return entry
-    raise JobFault("archive: which image of the archive is meant?", "save one image an archive", image=str(reference), images=len(known))
+    if len(known) == 1 and (reference is None or not known[0].get("RepoTags")):
+        return known[0]
+    tags = [str(tag) for entry in known for tag in _names(entry)]
+    raise JobFault("archive: it holds no image of this name", "save this image, and no other", image=str(reference), holds=", ".join(tags))
+
+
+def _names(entry: Mapping[str, Any]) -> List[Reference]:
+    found: List[Reference] = []
+    tags = entry.get("RepoTags")
+    for tag in tags if isinstance(tags, list) else []:
+        with contextlib.suppress(JobFault):
+            found.append(Reference.parse(str(tag)))
+    return found
 
 
 def _docker_manifest(stored: Stored, reference: Reference) -> Dict[str, Any]:

@@ -12,10 +12,12 @@ a child process that is the job's user: plain values go in, dictionaries that fi
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import time
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from . import archive, layer, lease
+from . import archive, files, layer, lease, turn
 from .deadline import Deadline
 from .engine import Engine, Refused
 from .errors import Fault, JobFault, ShareFault
@@ -24,7 +26,7 @@ from .graph import Unexpected
 from .image import Identity, Reference, digest_of, is_digest
 from .layout import SITE, Layer, Layout, Stored, manifest_of
 
-SOURCES = ("local", "store", "registry")
+SOURCES = ("local", "store", "archive", "registry")
 FIGURES = ("method", "layers_total", "layers_moved", "bytes_total", "bytes_moved", "seconds")
 
 Offer = Dict[str, Any]
@@ -73,6 +75,7 @@ def publish(
     deadline: Deadline,
     sources: Sequence[str] = SOURCES,
     reader: Optional[Source] = None,
+    turns: str = "",
 ) -> Offer:
     """See that this node has *reference* and that the store holds it too, and return the offer for the other nodes.
 
@@ -80,9 +83,11 @@ def publish(
         nodes must have the image.
     :param namespace: whose images are published: ``site`` or one per uid.
     :param sources: where the image is looked for, in this order: ``local`` is the daemon; ``store``, in *namespace* and
-        then in ``site``; ``registry``, if the reference names one; ``hub``, Docker's default registry.
+        then in ``site``; ``archive``, a plain ``docker save`` file in the store's directory; ``registry``, if the reference
+        names one; ``hub``, Docker's default registry.
+    :param turns: a directory of this node for locks, so that two jobs do the same work once; "" for none.
     :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
-    :returns: reference, identity, transport, where, manifest, lease, nonce; source (``local``, ``store`` or ``registry``),
+    :returns: reference, identity, transport, where, manifest, lease, nonce; source (one of *sources*),
         method (``none``, ``graph`` or ``save``), bytes_total, bytes_moved, layers_total, layers_moved, seconds.
     :raises JobFault: nobody has the image; the fault names the places. No Docker access.
     :raises ShareFault: the store cannot be used.
@@ -96,7 +101,8 @@ def publish(
     store.ensure()
     taken = lease.take(store, identity.diff_ids)
     try:
-        stored, method, moved = _published(engine, store, name, namespace, identity, deadline, reader, taken)
+        with turn.of(turns, f"publish.{identity.digest[7:]}", deadline):
+            stored, method, moved = _published(engine, store, name, namespace, identity, deadline, reader, taken)
     except BaseException:
         lease.give_back(store, taken.name)
         raise
@@ -104,12 +110,13 @@ def publish(
     return {**offer, **_figures(method, stored, *moved, started)}
 
 
-def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline) -> Done:
+def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline, turns: str = "") -> Done:
     """See that this node has the very image that *offer* offers, under its name.
 
     Nothing is read from the store if it is here already. Otherwise the daemon gets an archive of what it lacks, and if it
     turns out to lack more, the whole image.
 
+    :param turns: as of `publish`.
     :returns: reference, identity, method (``none``, ``thin`` or ``full``), bytes_total, bytes_moved, layers_total,
         layers_moved, seconds.
     :raises ShareFault: the store is not the leader's, or the image in it is damaged.
@@ -130,7 +137,10 @@ def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline) -> Done
     stored = store.read(str(offer.get("manifest")))
     if stored.identity.digest != wanted:
         raise ShareFault("transport: the store holds another image", "publish the image again", image=str(name), store=store.path)
-    method, moved = _loaded(engine, store, stored, name, deadline)
+    with turn.of(turns, f"load.{wanted[7:]}", deadline) as is_late:
+        if is_late and _is_here(engine, name, wanted):
+            return {**done, **_figures("none", stored, 0, 0, started)}
+        method, moved = _loaded(engine, store, stored, name, deadline)
     return {**done, **_figures(method, stored, *moved, started)}
 
 
@@ -193,6 +203,9 @@ def _ensure(
         elif source == "store" and store is not None:
             looked.append(f"store {store.path} ({', '.join(namespaces)})")
             is_there = _load_stored(engine, store, name, namespaces, deadline)
+        elif source == "archive" and store is not None:
+            looked.append(f"{store.path}/{_archive_names(name)[0]}")
+            is_there = _unpacked(engine, store, name, namespace, deadline)
         elif source == ("registry" if name.has_registry else "hub"):
             looked.append(f"registry {name.domain}")
             is_there = _pulled(engine, name, deadline, looked)
@@ -210,6 +223,26 @@ def _load_stored(engine: Engine, store: Layout, name: Reference, namespaces: Seq
         return False
     with lease.held(store, digests_of(stored)):
         _loaded(engine, store, stored, name, deadline)
+    return True
+
+
+def _archive_names(name: Reference) -> List[str]:
+    """Return what madengine, or a person, calls the archive of *name*."""
+    untagged = [name.familiar] if name.tag == "latest" and not name.digest else []
+    return list(dict.fromkeys(re.sub(r"[^A-Za-z0-9.-]", "_", text) + ".tar" for text in [str(name), name.full, *untagged]))
+
+
+def _unpacked(engine: Engine, store: Layout, name: Reference, namespace: str, deadline: Deadline) -> bool:
+    """Publish and load what a plain archive in the store's directory holds, if there is one."""
+    found = [path for path in (os.path.join(store.path, each) for each in _archive_names(name)) if os.path.isfile(path)]
+    if not found:
+        return False
+    store.ensure()
+    with files.opened(found[0]) as stream:
+        store.require_space(os.fstat(stream.fileno()).st_size)
+        unpacked = archive.unpack(layer.chunks_of(stream), store.blobs, name, {})
+    stored = store.commit(name, namespace, unpacked.config, unpacked.layers)
+    _loaded(engine, store, stored, name, deadline)
     return True
 
 

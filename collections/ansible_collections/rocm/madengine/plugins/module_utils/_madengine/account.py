@@ -16,7 +16,6 @@ import os
 import pwd
 import select
 import signal
-import sys
 import traceback
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, Optional, Tuple
@@ -202,13 +201,12 @@ def _live(user: Account, writer: int, work: Callable[..., Any], args: Tuple[Any,
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         _close_all_but({2, writer, *keep})
-        _become(user)
-        answer = _answer(work, args)
+        answer = _answer(user, work, args)
         with os.fdopen(writer, "wb") as pipe:
-            pipe.write(json.dumps(answer).encode())
+            pipe.write(answer)
         status = 0
     except BaseException:
-        traceback.print_exc()
+        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))  # sys.stderr's buffer ends with us
     finally:
         os._exit(status)
 
@@ -238,10 +236,11 @@ def _become(user: Account) -> None:
     os.chdir("/")
 
 
-def _answer(work: Callable[..., Any], args: Tuple[Any, ...]) -> dict[str, Any]:
+def _answer(user: Account, work: Callable[..., Any], args: Tuple[Any, ...]) -> bytes:
     try:
-        return {"value": work(*args)}
+        _become(user)
+        return json.dumps({"value": work(*args)}).encode()
     except Fault as fault:
-        return {"fault": fault.to_dict()}
+        return json.dumps({"fault": fault.to_dict()}).encode()
     except Exception:
-        return {"defect": "".join(traceback.format_exception(*sys.exc_info()))}
+        return json.dumps({"defect": traceback.format_exc()}).encode()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import Mapping
+from typing import List, Mapping
 
 RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(RELEASE, "lib"))
@@ -35,10 +35,14 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
     """Keep what the job has left of worth on this node, and remove the rest."""
     user = account.of(job.uid, job.gid)
     ended = aftermath.Aftermath(site, here, workspace.Workspace(job.job_id), user, exit_code(os.environ))
-    parts = [("stop", ended.stop)]
+    parts: List[context.Part] = []
+    if ended.may_have_run:
+        parts += [("stop", ended.stop)]
     if ended.has_run:
         parts += [("gather", ended.gather), ("choose", ended.choose)]
-    parts += [("remove", ended.remove), ("report", ended.report), ("clean", ended.clean)]
+    if ended.may_have_run:
+        parts += [("remove", ended.remove), ("report", ended.report)]
+    parts += [("clean", ended.clean)]
     context.each(parts, log, journal.say)
 
 

@@ -96,6 +96,22 @@ class Cluster:
         """Submit and wait."""
         return self.wait(self.submit(script, *options, **named), within)
 
+    def until(self, node: str, condition: str, within: int = 60) -> None:
+        """Return when the shell *condition* holds on *node*."""
+        result = self.hosts[node].run(f"timeout {within} sh -c {shlex.quote(f'until {condition}; do sleep 0.05; done')}")
+        assert result.rc == 0, f"{node}: {condition} never held\n{self.evidence()}"
+
+    def hold_docker(self, node: str) -> None:
+        """Make the node's Docker daemon deaf, so that whoever asks it waits."""
+        self.run(node, "kill -STOP $(pidof dockerd)")
+
+    def free_docker(self, node: str) -> None:
+        self.hosts[node].run("kill -CONT $(pidof dockerd)")
+
+    def until_phase(self, node: str, job_id: int, phase: str) -> None:
+        """Return when the job's prolog on *node* has that phase behind it."""
+        self.until(node, f"grep -q '\"{phase}\"' {_STATE}/{job_id}/timeline.jsonl 2>/dev/null")
+
     def states(self) -> List[str]:
         """Return the distinct states of the nodes, with the marks that ``sinfo`` puts behind them."""
         return sorted(set(self.run("c0", "sinfo --noheader --Node --format=%T").split()))

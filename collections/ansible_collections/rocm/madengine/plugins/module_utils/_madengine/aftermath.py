@@ -8,36 +8,48 @@ Source: results.md, "Gather", "Choose", "Clean"; architecture.md, "Identities".
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 from . import account, artifacts, files, results
 from .config import Site
-from .engine import Engine
-from .state import READY, JobState
+from .deadline import Deadline
+from .engine import Engine, Refused
+from .errors import Fault, JobFault, ShareFault
+from .request import Job
+from .state import FAILED, READY, STARTING, JobState
 from .workspace import Workspace
 
-# SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
-_STOP_SECONDS = 2
+_STOP_SECONDS = 10
 _TIMELINE = "timeline.jsonl"
+_GATHERED = "gathered"
 
 
 class Aftermath:
     """A job that is over, as this node knows it.
 
+    :param job: as SLURM describes it to the epilog.
     :param exit_code: ``status:signal`` as SLURM says; ``0:0`` is success.
     """
 
-    def __init__(self, site: Site, here: JobState, place: Workspace, user: account.Account, exit_code: str) -> None:
-        self._site, self._here, self._place, self._user, self._exit_code = site, here, place, user, exit_code
+    def __init__(self, site: Site, job: Job, here: JobState, place: Workspace, exit_code: str) -> None:
+        self._site, self._job, self._here, self._place, self._exit_code = site, job, here, place, exit_code
         # What root wrote down when the job started; SLURM's restart count, for one, is another by now.
         self._known: Dict[str, Any] = here.facts()
-        self._folder = ""
+        self._within = Deadline(site.deadline_seconds)
+        # An epilog that is repeated must not gather out of a workspace that is gone.
+        self._folder = str(self._known.get(_GATHERED, ""))
 
     @property
     def has_run(self) -> bool:
-        """Whether the prolog let the job start on this node."""
-        return self._known.get("status") == READY
+        """Whether the job may have run on this node with our help: only a prolog that said otherwise makes sure that it has not."""
+        return self._known.get("status") not in (STARTING, FAILED)
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the job's script was not kept from running: then there may be containers of its own."""
+        return self._known.get("status") != FAILED
 
     @property
     def has_failed(self) -> bool:
@@ -49,45 +61,80 @@ class Aftermath:
         :raises NodeFault: the Docker daemon does not answer (part ``docker``).
         """
         docker = Engine(self._site.docker_socket)
-        for container in docker.containers_of(str(self._known["job_id"])):
-            docker.stop(container["id"], _STOP_SECONDS)
+        self._containers = [container["id"] for container in docker.containers_of(str(self._known["job_id"]))]
+        for container in self._containers:
+            docker.stop(container, _STOP_SECONDS)
 
     def gather(self) -> None:
-        """Copy this node's results to the share, as the job's user.
+        """Copy this node's results to the share, as the job's user; once this has been done it is not done again.
 
-        :raises ShareFault: the share cannot be written; the results stay on the node then.
+        :raises Fault: they could not be copied, and stay on the node; the fault says where.
         """
-        nodes = self._known["nodes"]
+        if self._folder:
+            return
+        if self._known.get("status") != READY:
+            raise JobFault("aftermath: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
         sources: List[artifacts.Source] = [{"path": self._place.results, "all": True}]
-        sources += artifacts.workspaces(self._known["job_id"], self._known["node_rank"], len(nodes))
-        gathered = account.run(self._user, artifacts.gather, sources, self._collection, self._facts(), self._known["began"])
+        sources += artifacts.workspaces(self._known["job_id"], self._known["node_rank"], len(self._known["nodes"]))
+        with self._kept():
+            gathered = self._as_user(artifacts.gather, sources, self._collection, self._facts(), self._known["began"])
         self._folder = gathered["folder"]
+        self._here.ready(**{_GATHERED: self._folder})
 
     def choose(self) -> None:
-        """Rank what all nodes have gathered so far, and publish the best; the last node to come leaves the answer."""
-        facts = {"failed": self.has_failed, "exit_code": self._exit_code, "since": self._known["began"]}
-        facts.update({name: self._known[name] for name in ("job_id", "attempt", "nodes")})
-        account.run(self._user, results.settle, self._collection, self._csv, self._site.results_policy, facts)
+        """Rank what all nodes have gathered so far, and publish the best; the last node to come leaves the answer.
+
+        A node that could bring nothing leaves this to the others, who see the same files.
+        """
+        if self._folder:
+            facts = {"failed": self.has_failed, "exit_code": self._exit_code, "since": self._known["began"]}
+            facts.update({name: self._known[name] for name in ("job_id", "attempt", "nodes")})
+            self._as_user(results.settle, self._collection, self._csv, self._site.results_policy, facts)
 
     def report(self) -> None:
         """Put this node's timeline beside its results."""
         if self._folder:
-            account.run(self._user, files.write, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
+            self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
 
     def remove(self) -> None:
-        """Remove the job's containers, and nobody else's.
+        """Remove the containers that `stop` has found.
 
         :raises NodeFault: as `stop`.
         """
         docker = Engine(self._site.docker_socket)
-        for container in docker.containers_of(str(self._known["job_id"])):
-            docker.remove(container["id"])
+        for container in self._containers:
+            docker.remove(container)
 
     def clean(self) -> None:
         """Remove the job's workspace and its state; results that could not be gathered stay."""
         if self._folder or not self.has_run:
             self._place.remove()
         self._here.remove()
+
+    def _with_each_container(self, do: Callable[[Engine, str], object]) -> None:
+        """Do it with all containers of the job, also if one refuses."""
+        refusals: List[Refused] = []
+        with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+            for container in docker.containers_of(str(self._job.job_id)):
+                try:
+                    do(docker, container["id"])
+                except Refused as refusal:
+                    if not _is_going(docker, container["id"]):
+                        refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
+
+    def _as_user(self, work: Callable[..., Any], *args: Any) -> Any:
+        return account.run(account.of(self._job.uid, self._job.gid), work, *args, deadline=self._within)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Have a fault say where the results stay, whatever it is."""
+        try:
+            yield
+        except Fault as fault:
+            fault.seen = {**fault.seen, "results": self._place.results}
+            raise
 
     @property
     def _collection(self) -> str:
@@ -109,3 +156,16 @@ class Aftermath:
             "image": images[0].get("reference", ""),
             "image_id": images[0].get("identity", ""),
         }
+
+
+def _is_going(docker: Engine, container: str) -> bool:
+    """Say whether *container* is gone or on its way: one with ``--rm`` is removed by the daemon as soon as it has ended."""
+    document = docker.container(container)
+    return document is None or (document.get("State") or {}).get("Status") in ("removing", "dead")
+
+
+def _written(path: str, text: str) -> None:
+    try:
+        files.write(path, text)
+    except OSError as error:
+        raise ShareFault("aftermath: cannot write", "look at the share", path=path, error=error.strerror or str(error)) from error

@@ -28,6 +28,7 @@ from .errors import Fault, NodeFault
 from .timeline import Timeline
 
 Say = Callable[[str], None]
+Part = Tuple[str, Callable[[], None]]
 
 DONE = 0
 # No interpreter ends with this by itself (1 is a traceback, 2 a usage error), so that the gate can tell a decision to
@@ -51,7 +52,7 @@ def run(story: Callable[[], None], on_fault: Callable[[Fault], None], say: Say, 
     return DONE
 
 
-def each(parts: Sequence[Tuple[str, Callable[[], None]]], log: Timeline, say: Say) -> None:
+def each(parts: Sequence[Part], log: Timeline, say: Say) -> None:
     """Do every one of *parts*, as a phase of its name, whatever becomes of the others: an epilog cleans up in any case.
 
     :raises Fault: the gravest that a part raised; the others are said.
@@ -64,10 +65,10 @@ def each(parts: Sequence[Tuple[str, Callable[[], None]]], log: Timeline, say: Sa
         except Fault as fault:
             faults.append(fault)
         except Exception:
-            say(f"madengine: defect: {phase} was left undone\n" + traceback.format_exc())
+            _tried(say, f"madengine: defect: {phase} was left undone\n" + traceback.format_exc())
     faults.sort(key=lambda each: not isinstance(each, NodeFault))
     for lesser in faults[1:]:
-        say(lesser.line())
+        _tried(say, lesser.line())
     if faults:
         raise faults[0]
 

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What fails while a job starts, on the real cluster: who is told, how soon, and that nobody else suffers."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from typing import Iterator, Tuple
+
+import pytest
+from helpers.cluster import NODES, Cluster, container, manifest
+
+SCRIPT = "#!/bin/sh\nsrun --ntasks-per-node=1 docker run --rm $MAD_IMAGE true && echo ran\n"
+FOLDER = "/shared/home/alice/faults"
+
+
+@pytest.fixture
+def project(cluster: Cluster, image: str) -> str:
+    """Return the submit directory of a job whose image only n1 has."""
+    cluster.write(f"{FOLDER}/build_manifest.json", manifest(image))
+    return FOLDER
+
+
+@contextlib.contextmanager
+def setting(cluster: Cluster, line: str) -> Iterator[None]:
+    """Add *line* to every node's hooks.conf for a while."""
+    for node in NODES:
+        cluster.run(node, f"cp -p /etc/madengine/hooks.conf /run/hooks.conf && echo {line} >> /etc/madengine/hooks.conf")
+    try:
+        yield
+    finally:
+        for node in NODES:
+            cluster.run(node, "cp -p /run/hooks.conf /etc/madengine/hooks.conf")
+
+
+@contextlib.contextmanager
+def deaf_docker(cluster: Cluster, node: str) -> Iterator[None]:
+    cluster.hold_docker(node)
+    try:
+        yield
+    finally:
+        cluster.free_docker(node)
+
+
+def submitted(cluster: Cluster, folder: str) -> int:
+    return cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder)
+
+
+def the_line(output: str) -> str:
+    """Return the one line that a user reads."""
+    lines = [line for line in output.splitlines() if line.startswith("madengine: ")]
+    assert len(lines) == 1, output
+    return lines[0]
+
+
+def port_of(cluster: Cluster, job_id: int) -> Tuple[str, int]:
+    """Return where the job's leader listens."""
+    lines = cluster.run("n1", "ss -Hltn").splitlines()
+    ports = [int(line.split()[3].rpartition(":")[2]) for line in lines]
+    return "n1", next(port for port in ports if 27800 <= port <= 27999)
+
+
+def test_a_member_that_dies_is_named_in_the_jobs_output_and_the_others_stay_in_service(cluster: Cluster, project: str) -> None:
+    with deaf_docker(cluster, "n3"):
+        job_id = submitted(cluster, project)
+        cluster.until_phase("n2", job_id, "load")
+        cluster.run("n2", "kill -9 $(pgrep -f '[p]rolog/prolog[.]py')")
+        ended = cluster.wait(job_id)
+    assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+    assert the_line(ended.output).startswith("madengine: share: ")
+    assert "n2" in the_line(ended.output)
+    cluster.wait_idle()
+    assert cluster.leftovers(job_id) == {}
+
+
+def test_a_leader_that_dies_fails_the_job_and_no_member_waits_for_its_deadline(cluster: Cluster, project: str) -> None:
+    with deaf_docker(cluster, "n3"):
+        job_id = submitted(cluster, project)
+        cluster.until_phase("n2", job_id, "load")
+        cluster.run("n1", "kill -9 $(pgrep -f '[p]rolog/prolog[.]py')")
+        cluster.until("n2", f"grep -q 'madengine: share' /run/madengine/jobs/{job_id}/verdict /run/madengine/last_fault", within=10)
+    cluster.wait(job_id)
+    cluster.wait_idle()
+    assert cluster.leftovers(job_id) == {}
+
+
+def test_a_node_without_docker_leaves_service_if_the_site_says_so_and_the_others_are_idle_at_once(cluster: Cluster, project: str) -> None:
+    cluster.run("n2", "systemctl stop docker.socket docker")
+    try:
+        with setting(cluster, "DrainOn=docker"):
+            job_id = submitted(cluster, project)
+            cluster.until("c0", "sinfo -h -N -n n2 -o %T | grep -q drain")
+            cluster.until("n2", "grep -q 'madengine: node: engine' /run/madengine/last_fault")
+            cluster.until("c0", 'test "$(sinfo -h -N -n n1,n3 -o %T | sort -u)" = idle')
+            cluster.run("c0", f"scancel {job_id}")
+            cluster.wait(job_id)
+    finally:
+        cluster.run("n2", "systemctl start docker")
+        cluster.resume()
+    cluster.wait_idle()
+    assert cluster.leftovers(job_id) == {}
+
+
+def test_a_node_without_docker_fails_the_job_and_stays_if_the_site_says_so(cluster: Cluster, project: str) -> None:
+    cluster.run("n2", "systemctl stop docker.socket docker")
+    try:
+        with setting(cluster, "DrainOn=none"):
+            ended = cluster.wait(submitted(cluster, project))
+            assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+            assert the_line(ended.output).startswith("madengine: node: n2: engine: ")
+            cluster.wait_idle()
+    finally:
+        cluster.run("n2", "systemctl start docker")
+    assert cluster.leftovers(ended.job_id) == {}
+
+
+def test_a_share_that_is_not_mounted_on_one_node_fails_the_job_with_that_nodes_name(cluster: Cluster, project: str) -> None:
+    cluster.run("n3", "mount -t tmpfs none /shared/madengine")
+    try:
+        ended = cluster.wait(submitted(cluster, project))
+    finally:
+        cluster.run("n3", "umount /shared/madengine")
+    assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+    assert the_line(ended.output).startswith("madengine: share: n3: ")
+
+
+def test_when_the_time_is_up_the_line_names_the_node_that_was_waited_for(cluster: Cluster, project: str) -> None:
+    with setting(cluster, "Deadline=4"), deaf_docker(cluster, "n3"):
+        ended = cluster.wait(submitted(cluster, project))
+    assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+    assert "n3" in the_line(ended.output)
+    assert ended.seconds <= 8
+
+
+def test_strangers_on_the_ports_and_a_fake_leader_change_nothing(cluster: Cluster, project: str) -> None:
+    fake = (
+        "import socket, time\n"
+        "held = []\n"
+        "for port in range(27800, 28000):\n"
+        "    if port % 2:\n"
+        "        held.append(socket.create_server(('', port)))\n"
+        "time.sleep(60)\n"
+    )
+    scan = (
+        "import itertools, socket\n"
+        "for port in itertools.chain.from_iterable(itertools.repeat(range(27800, 28000))):\n"
+        "    try:\n"
+        "        with socket.create_connection(('n1', port), 0.2) as guest: guest.sendall(b'{\"type\": \"GO\"}' * 99 + b'\\n')\n"
+        "    except OSError: pass\n"
+    )
+    strangers = [
+        subprocess.Popen(["docker", "exec", container(node), "timeout", "60", "python3", "-c", text])
+        for node, text in (("n1", fake), ("c0", scan))
+    ]
+    try:
+        cluster.until("n1", "ss -Hltn | grep -q :27801")
+        ended = cluster.wait(submitted(cluster, project))
+    finally:
+        for node in ("n1", "c0"):
+            cluster.run(node, "pkill -f '[r]ange.27800' || true")
+        for stranger in strangers:
+            stranger.wait()
+    assert (ended.state, ended.output.split()) == ("COMPLETED", ["ran"]), f"{ended}\n{cluster.evidence()}"
+
+
+def test_a_job_that_is_cancelled_in_its_prolog_leaves_nothing(cluster: Cluster, project: str) -> None:
+    with deaf_docker(cluster, "n3"):
+        job_id = submitted(cluster, project)
+        cluster.until_phase("n2", job_id, "load")
+        cluster.run("c0", f"scancel {job_id}")
+    assert cluster.wait(job_id).state == "CANCELLED"
+    cluster.wait_idle()
+    assert cluster.leftovers(job_id) == {}
+
+
+def test_a_requeued_job_meets_anew_and_not_its_own_ghost(cluster: Cluster, project: str) -> None:
+    script = (
+        "#!/bin/sh\nif [ $SLURM_RESTART_COUNT ]; then srun docker run --rm $MAD_IMAGE true && echo again; else touch first; sleep 300; fi\n"
+    )
+    cluster.run("n1", f"rm -f {project}/first")
+    job_id = cluster.submit(script, "-N3", "--comment=madengine", "--requeue", folder=project)
+    cluster.until("n1", f"test -e {project}/first")
+    cluster.run("c0", f"scontrol requeue {job_id}")
+    # SLURM lets a requeued job wait for two minutes, unless somebody says that it may begin.
+    cluster.until("c0", f"scontrol update jobid={job_id} starttime=now 2>/dev/null")
+    ended = cluster.wait(job_id, within=240)
+    assert (ended.state, ended.output.split()[-1]) == ("COMPLETED", "again"), f"{ended}\n{cluster.evidence()}"
+    assert cluster.leftovers(job_id) == {}
+
+
+def test_twenty_jobs_good_and_broken_in_turn_leave_the_cluster_as_it_was(cluster: Cluster, project: str) -> None:
+    cluster.write("/shared/home/alice/broken/build_manifest.json", "{")
+    jobs = [(submitted(cluster, project if number % 2 else "/shared/home/alice/broken"), number % 2) for number in range(20)]
+    for job_id, is_good in jobs:
+        ended = cluster.wait(job_id, within=240)
+        assert ended.state == ("COMPLETED" if is_good else "FAILED"), f"{ended}\n{cluster.evidence()}"
+    cluster.wait_idle()
+    assert [cluster.leftovers(job_id) for job_id, _ in jobs] == [{}] * 20
+    assert cluster.run("n1", "ls /shared/madengine/leases /shared/madengine/tmp").split() == [
+        "/shared/madengine/leases:",
+        "/shared/madengine/tmp:",
+    ]

@@ -10,7 +10,6 @@ service (see ``context``).
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from typing import List, Mapping
@@ -19,7 +18,6 @@ RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(RELEASE, "lib"))
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
-    account,
     aftermath,
     config,
     context,
@@ -33,8 +31,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
 
 def story(site: config.Site, job: request.Job, here: state.JobState, log: timeline.Timeline) -> None:
     """Keep what the job has left of worth on this node, and remove the rest."""
-    user = account.of(job.uid, job.gid)
-    ended = aftermath.Aftermath(site, here, workspace.Workspace(job.job_id), user, exit_code(os.environ))
+    ended = aftermath.Aftermath(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
     parts: List[context.Part] = []
     if ended.may_have_run:
         parts += [("stop", ended.stop)]
@@ -54,13 +51,15 @@ def exit_code(environ: Mapping[str, str]) -> str:
 def main() -> int:
     """Find out whose job this was, and tell its story."""
     site = config.read()
-    job = request.job_of(os.environ)
-    here = state.JobState(job.job_id)
-    if not here.exists():
-        return context.DONE
     journal.open_at(site.log_level)
-    log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
-    return context.run(functools.partial(story, site, job, here, log), lambda fault: None, journal.say, site.drain_on)
+
+    def hook() -> None:
+        job = request.job_of(os.environ)
+        here = state.JobState(job.job_id)
+        if here.exists():
+            story(site, job, here, timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note]))
+
+    return context.run(hook, lambda fault: None, journal.say, site.drain_on)
 
 
 if __name__ == "__main__":

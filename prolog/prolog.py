@@ -9,11 +9,12 @@ or the Docker socket runs as the job's user. Exit status: 0, or 75 where this no
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import time
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Iterator, List
 
 RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(RELEASE, "lib"))
@@ -24,6 +25,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
     context,
     credential,
     deadline,
+    errors,
     handover,
     journal,
     rendezvous,
@@ -35,23 +37,29 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
     workspace,
 )
 
+# A node that gives up before it has met the others looks for them no longer than this; a lease that is not given back expires.
+TELLING_SECONDS, RELEASE_SECONDS = 3.0, 30.0
+
 
 def story(site: config.Site, job: request.Job, here: state.JobState, log: timeline.Timeline) -> None:
     """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
     within = deadline.Deadline(site.deadline_seconds)
-    user = account.of(job.uid, job.gid)
-    with log.step("manifest"):
-        asked = request.read(job)
-        wanted = account.run(user, handover.wanted, asked, site.pass_env, deadline=within)
+    place = workspace.Workspace(job.job_id)
+    meet = functools.partial(rendezvous.meet, party(job), credential_of(site, job), within, ports=site.port_range)
+    with told_to_all(meet):
+        with log.step("manifest"):
+            user = account.of(job.uid, job.gid)
+            asked = request.read(job)
+            wanted = account.run(user, handover.wanted, asked, site.pass_env, deadline=within)
+        if wanted is not None:
+            place.make(job.uid, job.gid)
     if wanted is None:  # `madengine run` without a manifest: it did not ask, and there is nothing to do for it
         here.remove()
         return
     images = staging.Images(site, asked.store, user, within)
-    with rendezvous.meet(party(job), credential.of(site.auth, site.key_file), within, ports=site.port_range) as meeting:
+    with meet() as meeting:
         offers = lead(meeting, images, wanted, log) if meeting.is_leader else follow(meeting, images, log)
     with log.step("handover"):
-        place = workspace.Workspace(job.job_id)
-        place.make(job.uid, job.gid)
         handover.write(here, job, wanted, offers, place.results)
         here.ready(images=offers, results=wanted["results"], collection_dir=handover.collection_dir(job, wanted["models"]))
 
@@ -67,7 +75,11 @@ def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, 
         with log.step("rendezvous", nodes=len(meeting.party.nodes)):
             meeting.finish()
     finally:
-        images.release(offers).result()
+        leased = [offer for offer in offers if offer.get("lease")]
+        if leased:
+            # A share that hangs by now costs some seconds, and neither the job nor the fault that is on its way up.
+            with contextlib.suppress(Exception), log.step("release"):
+                images.release(leased).result(deadline.Deadline(RELEASE_SECONDS))
     return offers
 
 
@@ -84,25 +96,52 @@ def follow(meeting: rendezvous.Meeting, images: staging.Images, log: timeline.Ti
     return offers
 
 
+@contextlib.contextmanager
+def told_to_all(meet: Callable[..., rendezvous.Meeting]) -> Iterator[None]:
+    """Let the other nodes know at once why this one gives up, where they would wait for it until the deadline."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(Exception), meet(grace_seconds=TELLING_SECONDS):
+            raise error
+        raise
+
+
 def party(job: request.Job) -> rendezvous.Party:
     """Return who meets."""
     return rendezvous.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node)
 
 
+def credential_of(site: config.Site, job: request.Job) -> credential.Credential:
+    """Return the proof that this is a node of the cluster; one that is alone needs none, and no key."""
+    return credential.of(site.auth, site.key_file) if len(job.nodes) > 1 else credential.Munge()
+
+
 def main() -> int:
     """Find out whose job this is, and tell its story."""
     site = config.read()
-    job = request.job_of(os.environ)
-    if not site.enabled or not request.concerns_us(job):
-        return context.DONE
     journal.open_at(site.log_level)
-    if len(job.nodes) > 1 and not slurm.meets_in_prolog(os.environ.get("SLURM_CONF", "")):
-        journal.say(f"madengine: job {job.job_id}: stepping aside; its nodes cannot meet while PrologFlags lacks Alloc")
-        return context.DONE
-    here = state.JobState(job.job_id)
-    here.begin(job.uid, job.gid, RELEASE, {**job.facts(), "began": time.time()})
-    log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
-    return context.run(functools.partial(story, site, job, here, log), here.fail, journal.say, site.drain_on)
+    verdicts: List[Callable[[errors.Fault], None]] = []
+
+    def hook() -> None:
+        job = request.job_of(os.environ)
+        if not site.enabled or not request.concerns_us(job):
+            return
+        if len(job.nodes) > 1 and not slurm.meets_in_prolog(os.environ.get("SLURM_CONF", "")):
+            journal.say(f"madengine: job {job.job_id}: stepping aside; its nodes cannot meet while PrologFlags lacks Alloc")
+            return
+        for warning in site.warnings:
+            journal.say(f"madengine: {warning}")
+        here = state.JobState(job.job_id)
+        here.begin(job.uid, job.gid, RELEASE, {**job.facts(), "began": time.time()})
+        verdicts.append(here.fail)
+        story(site, job, here, timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note]))
+
+    def decide(fault: errors.Fault) -> None:
+        for verdict in verdicts:
+            verdict(fault)
+
+    return context.run(hook, decide, journal.say, site.drain_on)
 
 
 if __name__ == "__main__":

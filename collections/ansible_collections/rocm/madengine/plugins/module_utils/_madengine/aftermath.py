@@ -21,7 +21,8 @@ from .request import Job
 from .state import FAILED, READY, STARTING, JobState
 from .workspace import Workspace
 
-_STOP_SECONDS = 10
+# SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
+_STOP_SECONDS = 2
 _TIMELINE = "timeline.jsonl"
 _GATHERED = "gathered"
 
@@ -40,10 +41,11 @@ class Aftermath:
         self._within = Deadline(site.deadline_seconds)
         # An epilog that is repeated must not gather out of a workspace that is gone.
         self._folder = str(self._known.get(_GATHERED, ""))
+        self._containers: List[str] = []
 
     @property
     def has_run(self) -> bool:
-        """Whether the job may have run on this node with our help: only a prolog that said otherwise makes sure that it has not."""
+        """Whether the job has run on this node with our help; where its state is lost, it is taken to have."""
         return self._known.get("status") not in (STARTING, FAILED)
 
     @property
@@ -133,7 +135,8 @@ class Aftermath:
         try:
             yield
         except Fault as fault:
-            fault.seen = {**fault.seen, "results": self._place.results}
+            if self._place.results not in str(fault):
+                fault.seen = {**fault.seen, "results": self._place.results}
             raise
 
     @property

@@ -34,4 +34,5 @@ def note(text: str) -> None:
 def _log(level: int, text: str) -> None:
     for line in text.splitlines():
         if line:
-            syslog.syslog(level, line.replace("\0", "?"))
+            # What a path holds need not be UTF-8; a line that cannot be said would take the epilog's other parts with it.
+            syslog.syslog(level, line.replace("\0", "?").encode("utf-8", "backslashreplace").decode())

@@ -10,11 +10,13 @@ Source: results.md, "Gather".
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from . import files
 
 BASE = "/var/lib/madengine"
+_MODE = 0o755
 
 
 class Workspace:
@@ -24,7 +26,7 @@ class Workspace:
     """
 
     def __init__(self, job_id: int, base: str = BASE) -> None:
-        self.path = os.path.join(base, "jobs", str(int(job_id)))
+        self._base, self.path = base, os.path.join(base, "jobs", str(int(job_id)))
         self.results = os.path.join(self.path, "results")
 
     def make(self, uid: int, gid: int) -> None:
@@ -34,7 +36,12 @@ class Workspace:
         """
         try:
             self.remove()
-            os.makedirs(self.path, mode=0o755)
+            # As state's: whatever slurmd's umask is, the user must reach what is the user's.
+            os.makedirs(os.path.dirname(self._base), exist_ok=True)
+            for path in (self._base, os.path.dirname(self.path), self.path):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path)
+                    os.chmod(path, _MODE)
             os.mkdir(self.results, 0o700)
             os.chown(self.results, uid, gid)
         except OSError as error:

@@ -14,7 +14,7 @@ import io
 import json
 import os
 import tarfile
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.yaml import yaml_load
@@ -37,7 +37,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core is not type
         arguments.update(version=arguments.get("version") or version(), sha256=hashlib.sha256(data).hexdigest())
         temporary = self._make_tmp_path()
         arguments["src"] = self._connection._shell.join_path(temporary, "release.tar.gz")
-        self._transfer_data(arguments["src"], data)
+        self._transfer_data(arguments["src"], gzip.compress(data, mtime=0))
         self._fixup_perms2((temporary, arguments["src"]))
         try:
             return dict(self._execute_module(module_args=arguments, task_vars=task_vars))
@@ -46,9 +46,9 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core is not type
 
 
 def archive() -> bytes:
-    """Return the release as a compressed tar, byte for byte the same for the same files."""
+    """Return the release as a tar, byte for byte the same for the same files, whatever compresses it on its way."""
     packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, path in sorted(members()):
             _add(tar, name, path)
     return packed.getvalue()
@@ -57,10 +57,10 @@ def archive() -> bytes:
 def members() -> Iterator[Tuple[str, str]]:
     """Give each file of a release: its name there, and where it is on this machine."""
     for folder in ("prolog", "epilog"):
-        for name in os.listdir(os.path.join(COLLECTION, HOOKS, folder)):
+        for name in _names(HOOKS, folder):
             yield f"{folder}/{name}", os.path.join(COLLECTION, HOOKS, folder, name)
-    for name in os.listdir(os.path.join(COLLECTION, LIBRARY)):
-        if not name.startswith((".", "__")):
+    for name in _names(LIBRARY):
+        if name.endswith(".py"):
             yield f"lib/ansible_collections/rocm/madengine/{LIBRARY}/{name}", os.path.join(COLLECTION, LIBRARY, name)
 
 
@@ -70,8 +70,27 @@ def version() -> str:
     if os.path.exists(built):
         with open(built, encoding="utf-8") as stream:
             return str(json.load(stream)["collection_info"]["version"])
-    with open(source, encoding="utf-8") as stream:
-        return str(yaml_load(stream)["version"])
+    try:
+        with open(source, encoding="utf-8") as stream:
+            return str(yaml_load(stream)["version"])
+    except FileNotFoundError:
+        raise _not_built(source) from None
+
+
+def _names(*folder: str) -> List[str]:
+    path = os.path.join(COLLECTION, *folder)
+    try:
+        # An editor's copies and a compiler's directory are no part of a release.
+        return [name for name in os.listdir(path) if not name.startswith((".", "__")) and not name.endswith("~")]
+    except FileNotFoundError:
+        raise _not_built(path) from None
+
+
+def _not_built(path: str) -> AnsibleActionFail:
+    return AnsibleActionFail(
+        f"{os.path.relpath(path, COLLECTION)} is missing, or a link that leads nowhere: this copy of rocm.madengine was not built. "
+        "Run `make dist` and install dist/rocm-madengine-*.tar.gz with `ansible-galaxy collection install`."
+    )
 
 
 def _add(tar: tarfile.TarFile, name: str, path: str) -> None:
@@ -79,10 +98,8 @@ def _add(tar: tarfile.TarFile, name: str, path: str) -> None:
         with open(path, "rb") as stream:
             data = stream.read()
     except FileNotFoundError:
-        raise AnsibleActionFail(
-            f"{os.path.relpath(path, COLLECTION)} is a link that leads nowhere: this copy of rocm.madengine was not built. "
-            "Run `make dist` and install dist/rocm-madengine-*.tar.gz with `ansible-galaxy collection install`."
-        ) from None
+        raise _not_built(path) from None
     member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), 0o755 if os.access(path, os.X_OK) else 0o644
+    # Not os.access, which says no on a filesystem mounted with noexec.
+    member.size, member.mode = len(data), 0o755 if os.stat(path).st_mode & 0o100 else 0o644
     tar.addfile(member, io.BytesIO(data))

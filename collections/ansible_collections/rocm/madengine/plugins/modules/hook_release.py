@@ -23,7 +23,8 @@ options:
     default: /opt/madengine-hooks
   state:
     description:
-      - V(present) installs the release of this collection and switches to it.
+      - V(present) installs the release of this collection and switches to it. The same version with another content is
+        another release.
       - V(rolled_back) switches to the release before the present one; twice leads back to the present one.
       - V(absent) removes all releases that no running job uses.
     type: str
@@ -34,13 +35,13 @@ options:
     type: int
     default: 3
   version:
-    description: Name of the release; the collection's own version if not given.
+    description: The release's version; the collection's own if not given.
     type: str
   src:
     description: The release's archive on this node; the action plugin of the same name makes and transfers it.
     type: path
   sha256:
-    description: The digest of O(src); the action plugin computes it.
+    description: The digest of the tar in O(src); the action plugin computes it.
     type: str
 extends_documentation_fragment:
   - rocm.madengine.attributes
@@ -68,71 +69,102 @@ current:
   description: The release that new jobs run; empty if there is none.
   returned: success
   type: str
-  sample: 1.0.0
+  sample: 1.0.0+6f2d3b40c1e9
 previous:
   description: The release that V(rolled_back) would go back to; empty if there is none.
   returned: success
   type: str
-  sample: 0.9.0
+  sample: 0.9.0+0b1c7a55d2e4
 removed:
   description: The releases that were removed.
   returned: success
   type: list
   elements: str
   sample: []
+in_use:
+  description: The releases under which jobs of this node have started, and which their epilogs will run.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 """
 
-from typing import Any, Dict, List
+import contextlib
+import os
+import tempfile
+from typing import Any, Callable, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.release import Releases
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.release import Releases, examine, name_of
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def present(module: AnsibleModule, releases: Releases) -> Dict[str, Any]:
     """Install, switch and prune."""
     asked = module.params
-    for name in ("version", "src", "sha256"):
-        if not asked[name]:
-            raise JobFault("release: no archive", "call this by its name in a task; the action plugin adds the archive", missing=name)
-    is_there, before = releases.has(asked["version"], asked["sha256"]), releases.named("current")
-    if not module.check_mode:
+    for option in ("version", "src", "sha256"):
+        if not asked[option]:
+            raise JobFault("release: no archive", "call this by its name in a task; the action plugin adds the archive", missing=option)
+    name = name_of(asked["version"], asked["sha256"])
+    is_there, before = releases.has(name), releases.named("current")
+    previous = before if before and before != name else releases.before()
+    removed = releases.superfluous(asked["keep"], name)
+    if module.check_mode:
         if not is_there:
-            releases.install(asked["version"], asked["src"], asked["sha256"])
-        if before != asked["version"]:
-            releases.switch(asked["version"])
-    removed = prune(module, releases, releases.superfluous(asked["keep"]))
-    changed = not is_there or before != asked["version"] or bool(removed)
-    return report(releases, changed, before, asked["version"], removed)
+            with tempfile.TemporaryDirectory(dir=module.tmpdir) as folder:
+                examine(asked["src"], asked["sha256"], os.path.join(folder, name))
+    else:
+        if not is_there or before != name:
+            releases.install(name, asked["src"], asked["sha256"])
+            releases.switch(name)
+        prune(releases, removed)
+    return report(not is_there or before != name or bool(removed), before, name, previous, removed, releases)
 
 
 def rolled_back(module: AnsibleModule, releases: Releases) -> Dict[str, Any]:
     """Switch to the release before."""
-    before, after = releases.named("current"), releases.named("previous")
-    if not module.check_mode or after is None:
-        after = releases.roll_back()
-    return report(releases, True, before, after, [])
+    before = releases.named("current")
+    after = releases.provable() if module.check_mode else releases.roll_back()
+    return report(True, before, after, before, [], releases)
 
 
 def absent(module: AnsibleModule, releases: Releases) -> Dict[str, Any]:
     """Remove whatever no running job uses."""
-    before, used = releases.named("current"), releases.pinned()
-    removed = prune(module, releases, [version for version in releases.installed() if version not in used])
-    return report(releases, bool(removed), before, releases.named("current"), removed)
+    used = releases.pinned()
+    before, current = releases.named("current"), left(releases.named("current"), used)
+    previous = left(releases.before(), used)
+    removed = [name for name in releases.installed() if name not in used]
+    if not module.check_mode:
+        prune(releases, removed)
+    return report(bool(removed), before, current, previous, removed, releases)
 
 
-def prune(module: AnsibleModule, releases: Releases, versions: List[str]) -> List[str]:
-    """Remove *versions*, and say which."""
-    for version in [] if module.check_mode else versions:
-        releases.remove(version)
-    return versions
+def alone(module: AnsibleModule, work: Callable[[AnsibleModule, Releases], Dict[str, Any]], releases: Releases) -> Dict[str, Any]:
+    """Do *work* while nobody else changes the releases; where there are none, there is nothing to take away."""
+    is_reading = module.check_mode or (module.params["state"] == "absent" and not releases.installed())
+    with contextlib.nullcontext() if is_reading else releases.locked():
+        return work(module, releases)
 
 
-def report(releases: Releases, changed: bool, before: Any, after: Any, removed: List[str]) -> Dict[str, Any]:
+def left(name: Optional[str], used: Any) -> Optional[str]:
+    """Return *name* if it is one of those in use."""
+    return name if name in used else None
+
+
+def prune(releases: Releases, names: List[str]) -> None:
+    """Remove the releases *names*."""
+    for name in names:
+        releases.remove(name)
+
+
+def report(
+    changed: bool, before: Optional[str], after: Optional[str], previous: Optional[str], removed: List[str], releases: Releases
+) -> Dict[str, Any]:
     """Return the module's result."""
     diff = {"before": f"current: {before or ''}\n", "after": f"current: {after or ''}\n"}
-    return {"changed": changed, "current": after or "", "previous": releases.named("previous") or "", "removed": removed, "diff": diff}
+    in_use = sorted(releases.pinned())
+    return {"changed": changed, "current": after or "", "previous": previous or "", "removed": removed, "in_use": in_use, "diff": diff}
 
 
 def main() -> None:
@@ -148,7 +180,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     work = {"present": present, "rolled_back": rolled_back, "absent": absent}[module.params["state"]]
-    finish(module, lambda: work(module, Releases(module.params["root"])))
+    finish(module, lambda: alone(module, work, Releases(module.params["root"])))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Iterator
 
 import pytest
@@ -29,7 +30,8 @@ def nobody_leaves_service(cluster: Cluster) -> Iterator[None]:
 @pytest.fixture
 def image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     """Return the reference of a fresh image of a few layers that n1 alone has."""
-    reference = f"lab/{request.node.name.lower().replace('[', '-').replace(']', '')[:60]}:v1"
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
+    reference = f"lab/{name}:v1"
     build_image(cluster, "n1", reference, payload=reference)
     for node in ("n2", "n3"):
         cluster.hosts[node].run(f"docker rmi -f {reference}")

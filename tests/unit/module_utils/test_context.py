@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import List, Optional, Tuple
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import context
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault, JobFault, NodeFault, PeerFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.timeline import Timeline
 
 ALL = ("docker", "disk", "key")
 
@@ -88,6 +90,47 @@ def test_a_log_that_cannot_be_reached_keeps_no_verdict_from_being_written() -> N
     assert context.run(story, faults.append, _raise, ALL) == context.DONE
     assert faults == [fault]
     assert context.run(story, _raise, _raise, ALL) == context.DONE
+
+
+DISK, SHARE = NodeFault("files: too little space", "free space", part="disk"), ShareFault("results: store away", "mount it")
+
+
+def parts_done(*errors: Optional[Exception], say: context.Say = lambda _text: None) -> Tuple[List[int], List[str], Optional[Fault]]:
+    """Do a part for each of *errors*, which it raises; give back what was begun, the results in the timeline, the fault."""
+    begun: List[int] = []
+
+    def part(number: int, error: Optional[Exception]) -> None:
+        begun.append(number)
+        if error is not None:
+            raise error
+
+    log = Timeline({}, [])
+    raised: Optional[Fault] = None
+    try:
+        context.each([(f"part{number}", functools.partial(part, number, error)) for number, error in enumerate(errors)], log, say)
+    except Fault as fault:
+        raised = fault
+    return begun, [line["result"] for line in log.lines], raised
+
+
+def test_every_part_of_an_epilog_is_done_whatever_becomes_of_the_others() -> None:
+    said: List[str] = []
+    assert parts_done(SHARE, None, ValueError("boom"), DISK, None, say=said.append) == (
+        [0, 1, 2, 3, 4], ["share", "ok", "defect", "node", "ok"], DISK,
+    )  # fmt: skip
+    assert said[0].startswith("madengine: defect: part2 was left undone\nTraceback")
+    assert said[1:] == [SHARE.line()]
+    assert parts_done(None, None) == ([0, 1], ["ok", "ok"], None)
+
+
+def test_the_gravest_fault_is_the_one_that_counts_and_else_the_first() -> None:
+    other = JobFault("manifest: cannot read", "look")
+    assert parts_done(SHARE, DISK)[2] is parts_done(DISK, SHARE)[2] is DISK
+    assert parts_done(SHARE, other)[2] is SHARE
+
+
+def test_a_log_that_cannot_be_reached_leaves_no_part_undone() -> None:
+    assert parts_done(ValueError("boom"), SHARE, DISK, None, say=_raise) == ([0, 1, 2, 3], ["defect", "share", "node", "ok"], DISK)
 
 
 def test_the_status_that_drains_is_one_that_no_interpreter_ends_with() -> None:

@@ -131,3 +131,30 @@ def test_no_output_whatever_breaks_the_judge(text: str) -> None:
 def test_what_is_printed_is_read_back(found: Dict[str, str]) -> None:
     text = "".join(f"{key:<23} = {value or '(null)'}\n" for key, value in found.items())
     assert slurm.parse(text) == {key: "" if value == "(null)" else value for key, value in found.items()}
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("PrologFlags=Alloc,DeferBatch", True),
+    ("prologflags = alloc # all", True),
+    ("PrologFlags=DeferBatch,\\\nAlloc", True),
+    ("PrologFlags=X11", True),
+    ("PrologFlags=Contain", True),
+    ("PrologFlags=NoHold", True),
+    ("PrologFlags=ForceRequeueOnFail", True),
+    ("PrologFlags=RunInJob", True),
+    ("PrologFlags=DeferBatch", False),
+    ("PrologFlags=Serial", False),
+    ("PrologFlags=Allocate", False),
+    ("PrologFlags=", False),
+    ("ClusterName=lab\n# PrologFlags=Serial\nInclude more.conf", True),
+    ("", True),
+])  # fmt: skip
+def test_nodes_meet_where_all_run_their_prolog_at_the_start_or_nothing_says_otherwise(tmp_path: Path, text: str, expected: bool) -> None:
+    (tmp_path / "slurm.conf").write_text(text)
+    assert slurm.meets_in_prolog(str(tmp_path / "slurm.conf")) is expected
+
+
+def test_a_slurm_conf_that_cannot_be_read_is_not_held_against_the_cluster(tmp_path: Path) -> None:
+    assert slurm.meets_in_prolog(str(tmp_path / "none"))
+    assert slurm.meets_in_prolog("")
+    assert slurm.meets_in_prolog(str(tmp_path))

@@ -21,6 +21,8 @@ _NUMBERED = re.compile(r"(Prolog|Epilog)\[[0-9]+\]")
 _INFINITE = 65533  # SLURM prints NO_VAL16 or INFINITE16 for "no limit"
 _A_DAY = 86400
 MARGIN_SECONDS = 30
+# The controller adds Alloc to each of these (measured with 24.11.5; X11: slurm.conf(5)), yet not to DeferBatch or Serial.
+_ALLOC = {"alloc", "contain", "forcerequeueonfail", "nohold", "runinjob", "x11"}
 _LARGEST_BYTES = 16 << 20
 
 
@@ -87,7 +89,7 @@ def meets_in_prolog(path: str) -> bool:
         flags = flags_in(files.read(path, _LARGEST_BYTES).decode("utf-8", "replace"))
     except JobFault:
         return True
-    return flags is None or "alloc" in flags
+    return flags is None or not _ALLOC.isdisjoint(flags)
 
 
 def flags_in(text: str) -> Optional[List[str]]:
@@ -99,7 +101,7 @@ def flags_in(text: str) -> Optional[List[str]]:
     >>> flags_in("PrologFlags=Alloc,DeferBatch # both")
     ['alloc', 'deferbatch']
     """
-    for line in text.splitlines():
+    for line in text.replace("\\\n", "").splitlines():
         key, equals, value = line.partition("#")[0].partition("=")
         if equals and key.strip().lower() == "prologflags":
             return [flag.strip().lower() for flag in value.split(",")]

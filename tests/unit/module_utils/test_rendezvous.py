@@ -22,7 +22,7 @@ from typing import Any, Iterator, List
 from unittest import mock
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, leader, rendezvous, wire
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, leader, member, rendezvous, wire
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, PeerFault, ShareFault
 from helpers import peers
@@ -296,6 +296,98 @@ def test_the_child_dies_when_the_meeting_is_aborted(at: str) -> None:
     assert max(end["seconds"] for end in out.values()) < 5.0
 
 
+# A member, seen from the inside.
+
+
+@contextlib.contextmanager
+def following(at: str, lead: Any = peers.lead, within: float = 10.0, **options: Any) -> Iterator[Any]:
+    """Be the only member in this process; the leader is another one."""
+    leader_node = peers.start(peers.party("n0", 2, at), lead, within=within)
+    options = {"ports": peers.PORTS, "grace_seconds": 5.0, **options}
+    try:
+        with rendezvous.meet(peers.party("n1", 2, at), peers.KEY, Deadline(10), **options) as meeting:
+            meeting.leader_node = leader_node
+            yield meeting
+    finally:
+        leader_node.kill(signal.SIGCONT)
+        leader_node.ended = leader_node.outcome()
+
+
+def test_a_member_loads_in_a_child_and_leaves_when_all_have(at: str) -> None:
+    with following(at, have=["sha256:1"]) as meeting:
+        assert not meeting.is_leader
+        offers = meeting.images()
+        meeting.agree(meeting.attend(account.start(peers.me(), _identities, offers)))
+    assert meeting.leader_node.ended["value"] == "go"
+
+
+def test_a_member_s_child_dies_with_the_meeting(at: str) -> None:
+    def lead(meeting: Any) -> Any:
+        meeting.common()
+        raise JobFault("image: the build failed", "mend it")
+
+    child = account.start(peers.me(), _sleep, 60)
+    with pytest.raises(PeerFault, match="the build failed") as raised, following(at, lead) as meeting:
+        meeting.attend(child)
+    assert raised.value.node == "n0"
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+def test_a_member_that_leaves_by_a_fault_tells_the_leader(at: str) -> None:
+    with pytest.raises(NodeFault), following(at) as meeting:
+        meeting.attend(account.start(peers.me(), _docker_dead))
+    assert meeting.leader_node.ended["line"] == "madengine: node: n1: engine: docker is dead; start docker"
+
+
+def test_a_leader_that_hangs_is_given_up_soon_after_the_deadline(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member, "_MARGIN_SECONDS", 0.1)
+    with following(at, within=0.8) as meeting:
+        meeting.leader_node.kill(signal.SIGSTOP)
+        with pytest.raises(ShareFault, match="no word from the leader in time"):
+            meeting._serve(lambda: False)
+
+
+def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_known_later(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [OSError(-3, "Temporary failure in name resolution"), [], [(socket.AF_INET, at)]]
+
+    here, really = os.getpid(), member.addresses.resolve
+
+    def resolve(name: str) -> Any:
+        if os.getpid() != here:  # the leader's process knows its own name
+            return really(name)
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(member.addresses, "resolve", resolve)
+    with following(at) as meeting:
+        meeting.agree([offer["identity"] for offer in meeting.images()])
+    assert len(answers) == 1
+
+
+def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_for(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member, "HANDSHAKE_SECONDS", 0.1)
+    first = peers.first_port(peers.party())
+
+    def fake(guest: socket.socket) -> None:
+        guest.sendall(wire.plain("CHALLENGE", v=1, nonce=wire.nonce()))
+        peers.line(guest)
+
+    with peers.listening(at, first, peers.silent), peers.listening(at, peers.first_ports(peers.party())[1], fake):
+        who = rendezvous.meet(peers.party("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=0.5)
+        with pytest.raises(PeerFault, match="the leader did not answer") as raised, who:
+            raise AssertionError("nobody is there")
+    assert int(str(raised.value.seen["refused_our_key"])) >= 1
+
+
+def test_a_party_is_an_allocation_that_this_node_is_part_of() -> None:
+    for nodes in (("n1", "n2"), ("n0", "n1", "n0")):
+        with pytest.raises(JobFault, match="this node is not one of the job's"):
+            rendezvous.Party("c", 1, 0, nodes, "n0")
+
+
 # What a careless barrier suffers from.
 
 
@@ -315,8 +407,10 @@ def test_a_spoofed_loaded_releases_nobody(at: str) -> None:
         assert meeting._host.missing() == ["n1"]
 
 
-def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str) -> None:
+def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The careless one believes the first port that says GO.
+    monkeypatch.setattr(member, "_STAGGER_SECONDS", 3.0)  # members listen to it first, to the end
+
     def fake(guest: socket.socket) -> bytes:
         guest.sendall(wire.plain("CHALLENGE", v=1, nonce=wire.nonce()))
         join = peers.line(guest) or b""
@@ -330,13 +424,14 @@ def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str) -> None:
         out = peers.run({"*": peers.both}, THREE, at)
         join = json.loads(stranger.said().splitlines()[0])
     assert [end["value"] for end in out.values()][1:] == [[{"identity": "sha256:1", "where": "/store"}]] * 2
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 2.5
     assert join["line"] == "JOIN"
     assert set(join) == {"line", "job", "attempt", "rank", "node", "nonce", "n", "mac"}
 
 
-def test_a_go_between_on_another_port_joins_ends_that_do_not_understand_each_other(at: str) -> None:
+def test_a_go_between_on_another_port_joins_ends_that_do_not_understand_each_other(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without the port in the key, a user's process on the leader's node could sit in the middle and hang up at will.
+    monkeypatch.setattr(member, "_STAGGER_SECONDS", 3.0)
     first, second = peers.first_ports(peers.party())
 
     def between(guest: socket.socket) -> bytes:
@@ -611,6 +706,10 @@ def test_a_meeting_leaves_no_descriptor_and_no_process_behind(at: str) -> None:
 
 def _echo(value: Any) -> Any:
     return value
+
+
+def _identities(offers: Any) -> Any:
+    return [offer["identity"] for offer in offers]
 
 
 def _sleep(seconds: float) -> None:

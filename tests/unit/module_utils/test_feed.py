@@ -156,7 +156,7 @@ class Counting(images.Daemon):
 
 
 def publish(daemon: images.Daemon, tmp_path: Path, reader: Any) -> Any:
-    return transport.publish(daemon, str(tmp_path / "store"), "a:1", "site", Deadline(60), reader=reader)  # type: ignore[arg-type]
+    return transport.publish(daemon, str(tmp_path / "store"), "a:1", "site", Deadline(60), transport.Means(reader=reader))  # type: ignore[arg-type]
 
 
 def test_layers_are_published_from_the_daemons_files_without_docker_save(tmp_path: Path) -> None:

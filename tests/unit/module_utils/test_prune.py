@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, List, Set
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import lease, prune, transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import lease, prune, publication, transport
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Reference
@@ -43,7 +43,7 @@ def publish(store: Layout, name: str, *contents: bytes, namespace: str = "site",
 
 
 def needed(store: Layout, name: str, namespace: str = "site") -> Set[str]:
-    return set(transport.digests_of(store.find(Reference.parse(name), [namespace])))  # type: ignore[arg-type]
+    return set(publication.digests_of(store.find(Reference.parse(name), [namespace])))  # type: ignore[arg-type]
 
 
 def names(decided: prune.Plan) -> List[str]:

@@ -57,7 +57,12 @@ def test_the_sites_store_is_used_where_the_job_names_none(user: account.Account,
 
 def test_an_image_that_the_site_does_not_allow_is_neither_published_nor_loaded(user: account.Account, daemon: images.Daemon) -> None:
     here = staged(user, "", allow_images=("rocm/*",))
-    for start in (lambda: here.stage(["evil/a:1"], alone=False), lambda: here.load([{"reference": "evil/a:1"}])):
+    hidden = {"reference": "rocm/a:1", "registry_image": "evil/a:1"}
+    for start in (
+        lambda: here.stage(["evil/a:1"], alone=False),
+        lambda: here.stage([hidden], alone=True),
+        lambda: here.load([{"reference": "evil/a:1"}]),
+    ):
         with pytest.raises(JobFault, match="not allowed on this cluster"):
             start()
 
@@ -84,3 +89,17 @@ def test_the_totals_are_sums() -> None:
         "images": 3, "method": "save,none", "bytes_total": 21, "bytes_moved": 10, "layers_total": 5, "layers_moved": 2,
     }  # fmt: skip
     assert staging.totals([])["images"] == 0
+
+
+def test_a_dockerfile_is_used_only_where_the_site_allows_it_and_the_manifest_lies_somewhere(
+    user: account.Account, daemon: images.Daemon, tmp_path: Path
+) -> None:
+    wanted = {"reference": "ci-a", "dockerfile": "none.Dockerfile"}
+    for work_dir, site, fact in (
+        (str(tmp_path), {}, "no such Dockerfile"),
+        (str(tmp_path), {"allow_build": False}, "nobody has it"),
+        ("", {}, "nobody has it"),
+    ):
+        here = staging.Images(Site(**site), "", user, Deadline(60), work_dir=work_dir)
+        with pytest.raises(JobFault, match=fact):
+            here.stage([wanted], alone=True).result()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import archive, blobs, lease, transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import archive, blobs, broadcast, build, lease, transport
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, ShareFault
@@ -43,8 +43,8 @@ def within() -> Deadline:
     return Deadline(60)
 
 
-def publish(daemon: Any, path: str, name: str = "a:1", namespace: str = "1001", **named: Any) -> Any:
-    return json.loads(json.dumps(transport.publish(daemon, path, name, namespace, within(), **named)))
+def publish(daemon: Any, path: str, name: Any = "a:1", namespace: str = "1001", **named: Any) -> Any:
+    return json.loads(json.dumps(transport.publish(daemon, path, name, namespace, within(), transport.Means(**named))))
 
 
 def figures(report: Any) -> Any:
@@ -187,8 +187,8 @@ def test_an_image_that_nobody_has_is_named_with_every_place(path: str) -> None:
     for part in (
         "image='r.io/x:1'",
         "docker of this node (/nowhere/docker.sock)",
-        f"store {path} (1001, site)",
-        "registry r.io: manifest unknown",
+        f"store {path} (1001, site); {path}/r.io_x_1.tar;",
+        "registry r.io/x: manifest unknown",
     ):
         assert part in line
     assert not os.path.exists(path)
@@ -355,3 +355,123 @@ def test_a_name_by_digest_is_offered_too(leader: images.Daemon, path: str) -> No
     name = "r.io/a@sha256:" + "1" * 64
     leader.images[name] = BASE
     assert publish(leader, path, name)["reference"] == str(Reference.parse(name))
+
+
+class Registry(images.Daemon):
+    """A daemon that knows digests of a registry."""
+
+    def inspect(self, name: str) -> Any:
+        document = super().inspect(name)
+        digest = "sha256:" + "d" * 64
+        return document and {**document, "RepoDigests": [f"x.io/other@{digest}", f"{Reference.parse(name).name}@{digest}"]}
+
+    def pull(self, reference: Reference, timeout_seconds: float) -> None:
+        self.images[str(reference)] = self.registry[reference.name]
+
+    def tag(self, name: str, reference: Reference) -> None:
+        self.images[str(reference)] = self.images[name]
+
+
+def test_without_a_store_an_image_of_a_registry_is_pulled_by_digest(path: str) -> None:
+    leader, member = Registry(), Registry()
+    leader.images["r.io/a:1"] = BASE
+    member.registry["r.io/a"] = BASE
+    offer = publish(leader, "", "r.io/a:1")
+    assert (offer["transport"], offer["pull"]) == ("registry", "r.io/a@sha256:" + "d" * 64)
+    assert transport.obtain(member, offer, within())["method"] == "pull"
+    assert member.images["r.io/a:1"] == BASE
+    wrong = Registry()
+    wrong.registry["r.io/a"] = NEXT
+    with pytest.raises(JobFault, match="another image after loading"):
+        transport.obtain(wrong, offer, within())
+    assert publish(leader, path, "r.io/a:1")["transport"] == "shared"
+
+
+def test_an_image_of_docker_s_default_registry_is_not_taken_for_one_of_a_registry() -> None:
+    leader = Registry()
+    leader.images["a:1"] = BASE
+    assert publish(leader, "", "a:1")["transport"] == "none"
+
+
+def test_the_manifests_registry_image_is_pulled_and_gets_the_jobs_name(path: str) -> None:
+    daemon = Registry()
+    daemon.registry["r.io/ci"] = BASE
+    offer = publish(daemon, path, {"reference": "ci-model", "registry_image": "r.io/ci:7"})
+    assert (offer["source"], daemon.images["ci-model:latest"]) == ("registry", BASE)
+
+
+@pytest.mark.parametrize("way", ["shared", "registry", "sbcast"])
+def test_a_transport_that_cannot_be_used_is_named(way: str) -> None:
+    daemon = images.Daemon()
+    daemon.images["a:1"] = BASE
+    with pytest.raises(JobFault, match=f"cannot be used here .transport='{way}'"):
+        publish(daemon, "", "a:1", transport=way)
+
+
+@pytest.fixture
+def sbcast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A command called sbcast that brings the file to the one other node there is: the directory itself."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sbcast").write_text('#!/bin/sh\n[ "$1 $2" = "--force --jobid=7" ] || exit 9\ncp "$3" "$4" && ln "$4" "$4.member"\n')
+    (folder / "sbcast").chmod(0o755)
+    monkeypatch.setattr(broadcast.send, "__defaults__", (f"{folder}:/usr/bin:/bin",))
+    return tmp_path
+
+
+def test_without_a_store_slurm_brings_the_layers_that_not_every_member_has(
+    leader: images.Daemon, member: images.Daemon, sbcast: Path
+) -> None:
+    leader.images["a:1"] = NEXT
+    spool = sbcast / "spool"
+    spool.mkdir()
+    offer = publish(leader, "", job_id="7", spool=str(spool), held=BASE.diff_ids)
+    assert (offer["transport"], offer["layers_moved"]) == ("sbcast", 1)
+    assert os.listdir(spool) == [os.path.basename(offer["path"]) + ".member"]
+    os.rename(offer["path"] + ".member", offer["path"])
+    member.images["b:1"] = BASE
+    done = transport.obtain(member, offer, within())
+    assert (done["layers_moved"], done["bytes_moved"]) == (1, len(NEXT.layers[2]))
+    assert member.images["a:1"] == NEXT
+    assert os.listdir(spool) == []
+    with pytest.raises(ShareFault, match="did not arrive"):
+        transport.obtain(images.Daemon(), offer, within())
+
+
+def test_a_broadcast_that_was_damaged_on_its_way_is_never_loaded(leader: images.Daemon, member: images.Daemon, sbcast: Path) -> None:
+    offer = publish(leader, "", job_id="7", spool=str(sbcast))
+    data = Path(offer["path"] + ".member").read_bytes()
+    for damage in (data[:-1], b"!" + data[1:], data + b"!"):
+        Path(offer["path"]).write_bytes(damage)
+        with pytest.raises(ShareFault, match="differs"):
+            transport.obtain(member, offer, within())
+    assert member.images == {}
+
+
+def test_a_broadcast_that_fails_is_the_shares_fault_and_leaves_nothing(leader: images.Daemon, sbcast: Path) -> None:
+    spool = sbcast / "spool"
+    spool.mkdir()
+    with pytest.raises(ShareFault, match="sbcast failed"):
+        publish(leader, "", job_id="8", spool=str(spool))
+    os.unlink(sbcast / "bin" / "sbcast")
+    with pytest.raises(ShareFault, match="no sbcast on this node"):
+        publish(leader, "", job_id="7", spool=str(spool))
+    assert os.listdir(spool) == []
+
+
+def test_an_image_that_nobody_has_is_built_where_that_is_allowed(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = images.Daemon()
+    built = []
+
+    def run(recipe: build.Recipe, name: str, socket: str, deadline: Deadline) -> None:
+        built.append((recipe.dockerfile, name, socket))
+        daemon.images[name] = BASE
+
+    monkeypatch.setattr(build, "run", run)
+    wanted = {"reference": "ci-a", "dockerfile": "docker/a.Dockerfile", "work_dir": str(tmp_path)}
+    offer = publish(daemon, path, wanted)
+    assert (offer["source"], built) == ("build", [("docker/a.Dockerfile", "ci-a:latest", daemon.socket)])
+    daemon.images.clear()
+    assert publish(daemon, path, wanted)["source"] == "store"
+    with pytest.raises(JobFault, match="nobody has it"):
+        publish(daemon, path, {**wanted, "reference": "ci-b"}, sources=("local", "store"))

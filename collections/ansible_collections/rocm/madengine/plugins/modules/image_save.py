@@ -106,7 +106,7 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import feed, transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import feed, sources, transport
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
@@ -118,7 +118,7 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
     seen = transport.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
     if module.check_mode:
         if not seen["local"] and not asked["pull"]:
-            raise transport.nowhere(seen["reference"], [f"docker of this node ({docker.socket})"])
+            raise sources.nowhere(seen["reference"], [f"docker of this node ({docker.socket})"])
         result = {
             "identity": seen["local"],
             "method": "none" if seen["local"] == seen["stored"] else "graph",
@@ -126,10 +126,10 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
             "layers_moved": seen["layers_lacking_in_store"],
         }
     else:
-        sources = ("local", "registry", "hub") if asked["pull"] else ("local",)
+        places = ("local", "registry", "hub") if asked["pull"] else ("local",)
+        means = transport.Means(sources=places, transport="shared", reader=feed.source_of(*docker.info().storage))
         within = Deadline(asked["timeout_seconds"])
-        reader = feed.source_of(*docker.info().storage)
-        result = transport.publish(docker, asked["store"], asked["image"], asked["namespace"], within, sources, reader)
+        result = transport.publish(docker, asked["store"], asked["image"], asked["namespace"], within, means)
         transport.release([result])
     changed = result["identity"] is None or result["identity"] != seen["stored"]  # None: it would be pulled first
     diff = {"before": f"{seen['stored']}\n", "after": f"{result['identity']}\n"}

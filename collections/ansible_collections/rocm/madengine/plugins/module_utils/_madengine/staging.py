@@ -8,67 +8,95 @@ Source: architecture.md, "Identities": root forks, it does not work.
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from typing import Any, Dict, Iterable, List, Mapping, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Union
 
-from . import account, feed, transport
+from . import account, engine, feed, sources, transport
 from .config import Site
 from .deadline import Deadline
 from .errors import JobFault
 from .image import Reference
+from .transport import Image, Means
+
+TURNS = "/run/madengine/locks"
 
 
 class Images:
     """What the leader publishes and the other nodes load.
 
-    :param store: the image store's directory, or "" if the job's nodes share none.
+    :param store: the image store's directory, or "" for the site's, if there is one.
     :param user: whom the children are: the job's user, or the site's service account.
     :param within: the time for all of it.
+    :param transport: what the job asks for, or "" for the site's choice.
+    :param job_id: SLURM's, without which there is no sbcast.
+    :param work_dir: the manifest's directory, without which nothing is built.
     """
 
-    def __init__(self, site: Site, store: str, user: account.Account, within: Deadline) -> None:
+    def __init__(
+        self,
+        site: Site,
+        store: str,
+        user: account.Account,
+        within: Deadline,
+        transport: str = "",
+        job_id: Union[int, str] = "",
+        work_dir: str = "",
+    ) -> None:
         self._site, self._store, self._user, self._within = site, store or site.image_store, user, within
+        self._transport, self._job_id, self._work_dir = transport or site.transport, str(job_id), work_dir
         self._engine = engine.Engine(site.docker_socket)
 
     def prepare(self) -> None:
         """Get ready for a child's work while there is still somebody to wait for."""
         engine.preload()
 
-    def stage(self, references: Sequence[str], alone: bool) -> account.Child:
-        """Begin to get the images onto the leader and, unless it is *alone*, into the store; the result is the offers.
+    def stage(self, images: Sequence[Image], alone: bool, held: Sequence[str] = ()) -> account.Child:
+        """Begin to get the images onto the leader and, unless it is *alone*, to the others' reach; the result is the offers.
 
-        :raises JobFault: the site does not allow one of *references*.
+        :param images: names, or entries of ``manifest.images``.
+        :param held: diff ids of layers that every other node has.
+        :raises JobFault: the site does not allow one of *images*.
         """
-        names = self._allowed(references)
-        arguments = (self._engine, self._store, names, str(self._user.uid), self._within)
+        wanted = [self._recipe(image) for image in images]
+        self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
+        means = Means(sources=self._sources(), transport=self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held))
+        arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         if alone:
-            return account.start(self._user, transport.ensure_all, *arguments)
+            return account.start(self._user, transport.ensure_all, *arguments, means)
         handle = feed.start(self._site.docker_socket)
         try:
-            return account.start(self._user, _published, handle, *arguments, keep=(handle,))
+            return account.start(self._user, _published, handle, means, *arguments, keep=(handle,))
         finally:
             os.close(handle)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
         """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""
-        self._allowed([str(offer.get("reference")) for offer in offers])
-        return account.start(self._user, transport.obtain_all, self._engine, list(offers), self._within)
+        self._allow(str(offer.get("reference")) for offer in offers)
+        return account.start(self._user, transport.obtain_all, self._engine, list(offers), self._within, TURNS)
 
     def release(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
         """Begin to give the store's leases back, once every node has its images or the job is over."""
         return account.start(self._user, transport.release, list(offers))
 
-    def _allowed(self, references: Sequence[str]) -> List[str]:
-        names = list(dict.fromkeys(str(Reference.parse(text)) for text in references))
-        for name in names:
+    def _recipe(self, image: Image) -> Dict[str, Any]:
+        entry = {"reference": image} if isinstance(image, str) else dict(image)
+        return {**entry, "work_dir": self._work_dir}
+
+    def _sources(self) -> Sequence[str]:
+        may_build = self._site.allow_build and self._work_dir
+        return tuple(source for source in sources.SOURCES if may_build or source != "build")
+
+    def _allow(self, names: Iterable[str]) -> None:
+        for name in {str(Reference.parse(text)) for text in names}:
             if not self._site.allows(name):
                 raise JobFault("image: not allowed on this cluster", "use one that matches AllowImages", image=name)
-        return names
 
 
-def _published(handle: int, *arguments: Any) -> List[Dict[str, Any]]:
+def _published(handle: int, means: Means, docker: engine.Engine, *arguments: Any) -> List[Dict[str, Any]]:
     """Publish as the user what root reads."""
-    return transport.publish_all(*arguments, reader=feed.Remote(handle))
+    store, images, namespace, within = arguments
+    return transport.publish_all(docker, store, images, namespace, within, dataclasses.replace(means, reader=feed.Remote(handle)))
 
 
 def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:

@@ -7,118 +7,123 @@
 a child process that is the job's user: plain values go in, dictionaries that fit into JSON come out.
 
 ``shared``: the offer names a store that all nodes see, which the member proves by a lease's number.
+``registry``: the offer names an image of a registry by digest.
+``sbcast``: the offer names a file that SLURM has brought to every node.
+``none``: there is no way, so every node must have the image.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
+import tempfile
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
-from . import archive, files, layer, lease, turn
+from . import archive, broadcast, files, layer, lease, loading, publication, sources, turn
 from .deadline import Deadline
-from .engine import Engine, Refused
+from .engine import Engine
 from .errors import Fault, JobFault, ShareFault
 from .feed import Source
-from .graph import Unexpected
-from .image import Identity, Reference, digest_of, is_digest
-from .layout import SITE, Layer, Layout, Stored, manifest_of
+from .image import Identity, Reference, is_digest
+from .layout import Layer, Layout, Stored
+from .sources import Wanted
 
-SOURCES = ("local", "store", "archive", "registry")
 FIGURES = ("method", "layers_total", "layers_moved", "bytes_total", "bytes_moved", "seconds")
+_WAYS = ("shared", "registry", "sbcast", "none")
 
 Offer = Dict[str, Any]
 Done = Dict[str, Any]
+Image = Union[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a leader may use.
+
+    :param sources: where an image may come from, see `sources.ensure`.
+    :param transport: how it gets to the others: ``shared``, ``registry``, ``sbcast``, or ``auto`` for the first that works.
+    :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
+    :param turns: a directory of this node for locks, so that two jobs do the same work once; "" for none.
+    :param job_id: SLURM's, for sbcast; "" if there is no job.
+    :param held: diff ids of layers that every member's daemon has; sbcast leaves them out.
+    :param spool: a directory of every node, for sbcast's file.
+    """
+
+    sources: Sequence[str] = sources.SOURCES
+    transport: str = "auto"
+    reader: Optional[Source] = None
+    turns: str = ""
+    job_id: str = ""
+    held: Sequence[str] = ()
+    spool: str = broadcast.SPOOL
 
 
 def publish_all(
-    engine: Engine, store_path: str, references: Sequence[str], namespace: str, deadline: Deadline, **options: Any
+    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, means: Optional[Means] = None
 ) -> List[Offer]:
-    """Publish each of *references* once, in their order; arguments and faults as `publish`."""
-    names = dict.fromkeys(str(Reference.parse(text)) for text in references)
-    return [publish(engine, store_path, name, namespace, deadline, **options) for name in names]
+    """Publish each of *images* once, in their order; arguments and faults as `publish`."""
+    return [publish(engine, store_path, wanted, namespace, deadline, means) for wanted in _distinct(images)]
 
 
 def ensure_all(
-    engine: Engine,
-    store_path: str,
-    references: Sequence[str],
-    namespace: str,
-    deadline: Deadline,
+    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, means: Optional[Means] = None
 ) -> List[Done]:
-    """See that this node has each of *references*, for a job of one node: nothing is published.
+    """See that this node has each of *images*, for a job of one node: nothing is published.
 
     :param store_path: a store to look in, or "".
     :returns: reference, identity and source of each.
     :raises JobFault: nobody has one of them.
     """
-    found = []
-    for name in dict.fromkeys(Reference.parse(text) for text in references):
-        store = Layout(store_path) if store_path else None
-        source, identity = _ensure(engine, store, name, namespace, deadline, SOURCES)
-        found.append({"reference": str(name), "identity": identity.digest, "source": source, "method": "none"})
+    found, store = [], Layout(store_path) if store_path else None
+    for wanted in _distinct(images):
+        source, identity = sources.ensure(engine, store, wanted, namespace, deadline, (means or Means()).sources)
+        found.append({"reference": str(wanted.reference), "identity": identity.digest, "source": source, "method": "none"})
     return found
 
 
-def obtain_all(engine: Engine, offers: Sequence[Offer], deadline: Deadline, **options: Any) -> List[Done]:
+def obtain_all(engine: Engine, offers: Sequence[Offer], deadline: Deadline, turns: str = "") -> List[Done]:
     """Obtain what each of *offers* offers; arguments and faults as `obtain`."""
-    return [obtain(engine, offer, deadline, **options) for offer in offers]
+    return [obtain(engine, offer, deadline, turns) for offer in offers]
 
 
 def publish(
-    engine: Engine,
-    store_path: str,
-    reference: str,
-    namespace: str,
-    deadline: Deadline,
-    sources: Sequence[str] = SOURCES,
-    reader: Optional[Source] = None,
-    turns: str = "",
+    engine: Engine, store_path: str, image: Union[Image, Wanted], namespace: str, deadline: Deadline, means: Optional[Means] = None
 ) -> Offer:
-    """See that this node has *reference* and that the store holds it too, and return the offer for the other nodes.
+    """See that this node has *image*, make it available to the other nodes, and return the offer for them.
 
-    :param store_path: the store's directory, which is made if it is not there; or "" if there is none: then the other
-        nodes must have the image.
+    :param store_path: the store's directory, which is made if it is not there; or "" if there is none.
+    :param image: a name, or an entry of ``manifest.images`` with its ``work_dir``.
     :param namespace: whose images are published: ``site`` or one per uid.
-    :param sources: where the image is looked for, in this order: ``local`` is the daemon; ``store``, in *namespace* and
-        then in ``site``; ``archive``, a plain ``docker save`` file in the store's directory; ``registry``, if the reference
-        names one; ``hub``, Docker's default registry.
-    :param turns: a directory of this node for locks, so that two jobs do the same work once; "" for none.
-    :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
-    :returns: reference, identity, transport, where, manifest, lease, nonce; source (one of *sources*),
-        method (``none``, ``graph`` or ``save``), bytes_total, bytes_moved, layers_total, layers_moved, seconds.
+    :returns: reference, identity, transport and what that needs; source (one of `sources.SOURCES`), method (``none``,
+        ``graph``, ``save`` or ``registry``), bytes_total, bytes_moved, layers_total, layers_moved, seconds.
     :raises JobFault: nobody has the image; the fault names the places. No Docker access.
-    :raises ShareFault: the store cannot be used.
+    :raises ShareFault: the store cannot be used, or the broadcast failed.
     """
-    started = time.monotonic()
-    name, store = Reference.parse(reference), Layout(store_path) if store_path else None
-    source, identity = _ensure(engine, store, name, namespace, deadline, sources)
-    offer = {"reference": str(name), "identity": identity.digest, "source": source}
-    if store is None:
-        return {**offer, "transport": "none", **_figures("none", None, 0, 0, started)}
-    store.ensure()
-    taken = lease.take(store, identity.diff_ids)
-    try:
-        with turn.of(turns, f"publish.{identity.digest[7:]}", deadline):
-            stored, method, moved = _published(engine, store, name, namespace, identity, deadline, reader, taken)
-    except BaseException:
-        lease.give_back(store, taken.name)
-        raise
-    offer.update(transport="shared", where=store.path, manifest=stored.manifest_digest, lease=taken.name, nonce=taken.nonce)
-    return {**offer, **_figures(method, stored, *moved, started)}
+    started, means = time.monotonic(), means or Means()
+    wanted = image if isinstance(image, Wanted) else Wanted.of(image)
+    store = Layout(store_path) if store_path else None
+    source, identity = sources.ensure(engine, store, wanted, namespace, deadline, means.sources)
+    offer = {"reference": str(wanted.reference), "identity": identity.digest, "source": source}
+    pull = _registry_name(engine, wanted)
+    way = _way(means, store, pull)
+    if way == "shared" and store is not None:
+        return {**offer, **_shared(engine, store, wanted.reference, namespace, identity, deadline, means, started)}
+    if way == "sbcast":
+        return {**offer, **_broadcast(engine, wanted.reference, identity, deadline, means, started)}
+    return {**offer, "transport": way, "pull": pull, **_figures("registry" if pull else "none", None, 0, 0, started)}
 
 
 def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline, turns: str = "") -> Done:
     """See that this node has the very image that *offer* offers, under its name.
 
-    Nothing is read from the store if it is here already. Otherwise the daemon gets an archive of what it lacks, and if it
-    turns out to lack more, the whole image.
+    Nothing is read if it is here already. Otherwise the daemon gets an archive of what it lacks, and if it turns out to lack
+    more, the whole image.
 
-    :param turns: as of `publish`.
-    :returns: reference, identity, method (``none``, ``thin`` or ``full``), bytes_total, bytes_moved, layers_total,
-        layers_moved, seconds.
+    :param turns: as in `Means`.
+    :returns: reference, identity, transport, method (``none``, ``thin``, ``full`` or ``pull``), bytes_total, bytes_moved,
+        layers_total, layers_moved, seconds.
     :raises ShareFault: the store is not the leader's, or the image in it is damaged.
     :raises JobFault: the daemon refuses the image.
     :raises NodeFault: no daemon, no space.
@@ -126,22 +131,15 @@ def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline, turns: 
     started = time.monotonic()
     name, wanted = _checked(offer)
     done = {"reference": str(name), "identity": wanted, "transport": offer["transport"]}
-    if _is_here(engine, name, wanted):
-        return {**done, **_figures("none", None, 0, 0, started)}
-    if offer["transport"] == "none":
-        raise JobFault(
-            "transport: this node lacks the image and no store is shared", "set ImageStore, or store= in the comment", image=str(name)
-        )
-    store = Layout(str(offer.get("where")))
-    lease.prove(store, lease.Lease(str(offer.get("lease")), str(offer.get("nonce"))))
-    stored = store.read(str(offer.get("manifest")))
-    if stored.identity.digest != wanted:
-        raise ShareFault("transport: the store holds another image", "publish the image again", image=str(name), store=store.path)
-    with turn.of(turns, f"load.{wanted[7:]}", deadline) as is_late:
-        if is_late and _is_here(engine, name, wanted):
-            return {**done, **_figures("none", stored, 0, 0, started)}
-        method, moved = _loaded(engine, store, stored, name, deadline)
-    return {**done, **_figures(method, stored, *moved, started)}
+    with contextlib.ExitStack() as stack:
+        if offer["transport"] == "sbcast":
+            stack.callback(_unlink, str(offer.get("path")))  # it came for this job alone
+        if loading.is_here(engine, name, wanted):
+            return {**done, **_figures("none", None, 0, 0, started)}
+        stack.enter_context(turn.of(turns, f"load.{wanted[7:]}", deadline))
+        if turns and loading.is_here(engine, name, wanted):
+            return {**done, **_figures("none", None, 0, 0, started)}
+        return {**done, **_TAKERS[offer["transport"]](engine, name, offer, deadline, started)}
 
 
 def release(offers: Iterable[Mapping[str, Any]]) -> None:
@@ -160,12 +158,12 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
     name, store = Reference.parse(reference), Layout(store_path)
     stored = store.find(name, namespaces)
     if stored is None:
-        raise nowhere(str(name), [f"store {store.path} ({', '.join(namespaces)})"])
+        raise sources.nowhere(str(name), [f"store {store.path} ({', '.join(namespaces)})"])
     done = {"reference": str(name), "identity": stored.identity.digest}
-    if _is_here(engine, name, stored.identity.digest):
+    if loading.is_here(engine, name, stored.identity.digest):
         return {**done, **_figures("none", stored, 0, 0, started)}
-    with lease.held(store, digests_of(stored)):
-        method, moved = _loaded(engine, store, stored, name, deadline)
+    with lease.held(store, publication.digests_of(stored)):
+        method, moved = loading.load(engine, store, stored, name, deadline)
     return {**done, **_figures(method, stored, *moved, started)}
 
 
@@ -176,7 +174,7 @@ def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequenc
         and layers_lacking_in_daemon: how many of them the other side would get.
     """
     name, store = Reference.parse(reference), Layout(store_path)
-    local, stored = engine.identity(name), _intact(store, name, namespaces)
+    local, stored = engine.identity(name), publication.intact(store, name, namespaces)
     diff_ids = local.diff_ids if local else ()
     held = engine.layers_held(stored.identity.diff_ids, engine.info().is_containerd_store) if stored else set()
     return {
@@ -190,199 +188,120 @@ def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequenc
     }
 
 
-def _ensure(
-    engine: Engine, store: Optional[Layout], name: Reference, namespace: str, deadline: Deadline, sources: Sequence[str]
-) -> Tuple[str, Identity]:
-    """Bring the image into the local daemon; return where it came from and what it is."""
-    looked: List[str] = []
-    namespaces = list(dict.fromkeys([namespace, SITE]))
-    for source in sources:
-        if source == "local":
-            looked.append(f"docker of this node ({engine.socket})")
-            is_there = True
-        elif source == "store" and store is not None:
-            looked.append(f"store {store.path} ({', '.join(namespaces)})")
-            is_there = _load_stored(engine, store, name, namespaces, deadline)
-        elif source == "archive" and store is not None:
-            looked.append(f"{store.path}/{_archive_names(name)[0]}")
-            is_there = _unpacked(engine, store, name, namespace, deadline)
-        elif source == ("registry" if name.has_registry else "hub"):
-            looked.append(f"registry {name.domain}")
-            is_there = _pulled(engine, name, deadline, looked)
-        else:
-            continue
-        identity = engine.identity(name) if is_there else None
-        if identity is not None:
-            return source, identity
-    raise nowhere(str(name), looked)
+def _distinct(images: Sequence[Image]) -> List[Wanted]:
+    found: Dict[Reference, Wanted] = {}
+    for image in images:
+        wanted = Wanted.of(image)
+        found.setdefault(wanted.reference, wanted)
+    return list(found.values())
 
 
-def _load_stored(engine: Engine, store: Layout, name: Reference, namespaces: Sequence[str], deadline: Deadline) -> bool:
-    stored = store.find(name, namespaces)
-    if stored is None or store.missing(stored):
-        return False
-    with lease.held(store, digests_of(stored)):
-        _loaded(engine, store, stored, name, deadline)
-    return True
+def _way(means: Means, store: Optional[Layout], pull: str) -> str:
+    """Return how the others get the image; what is asked for but cannot be is a fault."""
+    can = {"shared": store is not None, "registry": bool(pull), "sbcast": bool(means.job_id), "none": True}
+    if means.transport == "auto":
+        return next(way for way in _WAYS if can[way])
+    if not can.get(means.transport):
+        remedy = {"shared": "name a store", "registry": "use an image of a registry", "sbcast": "start it in a SLURM job"}
+        raise JobFault("transport: it cannot be used here", remedy.get(means.transport, "use auto"), transport=means.transport)
+    return means.transport
 
 
-def _archive_names(name: Reference) -> List[str]:
-    """Return what madengine, or a person, calls the archive of *name*."""
-    untagged = [name.familiar] if name.tag == "latest" and not name.digest else []
-    return list(dict.fromkeys(re.sub(r"[^A-Za-z0-9.-]", "_", text) + ".tar" for text in [str(name), name.full, *untagged]))
+def _registry_name(engine: Engine, wanted: Wanted) -> str:
+    """Return under which name and digest a registry has the image that is here, or ""."""
+    registry = wanted.registry or wanted.reference
+    for text in (engine.inspect(str(wanted.reference)) or {}).get("RepoDigests") or []:
+        with contextlib.suppress(JobFault):
+            if Reference.parse(str(text)).name == registry.name and (registry.has_registry or wanted.registry):
+                return Reference.parse(str(text)).full
+    return ""
 
 
-def _unpacked(engine: Engine, store: Layout, name: Reference, namespace: str, deadline: Deadline) -> bool:
-    """Publish and load what a plain archive in the store's directory holds, if there is one."""
-    found = [path for path in (os.path.join(store.path, each) for each in _archive_names(name)) if os.path.isfile(path)]
-    if not found:
-        return False
+def _shared(
+    engine: Engine, store: Layout, name: Reference, namespace: str, identity: Identity, deadline: Deadline, means: Means, started: float
+) -> Offer:
     store.ensure()
-    with files.opened(found[0]) as stream:
-        store.require_space(os.fstat(stream.fileno()).st_size)
-        unpacked = archive.unpack(layer.chunks_of(stream), store.blobs, name, {})
-    stored = store.commit(name, namespace, unpacked.config, unpacked.layers)
-    _loaded(engine, store, stored, name, deadline)
-    return True
-
-
-def _pulled(engine: Engine, name: Reference, deadline: Deadline, looked: List[str]) -> bool:
+    taken = lease.take(store, identity.diff_ids)
     try:
-        engine.pull(name, deadline.left())
-    except Refused as fault:
-        looked[-1] += f": {fault.seen.get('answer')}"
-        return False
-    return True
+        with turn.of(means.turns, f"publish.{identity.digest[7:]}", deadline):
+            stored, method, moved = publication.publish(engine, store, name, namespace, identity, deadline, means.reader, taken)
+    except BaseException:
+        lease.give_back(store, taken.name)
+        raise
+    offer = {"transport": "shared", "where": store.path, "manifest": stored.manifest_digest, "lease": taken.name, "nonce": taken.nonce}
+    return {**offer, **_figures(method, stored, *moved, started)}
 
 
-def nowhere(image: str, looked: Sequence[str]) -> JobFault:
-    """Return the fault of an image that is in none of the places where it was *looked* for."""
-    remedy = "build or pull it on the job's first node, or publish it into the store"
-    return JobFault("image: nobody has it", remedy, image=image, looked_in="; ".join(looked))
+def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: Deadline, means: Means, started: float) -> Offer:
+    """Send an archive of the layers that not every member has, by way of a store of its own that goes at once."""
+    target = os.path.join(means.spool, f"madengine-{means.job_id}-{identity.digest[7:23]}.tar")
+    with tempfile.TemporaryDirectory(prefix="madengine-", dir=means.spool) as folder:
+        store = Layout(os.path.join(folder, "store"))
+        store.ensure()
+        taken = lease.take(store, [])
+        stored, method, _moved = publication.publish(engine, store, name, "site", identity, deadline, means.reader, taken)
+        sent = archive.wanted(stored, set(means.held))
+        source = os.path.join(folder, "image.tar")
+        digest, size_bytes = store.blobs.put(archive.write(store, stored, name, set(means.held)))
+        os.rename(store.blobs.path_of(digest), source)
+        os.chmod(source, 0o600)
+        broadcast.send(source, target, means.job_id, deadline)
+    _unlink(target)  # this node's own copy
+    offer = {"transport": "sbcast", "path": target, "digest": digest, "size_bytes": size_bytes}
+    return {**offer, **_figures(method, stored, len(sent), sum(each.size_bytes for each in sent), started)}
 
 
-def _published(
-    engine: Engine,
-    store: Layout,
-    name: Reference,
-    namespace: str,
-    identity: Identity,
-    deadline: Deadline,
-    reader: Optional[Source],
-    taken: lease.Lease,
-) -> Tuple[Stored, str, Tuple[int, int]]:
-    """Bring the image into the store; return it, how, and how many layers and bytes that took."""
-    stored = _kept(store, name, namespace, identity, taken)
-    if stored is not None:
-        return stored, "none", (0, 0)
-    document = engine.inspect(str(name)) or {}
-    before = _present(store, identity)
-    unpacked = None if reader is None else _read(reader, store, str(document.get("Id")), identity)
-    method = "save" if unpacked is None else "graph"
-    if unpacked is None:
-        unpacked = _saved(engine, store, name, identity, int(document.get("Size") or 0), deadline)
-    documents = [digest_of(unpacked.config), digest_of(manifest_of(unpacked.config, unpacked.layers))]
-    lease.extend(store, taken, [*identity.diff_ids, *documents])
-    stored = store.commit(name, namespace, unpacked.config, unpacked.layers)
-    if stored.identity != identity:
-        raise JobFault("transport: the image changed while it was saved", "start the job again", image=str(name))
-    new = {each.digest: each.size_bytes for each in stored.layers if before.get(each.diff_id) != each.size_bytes}
-    return stored, method, (len(new), sum(new.values()))
+def _take_shared(engine: Engine, name: Reference, offer: Mapping[str, Any], deadline: Deadline, started: float) -> Dict[str, Any]:
+    store = Layout(str(offer.get("where")))
+    lease.prove(store, lease.Lease(str(offer.get("lease")), str(offer.get("nonce"))))
+    stored = store.read(str(offer.get("manifest")))
+    if stored.identity.digest != offer["identity"]:
+        raise ShareFault("transport: the store holds another image", "publish the image again", image=str(name), store=store.path)
+    method, moved = loading.load(engine, store, stored, name, deadline)
+    return _figures(method, stored, *moved, started)
 
 
-def _kept(store: Layout, name: Reference, namespace: str, identity: Identity, taken: lease.Lease) -> Optional[Stored]:
-    """Return the image if the store holds it and will go on doing so."""
-    stored = _intact(store, name, [namespace, SITE])
-    if stored is None or stored.identity != identity:
-        return None
-    lease.extend(store, taken, digests_of(stored))
-    store.touch(name, namespace)
-    # Once more, now that the lease names all of it: the pruner may have been faster.
-    return stored if _intact(store, name, [namespace, SITE]) == stored else None
+def _take_registry(engine: Engine, name: Reference, offer: Mapping[str, Any], deadline: Deadline, started: float) -> Dict[str, Any]:
+    pull = Reference.parse(str(offer.get("pull")))
+    engine.pull(pull, deadline.left())
+    engine.tag(str(pull), name)
+    loading.require(engine, name, offer["identity"])
+    return _figures("pull", None, 0, 0, started)
 
 
-def digests_of(stored: Stored) -> List[str]:
-    """Return the digests of all blobs that the image needs."""
-    return [stored.manifest_digest, stored.config_digest, *(each.digest for each in stored.layers)]
-
-
-def _present(store: Layout, identity: Identity) -> Dict[str, int]:
-    sizes = {digest: store.blobs.size_of(digest) for digest in identity.diff_ids}
-    return {digest: size for digest, size in sizes.items() if size is not None}
-
-
-def _read(reader: Source, store: Layout, image_id: str, identity: Identity) -> Optional[archive.Unpacked]:
-    """Publish the layers that the store lacks from the daemon's files; None if those are not what they should be."""
-    present = _present(store, identity)
-    lacking = {digest: index for index, digest in enumerate(identity.diff_ids) if digest not in present}
+def _take_broadcast(engine: Engine, name: Reference, offer: Mapping[str, Any], deadline: Deadline, started: float) -> Dict[str, Any]:
+    path, digest, size_bytes = str(offer.get("path")), str(offer.get("digest")), offer.get("size_bytes")
     try:
-        config = reader.config(image_id)
-        if lacking:
-            sizes = reader.sizes(image_id)
-            store.require_space(sum(sizes[index] for index in lacking.values()))
-        for digest, index in lacking.items():
-            present[digest] = store.blobs.put(reader.layer(image_id, index), digest)[1]
-    except (Unexpected, layer.Differs, IndexError):
-        return None
-    return archive.Unpacked(config, tuple(Layer(digest, digest, present[digest]) for digest in identity.diff_ids))
+        stream = files.opened(path)
+    except Fault as fault:
+        raise ShareFault("transport: the broadcast did not arrive", "share a store", **{**fault.seen, "image": str(name)}) from fault
+    with stream:
+        chunks = layer.verified(layer.chunks_of(stream), digest, size_bytes if isinstance(size_bytes, int) else None, path)
+        engine.load(chunks, deadline.left())
+    loading.require(engine, name, offer["identity"])
+    figures = _figures("full", None, 0, 0, started)
+    return {**figures, **{key: offer[key] for key in ("layers_total", "layers_moved", "bytes_total", "bytes_moved") if key in offer}}
 
 
-def _intact(store: Layout, name: Reference, namespaces: Sequence[str]) -> Optional[Stored]:
-    """Return the stored image if it is whole; a damaged one counts as none, for it is about to be written anew."""
-    try:
-        stored = store.find(name, namespaces)
-    except ShareFault:
-        return None
-    return stored if stored is not None and not store.missing(stored) else None
+def _take_nothing(engine: Engine, name: Reference, offer: Mapping[str, Any], deadline: Deadline, started: float) -> Dict[str, Any]:
+    remedy = "set ImageStore, or store= in the job's comment"
+    raise JobFault("transport: this node lacks the image and no store is shared", remedy, image=str(name))
 
 
-def _saved(engine: Engine, store: Layout, name: Reference, identity: Identity, size_bytes: int, deadline: Deadline) -> archive.Unpacked:
-    present = _present(store, identity)
-    if not present:
-        store.require_space(size_bytes)
-    try:
-        return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, present)
-    except archive.Stale:
-        return archive.unpack(engine.save(str(name), deadline.left()), store.blobs, name, present, trusts_size=False)
-
-
-def _loaded(engine: Engine, store: Layout, stored: Stored, name: Reference, deadline: Deadline) -> Tuple[str, Tuple[int, int]]:
-    """Load what the daemon lacks, prove that it has the image now; return how, and how many layers and bytes it took."""
-    for absent in store.missing(stored):
-        store.blobs.set_aside(absent.digest)
-        raise ShareFault("layout: a blob is missing", "publish the image again", digest=absent.digest, image=str(name), store=store.path)
-    info = engine.info()
-    omit = engine.layers_held(stored.identity.diff_ids, info.is_containerd_store)
-    for left_out in _attempts(omit):
-        sent = archive.wanted(stored, left_out)
-        try:
-            engine.load(archive.write(store, stored, name, left_out), deadline.left())
-        except Refused:
-            if not left_out:
-                raise
-            continue
-        if _is_here(engine, name, stored.identity.digest):
-            return ("thin" if left_out else "full"), (len(sent), sum(each.size_bytes for each in sent))
-    raise JobFault("transport: the daemon has another image after loading", "remove the image there and try again", image=str(name))
-
-
-def _attempts(omit: Set[str]) -> Iterator[Set[str]]:
-    if omit:
-        yield omit
-    yield set()
-
-
-def _is_here(engine: Engine, name: Reference, wanted: str) -> bool:
-    identity = engine.identity(name)
-    return identity is not None and identity.digest == wanted
+_TAKERS = {"shared": _take_shared, "registry": _take_registry, "sbcast": _take_broadcast, "none": _take_nothing}
 
 
 def _checked(offer: Mapping[str, Any]) -> Tuple[Reference, str]:
     """Return the name and the identity of an offer that came over the wire."""
     name, wanted = Reference.parse(str(offer.get("reference"))), str(offer.get("identity"))
-    if not is_digest(wanted) or offer.get("transport") not in ("shared", "none"):
+    if not is_digest(wanted) or offer.get("transport") not in _WAYS:
         raise ShareFault("transport: not an offer", "install the same release on all nodes", offer=str(dict(offer))[:200])
     return name, wanted
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def _figures(method: str, stored: Optional[Stored], layers_moved: int, bytes_moved: int, started: float) -> Dict[str, Any]:

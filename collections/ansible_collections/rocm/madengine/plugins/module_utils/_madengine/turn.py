@@ -29,7 +29,7 @@ def of(folder: str, name: str, deadline: Deadline) -> Iterator[bool]:
 
     :param folder: where the locks are; "" or one that is not there is no waiting at all.
     :param name: a file name, what the turn is about.
-    :returns: whether somebody else had been at it, so that the work may be done by now.
+    :returns: whether somebody else was at it; even if not, he may have finished just before.
     """
     handle = _opened(os.path.join(folder, name)) if folder else None
     if handle is None:

@@ -1,0 +1,65 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the store into the local daemon: what the daemon lacks, and the whole image if it turns out to lack more."""
+
+from __future__ import annotations
+
+from typing import Iterator, Set, Tuple
+
+from . import archive
+from .deadline import Deadline
+from .engine import Engine, Refused
+from .errors import JobFault, ShareFault
+from .image import Reference
+from .layout import Layout, Stored
+
+
+def load(engine: Engine, store: Layout, stored: Stored, name: Reference, deadline: Deadline) -> Tuple[str, Tuple[int, int]]:
+    """Load what the daemon lacks and prove that it has the image now.
+
+    :returns: how (``thin`` or ``full``), and how many layers and bytes it took.
+    :raises ShareFault: a blob is missing or damaged.
+    :raises JobFault: the daemon refuses the image, or has another one after all.
+    """
+    for absent in store.missing(stored):
+        store.blobs.set_aside(absent.digest)
+        raise ShareFault("layout: a blob is missing", "publish the image again", digest=absent.digest, image=str(name), store=store.path)
+    info = engine.info()
+    omit = engine.layers_held(stored.identity.diff_ids, info.is_containerd_store)
+    for left_out in _attempts(omit):
+        sent = archive.wanted(stored, left_out)
+        try:
+            engine.load(archive.write(store, stored, name, left_out), deadline.left())
+        except Refused:
+            if not left_out:
+                raise
+            continue
+        if is_here(engine, name, stored.identity.digest):
+            return ("thin" if left_out else "full"), (len(sent), sum(each.size_bytes for each in sent))
+    raise _another(name)
+
+
+def _attempts(omit: Set[str]) -> Iterator[Set[str]]:
+    if omit:
+        yield omit
+    yield set()
+
+
+def is_here(engine: Engine, name: Reference, wanted: str) -> bool:
+    """Say whether the daemon has, under *name*, the image of the identity *wanted*."""
+    identity = engine.identity(name)
+    return identity is not None and identity.digest == wanted
+
+
+def require(engine: Engine, name: Reference, wanted: str) -> None:
+    """Do nothing if the daemon has the image now.
+
+    :raises JobFault: it has another one, or none.
+    """
+    if not is_here(engine, name, wanted):
+        raise _another(name)
+
+
+def _another(name: Reference) -> JobFault:
+    return JobFault("loading: the daemon has another image after loading", "remove the image there and try again", image=str(name))

@@ -51,7 +51,7 @@ class StepFault(Exception):
 def fail(step: str, fault: StepFault) -> NoReturn:
     print("FAILED")
     if fault.tail:
-        print(fault.tail)
+        print(fault.tail, flush=True)
     sys.exit(f"demo: step '{step}' failed: {fault}")
 
 
@@ -158,7 +158,7 @@ def report(job_id: int, ended: dict[str, str]) -> str:
     show(phases(collection))
     best = selection.get("best")
     if ended["JobState"] != "COMPLETED" or not best:
-        print(on("c0", "tail", "-n", "20", ended["StdOut"], check=False))
+        print(on("c0", "tail", "-n", "20", ended["StdOut"], check=False), flush=True)
         sys.exit(f"demo: job {job_id} is {ended['JobState']} and has no result: {selection.get('reason', 'there is no selection.json')}")
     path = f"{collection}/{selection['selected']['published']}"
     print(f"\n{selection['reason']}\n\n{path}:")

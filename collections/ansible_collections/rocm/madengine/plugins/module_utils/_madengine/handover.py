@@ -16,11 +16,13 @@ import os.path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from . import environment, manifest
+from .errors import JobFault
 from .request import WORD, Job, Request
 from .state import JobState
 
 # Below the ephemeral ports, beside torch's own default, and another one for each of a node's jobs.
 _FIRST_PORT, _PORTS = 29500, 1000
+_LONGEST_NAME_BYTES = 255
 
 
 def wanted(asked: Request, pass_env: Sequence[str]) -> Optional[Dict[str, Any]]:
@@ -76,7 +78,7 @@ def collection_dir(job: Job, models: Sequence[Mapping[str, Any]]) -> str:
     """
     folder, name = os.path.split(job.stdout)
     if name.startswith(WORD + "-") and models:
-        return os.path.join(job.path(folder), models[0]["name"].replace("/", "_"), str(job.job_id))
+        return os.path.join(job.path(folder), _folder_name(models[0]["name"]), str(job.job_id))
     return job.path(f"{WORD}-{job.job_id}")
 
 
@@ -97,6 +99,28 @@ def write(here: JobState, job: Job, wanted: Mapping[str, Any], offers: List[Mapp
         "fixed": passing["fixed"],
     }
     for name, lines in texts.items():
+        _require_lines(name, lines)
+    for name, lines in texts.items():
         here.keep(name, "".join(line + "\n" for line in lines), job.uid, job.gid)
     if manifest_path:
         here.keep("manifest.json", json.dumps(wanted["document"], indent=2) + "\n", job.uid, job.gid)
+
+
+def _folder_name(model: str) -> str:
+    """Return the directory of *model* as madengine calls it; a name that a user made up leads nowhere else."""
+    name = (
+        "".join(char if char.isprintable() and char != "/" else "_" for char in model)
+        .encode()[:_LONGEST_NAME_BYTES]
+        .decode("utf-8", "ignore")
+    )
+    return "_" if name in ("", ".", "..") else name
+
+
+def _require_lines(name: str, lines: Sequence[str]) -> None:
+    """Do nothing if each of *lines* is one to the shell that reads them; what is behind a newline would be another variable.
+
+    :raises JobFault: one is not.
+    """
+    for line in lines:
+        if "\n" in line or "\0" in line:
+            raise JobFault("handover: a value of more than one line", "give it in one line", file=name, name=line.partition("=")[0])

@@ -34,6 +34,12 @@ def sh(command: str) -> str:
     return subprocess.run(command, shell=True, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
+def stream(command: str) -> None:
+    """Run a command whose output goes where ours goes."""
+    print(f"> {command}", file=sys.stderr, flush=True)
+    subprocess.run(command, shell=True, check=True)
+
+
 def has_image(image: str) -> bool:
     try:
         sh(f"docker image inspect {shlex.quote(image)} > /dev/null 2>&1")
@@ -90,7 +96,7 @@ def run_model(image: str, model: Dict[str, Any], env: Dict[str, Any]) -> None:
     sh(f"docker run -t -d {' '.join(options)} {place} {shlex.quote(image)} cat")
     try:
         script = f"cd /myworkspace && bash {model['scripts']} {model.get('args') or ''}"
-        print(sh(f"docker exec {name} bash -c {shlex.quote(script)}"))
+        stream(f"docker exec {name} bash -c {shlex.quote(script)}")
     finally:
         sh(f"docker rm -f {name}")
 

@@ -38,14 +38,18 @@ class Node:
         self.root, self.shell = root, shell
         self.current = root / "opt/madengine-hooks/current"
         self.python = root / "usr/bin/python3"
+        self.work_dir = root / "home"
         for folder in (
             "etc/madengine",
             "run/madengine/jobs",
             "usr/bin",
             "opt/madengine-hooks/current/prolog",
             "opt/madengine-hooks/current/epilog",
+            "home",
         ):
             (root / folder).mkdir(parents=True)
+        for name in ("NCCL_FILE", "MAD_SECRETS_FILE", "A"):
+            (self.work_dir / name).touch()
 
     def job(self, job_id: int = 4711) -> Path:
         """Return the state directory of a job."""
@@ -60,8 +64,10 @@ class Node:
         return path
 
     def run(self, hook: str, env: Optional[Mapping[Any, Any]] = None) -> subprocess.CompletedProcess[bytes]:
-        """Run *hook* with the environment *env* and nothing else."""
-        return subprocess.run([*self.shell, str(self.installed(hook))], env=dict(env or {}), capture_output=True, timeout=60, check=False)
+        """Run *hook* with the environment *env* and nothing else, in a directory whose files look like names of variables."""
+        return subprocess.run(
+            [*self.shell, str(self.installed(hook))], env=dict(env or {}), cwd=self.work_dir, capture_output=True, timeout=60, check=False
+        )
 
 
 def moved(text: str, root: Path) -> str:

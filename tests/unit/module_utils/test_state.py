@@ -155,6 +155,15 @@ def test_removal_follows_no_link_that_the_user_planted(base: Path) -> None:
     assert mode(str(treasure)) == 0o711
 
 
+def test_a_link_in_the_place_of_a_state_is_not_followed_either(base: Path) -> None:
+    here = begun(base)
+    os.rename(here.path, base / "treasure")
+    os.symlink(base / "treasure", here.path)
+    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+        here.remove()
+    assert sorted(os.listdir(base / "treasure")) == ["release", "status.json", "task", "verdict"]
+
+
 def test_a_tree_deeper_than_any_stack_or_descriptor_limit_is_removed(base: Path) -> None:
     here = begun(base)
     handle = os.open(here.file("task"), os.O_RDONLY)

@@ -312,7 +312,7 @@ def test_a_value_keeps_every_byte_and_is_never_run(node: Node, tmp_path: Path, v
     assert not (tmp_path / "hit").exists()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.binary(max_size=40).filter(lambda value: not {0, 10} & set(value)))
 def test_bytes_of_no_encoding_pass_through(tmp_path: Path, value: bytes) -> None:
     root = tmp_path / os.urandom(4).hex()

@@ -56,7 +56,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
     if wanted is None:  # `madengine run` without a manifest: it did not ask, and there is nothing to do for it
         here.remove()
         return
-    images = staging.Images(site, asked.store, user, within)
+    images = staging.Images(site, asked.store, user, within, asked.transport, job.job_id, os.path.dirname(asked.manifest))
     with meet() as meeting:
         offers = lead(meeting, images, wanted, log) if meeting.is_leader else follow(meeting, images, log)
     with log.step("handover"):
@@ -66,9 +66,8 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
 
 def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, Any], log: timeline.Timeline) -> Any:
     """Publish the images, and let all go when all have loaded them."""
-    references = [image["reference"] for image in wanted["images"]]
     with log.step("publish") as facts:
-        offers = meeting.attend(images.stage(references, alone=len(meeting.party.nodes) == 1))
+        offers = meeting.attend(images.stage(wanted["images"], alone=len(meeting.party.nodes) == 1))
         facts.update(staging.totals(offers))
     meeting.publish(offers)
     try:

@@ -181,8 +181,9 @@ def test_a_requeued_job_meets_anew_and_not_its_own_ghost(cluster: Cluster, proje
     job_id = cluster.submit(script, "-N3", "--comment=madengine", "--requeue", folder=project)
     cluster.until("n1", f"test -e {project}/first")
     cluster.run("c0", f"scontrol requeue {job_id}")
-    # SLURM lets a requeued job wait for two minutes, unless somebody says that it may begin.
-    cluster.until("c0", f"scontrol update jobid={job_id} starttime=now 2>/dev/null")
+    # SLURM holds a requeued job back for as long as a credential is good (cred_expire), unless somebody says otherwise.
+    cluster.until("c0", f'test "$(squeue -h -j {job_id} -o %T)" = PENDING')
+    cluster.run("c0", f"scontrol update jobid={job_id} starttime=now")
     ended = cluster.wait(job_id, within=240)
     assert (ended.state, ended.output.split()[-1]) == ("COMPLETED", "again"), f"{ended}\n{cluster.evidence()}"
     assert cluster.leftovers(job_id) == {}

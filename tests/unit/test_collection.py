@@ -26,7 +26,8 @@ HOOK_FILES = COLLECTION / "roles/slurm_hooks/files"
 SPDX = "SPDX-License-Identifier: GPL-3.0-or-later"
 # Texts for people, what has no comments, what a tool writes, and what a real controller printed word for word.
 WITHOUT_HEADER = re.compile(
-    r"LICENSE|.*\.json|.*\.md|.*\.rst|\.gitignore|.*/changelogs/(fragments/.*|changelog\.yaml)|tests/helpers/slurm/.*\.txt|requirements-lock\.txt"
+    r"LICENSE|.*\.json|.*\.md|.*\.rst|\.gitignore|.*/changelogs/(fragments/.*|changelog\.yaml)|requirements-lock\.txt"
+    r"|tests/helpers/slurm/.*\.txt|docs/examples/.*/expected"
 )
 
 

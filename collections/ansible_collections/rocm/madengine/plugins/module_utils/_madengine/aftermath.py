@@ -62,10 +62,9 @@ class Aftermath:
 
         :raises NodeFault: the Docker daemon does not answer (part ``docker``).
         """
-        docker = Engine(self._site.docker_socket)
-        self._containers = [container["id"] for container in docker.containers_of(str(self._known["job_id"]))]
-        for container in self._containers:
-            docker.stop(container, _STOP_SECONDS)
+        with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+            self._containers = [container["id"] for container in docker.containers_of(str(self._job.job_id))]
+            self._with_each(docker, lambda container: docker.stop(container, _STOP_SECONDS))
 
     def gather(self) -> None:
         """Copy this node's results to the share, as the job's user; once this has been done it is not done again.
@@ -103,9 +102,9 @@ class Aftermath:
 
         :raises NodeFault: as `stop`.
         """
-        docker = Engine(self._site.docker_socket)
-        for container in self._containers:
-            docker.remove(container)
+        if self._containers:
+            with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+                self._with_each(docker, docker.remove)
 
     def clean(self) -> None:
         """Remove the job's workspace and its state; results that could not be gathered stay."""
@@ -113,16 +112,15 @@ class Aftermath:
             self._place.remove()
         self._here.remove()
 
-    def _with_each_container(self, do: Callable[[Engine, str], object]) -> None:
-        """Do it with all containers of the job, also if one refuses."""
+    def _with_each(self, docker: Engine, do: Callable[[str], object]) -> None:
+        """Do it with each of the job's containers, also if one refuses."""
         refusals: List[Refused] = []
-        with contextlib.closing(Engine(self._site.docker_socket)) as docker:
-            for container in docker.containers_of(str(self._job.job_id)):
-                try:
-                    do(docker, container["id"])
-                except Refused as refusal:
-                    if not _is_going(docker, container["id"]):
-                        refusals.append(refusal)
+        for container in self._containers:
+            try:
+                do(container)
+            except Refused as refusal:
+                if not _is_going(docker, container):
+                    refusals.append(refusal)
         if refusals:
             raise refusals[0]
 

@@ -181,6 +181,7 @@ def test_without_jinja_the_text_is_made_and_the_page_is_refused(tmp_path: Path, 
             raise ImportError("No module named 'jinja2'")
         return real(name, *args, **kwargs)
 
+    report._template.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     jobs.finished(tmp_path)
     assert report.has_jinja() is False

@@ -79,6 +79,9 @@ class Table:
 
     def is_no_data(self, row: List[str]) -> bool:
         """Say whether *row* holds nothing: only blanks, or the header once more."""
+        first = row[0].strip()
+        if first and first != self.header[0]:  # nearly all rows; the rest of it takes its time
+            return False
         cells = [cell.strip() for cell in row]
         if not any(cells):
             return True
@@ -158,6 +161,8 @@ def number(text: str) -> Optional[float]:
     >>> number(" 1e3 "), number("nan"), number("1_000"), number("12 tokens/s")
     (1000.0, None, None, None)
     """
+    if not text:  # the usual case on a node that knows nothing, and an exception costs more
+        return None
     try:
         value = float(text)
     except ValueError:

@@ -11,6 +11,7 @@ Source: results.md; the files are those of `artifacts`, `results`, `diagnostics`
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -75,6 +76,7 @@ def html(seen: Mapping[str, Any]) -> str:
     return str(_template().render(seen, style=report_template.STYLE))
 
 
+@functools.lru_cache(maxsize=1)
 def _template() -> Any:
     try:
         import jinja2

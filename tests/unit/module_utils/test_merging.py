@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -89,6 +90,12 @@ def test_what_was_merged_can_be_scored_and_merged_again(values: List[float], met
     text, notes = merged(*(csvs.table(value, metric=metric) for value in values))
     assert measurements.score(io.BytesIO(text.encode())).scored == len(notes) == 1
     assert merged(text)[0] == text
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("tok/s", 1), ("latency", 1), ("tok/s", -1), ("latency", -1)])
+def test_numbers_at_the_end_of_the_scale_stay_numbers(metric: str, sign: int) -> None:
+    largest = sign * sys.float_info.max
+    assert merged(*[csvs.table(largest, metric=metric)] * 3)[1][0]["value"] == largest
 
 
 def test_more_rows_than_anybody_means_are_refused() -> None:

@@ -15,6 +15,7 @@ import csv
 import io
 import math
 import re
+import sys
 from typing import IO, Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 from .errors import JobFault
@@ -78,15 +79,26 @@ def _merged(rows: Sequence[Row]) -> Tuple[Dict[str, str], Dict[str, Any]]:
     return {**cells, "performance": text}, {**note, "performance": text, "value": value}
 
 
-def _mean(values: List[float]) -> float:
-    return math.fsum(value / len(values) for value in values)
-
-
 def _sum(values: List[float]) -> float:
+    """Return the exactly rounded sum, or the largest number there is."""
     try:
         return math.fsum(values)
     except OverflowError:
-        return math.copysign(1.7976931348623157e308, values[0])
+        scaled, largest = _scaled(values)
+        return max(-sys.float_info.max, min(scaled * largest, sys.float_info.max))
+
+
+def _mean(values: List[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        scaled, largest = _scaled(values)
+        return scaled / len(values) * largest
+
+
+def _scaled(values: List[float]) -> Tuple[float, float]:
+    largest = max(map(abs, values))
+    return math.fsum(value / largest for value in values), largest
 
 
 _RULES: Dict[str, Tuple[str, Callable[[List[float]], float]]] = {

@@ -251,10 +251,28 @@ def test_a_proven_member_s_line_out_of_turn_ends_its_connection_only(step: Any) 
     one.deliver(True)  # proven, and has not chosen
     assert one.guest._channel is not None
     if step != "HAVE":
-        one.guest.receive(one.visit._channel.seal(step))  # type: ignore[union-attr]
+        fields = {"index": 0, "of": 0, "layers": [], "fault": JobFault("a: b", "c").to_dict()}
+        one.guest.receive(one.visit._channel.seal(step, **fields))  # type: ignore[union-attr]
         assert one.guest.is_over
     assert host.fault is None
     assert host.missing() == ["n1", "n2", "n3"]
+    assert not host._loaded
+
+
+def test_what_the_leader_once_said_welcomes_nobody_the_second_time() -> None:
+    # A fake leader that recorded a whole conversation knows the true leader's nonce, but not the member's next one.
+    one, said = Wire(a_host(2), 1, 2), b""
+    for _ in range(4):
+        one.load()
+        said += bytes(one.down)
+        one.deliver(False)
+        one.deliver(True)
+    assert b"WELCOME" in said
+    again = Visit(party("n1", 2), peers.KEY, PORT)
+    again.receive(said)
+    assert again.is_over
+    assert not again.is_welcome
+    assert again.fault is None
 
 
 @pytest.mark.parametrize(

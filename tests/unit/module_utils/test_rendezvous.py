@@ -458,6 +458,14 @@ def test_connect_and_reset_kills_nothing(at: str) -> None:
     assert [node.outcome().get("fault") for node in (leader_node, member)] == [None, None]
 
 
+def test_a_connection_that_is_reset_before_it_is_taken_is_passed_over(at: str) -> None:
+    listener = mock.Mock()
+    listener.accept.side_effect = [ConnectionAbortedError(), ConnectionResetError(), BlockingIOError()]
+    with leading(at) as meeting:
+        meeting._accepter(listener)(0)
+    assert listener.accept.call_count == 3
+
+
 def test_silent_services_on_the_first_ports_cost_a_moment_each(at: str) -> None:
     # The careless one waits for the full timeout of the first port.
     with contextlib.ExitStack() as stack:
@@ -546,20 +554,20 @@ def test_hostile_lines_cost_their_sender_the_connection_and_nobody_else_anything
 def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
     # With a token that follows from the job id, or a proof that is not fresh, the record would open the door.
     first = peers.first_port(peers.party())
-    with leading(at, ports=(first + 1, first + 1)) as meeting:
-        record: List[bytes] = []
 
-        def between(guest: socket.socket) -> bytes:
-            guest.sendall(wire.plain("CHALLENGE", v=1, nonce="0" * 32))
-            return peers.line(guest) or b""
+    def record(guest: socket.socket) -> bytes:
+        guest.sendall(wire.plain("CHALLENGE", v=1, nonce="0" * 32))
+        return peers.line(guest) or b""
 
-        with peers.listening(at, first, between) as listener:
-            peers.start(peers.party("n1", 2, at), peers.follow, grace_seconds=0.3, ports=(first, first)).outcome()
-            record = listener.said().splitlines(keepends=True)
-        assert b"JOIN" in record[0]
+    with peers.listening(at, first, record) as listener:
+        peers.start(peers.party("n1", 2, at), peers.follow, grace_seconds=0.3, ports=(first, first)).outcome()
+        recorded = listener.said().splitlines(keepends=True)[0]
+    assert b"JOIN" in recorded
+    with leading(at, ports=(first, first)) as meeting:
         stranger = peers.knock(at, meeting.port)
-        stranger.sendall(record[0])
+        stranger.sendall(recorded)
         turn(meeting, lambda: peers.has_hung_up(stranger))
+        assert meeting._host.refused == 1
         assert meeting._host.missing() == ["n1"]
 
 

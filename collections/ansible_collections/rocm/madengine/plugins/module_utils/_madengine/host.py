@@ -251,9 +251,8 @@ class Host:
         self._loaded.add(guest.rank)
 
     def vanished(self, guest: Guest) -> None:
-        if self._present.get(guest.rank) is guest:
-            node = self.party.nodes[guest.rank]
-            self.abort(PeerFault(node, ShareFault("rendezvous: the node vanished after it had come", f"read the prolog log of {node}")))
+        node = self.party.nodes[guest.rank]
+        self.abort(PeerFault(node, ShareFault("rendezvous: the node vanished after it had come", f"read the prolog log of {node}")))
 
     # What the guests need.
 

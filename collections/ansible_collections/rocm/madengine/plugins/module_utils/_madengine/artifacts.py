@@ -192,13 +192,13 @@ def _walk(root: str, haul: _Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
 
 def _free(place: str, keeps_folders: bool, taken: Mapping[str, Any]) -> str:
     """Return the name for *place* in the target, of plain characters, that nothing else has."""
-    parts = [_safe(part) for part in place.split("/")]
+    parts = [safe(part) for part in place.split("/")]
     choices = ["/".join(parts) if keeps_folders else parts[-1], "__".join(parts)[-_LONGEST_NAME:]]
     numbered = (f"{number}__{parts[-1]}"[:_LONGEST_NAME] for number in range(2, len(taken) + 4))
     return next(name for name in (*choices, *numbered) if name not in taken and name != NODE_FACTS)
 
 
-def _safe(part: str) -> str:
+def safe(part: str) -> str:
     """Return a file name that shows as what it is: no control or direction character, no leading dot."""
     text = "".join(char if char.isprintable() else "_" for char in part)
     return ("_" + text[1:] if text.startswith(".") else text)[-_LONGEST_NAME:] or "_"

@@ -7,12 +7,13 @@ from typing import Any, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import picture
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 MOMENT = st.floats(0, 1e10, allow_nan=False)
 
 
+@example([(0.0, 2e-309)], [])
 @given(st.lists(st.tuples(MOMENT, st.floats(0, 1e6)), max_size=20), st.lists(MOMENT, max_size=5))
 def test_places_are_inside_and_keep_the_order_of_time(spans: List[Any], moments: List[float]) -> None:
     axis = picture.Axis([(begin, begin + length) for begin, length in spans])

@@ -27,7 +27,7 @@ class Axis:
 
     def __init__(self, intervals: Sequence[Interval]) -> None:
         merged = _merged(intervals)
-        busy = sum(end - begin for begin, end in merged) or 1.0
+        busy = sum(end - begin for begin, end in merged)
         gaps = sorted(((after[0] - before[1], after[0]) for before, after in zip(merged, merged[1:])), reverse=True)
         folded = {begin for length, begin in gaps[:_MOST_BREAKS] if length > busy / 2}
         self._parts: List[Interval] = []
@@ -37,7 +37,7 @@ class Axis:
             else:
                 self._parts.append((begin, end))
         self.seconds = sum(end - begin for begin, end in self._parts)
-        self._scale = (100.0 - _BREAK * (len(self._parts) - 1)) / (self.seconds or 1.0)
+        self._scale = (100.0 - _BREAK * (len(self._parts) - 1)) / max(self.seconds, 1e-6)  # no clock of ours tells less apart
 
     def place(self, moment: float) -> float:
         """Return where *moment* stands, from 0 to 100; what lies in a break stands at its edge."""

@@ -113,6 +113,12 @@ def test_an_image_with_an_entrypoint_is_named_if_somebody_can_look(entrypoint: A
     assert asked == [f"{KEY}:latest"]
 
 
+def test_no_place_of_a_warning_shows_a_secret() -> None:
+    written = manifests.built(context={"docker_mounts": {f"/{manifests.TOKEN}": "/b"}, "docker_env_vars": {"HF_TOKEN": manifests.TOKEN}})
+    found_places = found(written, exists=lambda path: path != "/b")
+    assert ("mounts_reversed", "context.docker_mounts./REDACTED") in found_places
+
+
 @given(manifests.MANIFESTS)
 def test_no_warning_shows_a_secret(written: Any) -> None:
     written["summary"] = {f"key {manifests.TOKEN}": manifests.TOKEN, "HF_TOKEN": manifests.TOKEN}

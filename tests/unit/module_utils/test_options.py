@@ -87,6 +87,8 @@ def test_no_path_may_run_a_command(text: str) -> None:
         ("--name `hostname`", [("name", "`hostname`")]),
         ("-v ${A:-/x:/y}:/c", [("volume", "${A:-/x:/y}:/c")]),
         ('-e "A=$(echo ")" \\) ${B})"', [("env", 'A=$(echo ")" \\) ${B})')]),
+        ('-e "A=\\a\\$B\\"\\`\\\\"', [("env", 'A=\\a$B"`\\')]),
+        ('-e "A=1\\\n2"', [("env", "A=12")]),
         ("-e A=1 \\\n -e B=2", [("env", "A=1"), ("env", "B=2")]),
         ("$EXTRA --rm", [("", "${EXTRA}"), ("rm", None)]),
         ("", []),
@@ -157,6 +159,12 @@ def test_characters_that_no_shell_takes_are_refused(text: str) -> None:
 def test_a_change_touches_one_value_and_nothing_else(text: str, expected: str) -> None:
     option = next(option for option in options.parse(text) if option.name == "env")
     assert options.replaced(text, [(option, "B")]) == expected
+
+
+def test_several_changes_do_not_get_into_each_others_way() -> None:
+    text = "--env=A=1111 -e 'B=2' --rm -eC=3"
+    changes = [(option, "X") for option in options.parse(text) if option.name == "env"]
+    assert options.replaced(text, changes) == "--env=X -e X --rm -eX"
 
 
 def test_an_option_string_that_an_expansion_may_add_to_is_known_as_such() -> None:

@@ -267,6 +267,21 @@ def test_a_token_under_a_harmless_name_is_dropped_and_said_so() -> None:
     assert [(one["name"], one["where"]) for one in made.dropped_env] == [("COPY", "context.docker_env_vars")]
 
 
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        {"context": {"docker_env_vars": {"HF_TOKEN": TOKEN}, "docker_mounts": {"/x": f"/a:{TOKEN}"}}},
+        {"context": {"docker_env_vars": {"HF_TOKEN": TOKEN}, "docker_mounts": {f"x{TOKEN}": "/a"}}},
+        {"context": {"docker_env_vars": {"HF_TOKEN": TOKEN}}, "image": {"docker_image": f"A B {TOKEN}"}},
+    ],
+)
+def test_a_fault_about_what_holds_a_token_does_not_show_it(breaks: Any) -> None:
+    with pytest.raises(JobFault) as caught:
+        restore.restore(manifests.built(**breaks))
+    assert TOKEN not in caught.value.line()
+    assert TOKEN not in json.dumps(caught.value.to_dict())
+
+
 def test_what_was_restored_is_listed_by_its_place() -> None:
     written = manifests.built(context={"docker_env_vars": {"X": "${NONE}"}})
     assert restore.restore(written).restored == [

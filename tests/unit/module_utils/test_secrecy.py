@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import environment, secrecy
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
 from helpers import manifests
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,18 @@ def test_a_short_secret_is_blanked_where_its_name_is_and_not_hunted_elsewhere() 
     made = {"context": {"docker_env_vars": {"MAD_SECRETS_X": "true", "Y": "true"}}}
     secrecy.strip(made, secrecy.values(made, {}))
     assert made == {"context": {"docker_env_vars": {"MAD_SECRETS_X": "", "Y": "true"}}}
+
+
+def test_what_lies_below_a_secrets_name_is_secret_too_however_short() -> None:
+    made: dict[str, Any] = {"summary": {"secrets": {"any": ["abc", 1, True], "deep": {"x": "y"}}}}
+    secrecy.strip(made, set())
+    assert made == {"summary": {"secrets": {"any": ["", "", True], "deep": {"x": ""}}}}
+
+
+def test_a_fault_that_shows_what_it_found_does_not_show_a_secret() -> None:
+    with pytest.raises(JobFault) as caught, secrecy.kept({TOKEN}):
+        raise JobFault("x: y", "z", found=f"a{TOKEN}b", character=3)
+    assert caught.value.seen == {"found": "aREDACTEDb", "character": 3}
 
 
 def test_a_secret_of_the_runtime_is_known_too() -> None:

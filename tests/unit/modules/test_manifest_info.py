@@ -39,6 +39,12 @@ def test_a_password_in_a_url_is_not_shown(run_module: Run, tmp_path: Path) -> No
     assert [one["name"] for one in result["lint"]] == ["secret_in_clear"]
 
 
+def test_an_image_name_that_holds_a_token_is_refused_without_showing_it(run_module: Run, tmp_path: Path) -> None:
+    broken = manifests.built(context={"docker_env_vars": {"HF_TOKEN": manifests.TOKEN}}, image={"docker_image": f"A B {manifests.TOKEN}"})
+    code, result = run_module(manifest_info, src=manifests.write(tmp_path, broken))
+    assert (code, manifests.TOKEN in json.dumps(result)) == (1, False)
+
+
 def test_an_entrypoint_is_found_with_the_docker_of_this_host(run_module: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = tmp_path / "docker"
     docker.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\necho \'["/init"]\'\n')

@@ -91,7 +91,7 @@ def test_a_mode_that_is_none_is_refused(run_module: Run, tmp_path: Path, mode: A
 
 def test_the_environment_wins_and_no_value_of_it_is_returned(run_module: Run, tmp_path: Path) -> None:
     path = manifests.write(tmp_path, manifests.built(context={"docker_env_vars": {"NCCL_DEBUG": "INFO", "X": "${UCX_TLS}"}}))
-    runtime = {"NCCL_DEBUG": "a-value-of-mine", "UCX_TLS": "another-of-mine", "MAD_SECRETS_X": TOKEN, "N": 1}
+    runtime = {"NCCL_DEBUG": "a-value-of-mine", "UCX_TLS": "another-of-mine", "MAD_SECRETS_X": TOKEN, "N": 1, "A": "llama"}
     _, result = run_module(manifest_restore, src=path, environment=runtime, _ansible_diff=True)
     variables = json.loads(Path(path).read_text())["context"]["docker_env_vars"]
     assert variables == {"NCCL_DEBUG": "a-value-of-mine", "X": "another-of-mine", "MAD_GUEST_OS": "UBUNTU"}

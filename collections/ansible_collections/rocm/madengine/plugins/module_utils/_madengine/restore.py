@@ -66,13 +66,10 @@ def restore(
     _copy_deployment(result, known)
     _prefer_runtime(result, known)
     _fill_guest_os(result)
-    names = secrecy.strip(result.document, hidden)
-    for entry in documents.entries(result.document):
-        if entry.model:
-            _set_options(result, entry, names)
-    section(result.document, "context")["docker_mounts"] = {}
-    if image_form == "neutral":
-        _neutralise(result)
+    with secrecy.kept(hidden):
+        _set_all_options(result, secrecy.strip(result.document, hidden))
+        if image_form == "neutral":
+            _neutralise(result)
     result.restored = sorted({secrecy.without(place, hidden) for place in _differences(manifest, result.document)})
     return result
 
@@ -184,6 +181,13 @@ def _drop_copies(result: Restored, hidden: Set[str]) -> None:
             if any(secret in str(holder[name]) for secret in hidden):
                 del holder[name]
                 result.drop(".".join(keys), name, "it holds a secret under a name that does not say so; pass it as MAD_SECRETS_…")
+
+
+def _set_all_options(result: Restored, secrets: Sequence[str]) -> None:
+    for entry in documents.entries(result.document):
+        if entry.model:
+            _set_options(result, entry, secrets)
+    section(result.document, "context")["docker_mounts"] = {}
 
 
 def _set_options(result: Restored, entry: Entry, secrets: Sequence[str]) -> None:

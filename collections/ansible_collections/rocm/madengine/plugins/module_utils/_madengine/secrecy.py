@@ -11,11 +11,13 @@ Source: observed with unmodified madengine 2.1; ``docker run`` 20.10.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from . import environment, options
 from .document import Document
+from .errors import JobFault
 
 REMOVED = "REDACTED"
 _SHORTEST = 6  # what is shorter stands in too many other places by chance
@@ -76,6 +78,16 @@ def without(text: str, hidden: Iterable[str]) -> str:
     for secret in sorted(hidden, key=len, reverse=True):
         text = text.replace(secret, REMOVED)
     return text
+
+
+@contextlib.contextmanager
+def kept(hidden: Set[str]) -> Iterator[None]:
+    """Take the secrets *hidden* out of a fault that the block raises: it may show what it found."""
+    try:
+        yield
+    except JobFault as fault:
+        fault.seen = {name: without(value, hidden) if isinstance(value, str) else value for name, value in fault.seen.items()}
+        raise
 
 
 def masked(value: Any, hidden: Sequence[str], is_secret: bool = False) -> Any:

@@ -1,0 +1,308 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The prolog's story: whose fault it is decides what becomes of the job, and nothing that a user does drains a node."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pwd
+import stat
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Sequence
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, context, handover, rendezvous, staging
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, ShareFault
+from helpers import manifests, peers, stories
+
+prolog = stories.imported("prolog")
+UNKNOWN = 3999999999  # a uid that no node knows
+IDENTITY = "sha256:" + "4f" * 32
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
+
+
+class Images:
+    """Stands in for `staging.Images` where Docker is needed: children of the right user that give a plain answer."""
+
+    failing: ClassVar[Dict[str, Exception]] = {}
+
+    def __init__(self, site: Site, store: str, user: account.Account, *_: Any) -> None:
+        self._user = user
+
+    def prepare(self) -> None:
+        pass
+
+    def stage(self, images: Sequence[Any], alone: bool, **_: Any) -> account.Child:
+        return account.start(self._user, _answer, "stage", [_offer(image, alone) for image in images])
+
+    def load(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
+        return account.start(self._user, _answer, "load", [{**offer, "method": "thin"} for offer in offers])
+
+    def release(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
+        return account.start(self._user, _answer, "release", None)
+
+
+def _offer(image: Any, alone: bool) -> Dict[str, Any]:
+    reference = image if isinstance(image, str) else image["reference"]
+    return {"reference": reference, "identity": IDENTITY, "method": "none", **({} if alone else {"lease": "l"})}
+
+
+def _answer(doing: str, answer: Any) -> Any:
+    if doing in Images.failing:
+        raise Images.failing[doing]
+    return answer
+
+
+@pytest.fixture(params=[pytest.param("nobody", marks=as_root), "myself"])
+def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[stories.Node]:
+    user = pwd.getpwnam("nobody") if request.param == "nobody" else pwd.getpwuid(os.getuid())
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        os.chmod(folder, 0o755)
+        monkeypatch.setattr(staging, "Images", Images)
+        monkeypatch.setattr(Images, "failing", {})
+        made = stories.Node(Path(folder), monkeypatch, user.pw_uid, user.pw_gid)
+        (made.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
+        yield made
+
+
+def test_a_job_gets_its_images_its_environment_and_a_place_for_its_results(node: stories.Node) -> None:
+    assert node.tell(prolog) == context.DONE
+    assert (node.verdict(), node.said) == ("ready", [])
+    exports = node.exports()
+    assert exports["MAD_IMAGE"] == "ci-llama_llama.ubuntu.amd:latest"
+    assert (exports["MAD_IMAGE_ID"], exports["NODE_RANK"], exports["NNODES"]) == (IDENTITY, "0", "1")
+    assert (exports["MAD_RESULTS_DIR"], exports["MAD_MANIFEST"]) == (node.place.results, node.here.file("manifest.json"))
+    status = os.stat(node.place.results)
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o700, node.uid, node.gid)
+    facts = node.here.facts()
+    assert (facts["status"], facts["results"], facts["nodes"]) == ("ready", ["perf_llama.csv"], ["localhost"])
+    assert facts["collection_dir"] == str(node.work_dir / f"madengine-{stories.JOB_ID}")
+    assert node.phases() == {"manifest": "ok", "publish": "ok", "rendezvous": "ok", "handover": "ok"}
+    assert len(node.noted) == 4
+
+
+def test_the_release_that_runs_is_pinned_for_the_epilog(node: stories.Node) -> None:
+    node.tell(prolog)
+    assert (node.here.text("release") or "").strip() == prolog.RELEASE
+
+
+def test_a_second_attempt_begins_anew(node: stories.Node) -> None:
+    node.tell(prolog)
+    Path(node.place.results, "perf.csv").write_text("stale")
+    assert node.tell(prolog, SLURM_JOB_RESTART_COUNT="1") == context.DONE
+    assert (node.here.facts()["attempt"], os.listdir(node.place.results)) == (1, [])
+
+
+@pytest.mark.parametrize(("more", "site"), [
+    ({"SLURM_JOB_COMMENT": ""}, {}),
+    ({"SLURM_JOB_COMMENT": "madengine=off"}, {}),
+    ({}, {"enabled": False}),
+])  # fmt: skip
+def test_a_job_that_is_not_ours_leaves_no_trace(node: stories.Node, more: Dict[str, str], site: Dict[str, Any]) -> None:
+    node.site = Site(**site)
+    assert node.tell(prolog, **more) == context.DONE
+    assert (node.here.exists(), os.path.exists(node.place.path), node.said, node.noted) == (False, False, [], [])
+
+
+def test_madengine_run_without_a_manifest_did_not_ask(node: stories.Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    (node.work_dir / "build_manifest.json").unlink()
+    # Not one of several nodes: those would have to meet.
+    monkeypatch.setattr(prolog.request, "concerns_us", lambda job: True)
+    assert node.tell(prolog, SLURM_JOB_COMMENT="", SLURM_JOB_STDOUT="/x/madengine-llama.out") == context.DONE
+    assert (node.here.exists(), os.path.exists(node.place.path), node.said) == (False, False, [])
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("{", "build_manifest.json"),
+    ("[]", "build_manifest.json"),
+    (None, "build_manifest.json"),
+])  # fmt: skip
+def test_a_broken_manifest_is_the_job_s_fault_in_one_line(node: stories.Node, text: Any, says: str) -> None:
+    path = node.work_dir / "build_manifest.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    assert node.tell(prolog) == context.DONE
+    assert node.verdict().startswith("madengine: job: ")
+    assert says in node.verdict()
+    assert node.said == [node.verdict()]
+    assert node.phases() == {"manifest": "job"}
+    assert not os.path.exists(node.place.path)
+
+
+@pytest.mark.parametrize("comment", ["madengine:nonsense=1", "madengine:image=", "madengine:image=UPPER:1", "madengine:store=relative"])
+def test_a_request_that_makes_no_sense_is_the_job_s_fault(node: stories.Node, comment: str) -> None:
+    assert node.tell(prolog, SLURM_JOB_COMMENT=comment) == context.DONE
+    assert node.verdict().startswith("madengine: job: ")
+
+
+def test_a_user_whom_this_node_does_not_know_is_no_reason_to_drain_it(node: stories.Node) -> None:
+    assert node.tell(prolog, SLURM_JOB_UID=str(UNKNOWN)) == context.DONE
+    assert "account: this node does not know the user" in node.verdict()
+    assert node.said == [node.verdict()]
+
+
+@as_root
+def test_a_work_directory_that_the_user_may_not_read_is_the_job_s_fault(node: stories.Node) -> None:
+    os.chown(node.work_dir, 0, 0)
+    node.work_dir.chmod(0o700)
+    if node.uid != 0:
+        assert node.tell(prolog) == context.DONE
+        assert node.verdict().startswith("madengine: job: ")
+
+
+@pytest.mark.parametrize(("fault", "drain_on", "status"), [
+    (JobFault("image: nobody has it", "build it"), ("docker", "disk", "key"), context.DONE),
+    (ShareFault("layout: cannot write", "look at the share"), ("docker", "disk", "key"), context.DONE),
+    (NodeFault("engine: no answer", "start docker", part="docker"), ("docker",), context.DRAIN),
+    (NodeFault("engine: no answer", "start docker", part="docker"), ("disk",), context.DONE),
+    (NodeFault("engine: no answer", "start docker", part="docker"), (), context.DONE),
+])  # fmt: skip
+def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(node: stories.Node, fault: Exception, drain_on: Any, status: int) -> None:
+    node.site = Site(drain_on=drain_on)
+    Images.failing = {"stage": fault}
+    assert node.tell(prolog) == status
+    assert node.verdict() == fault.line()  # type: ignore[attr-defined]
+    assert node.here.facts()["status"] == "failed"
+    assert not os.path.exists(node.here.file("exports"))
+
+
+def test_a_disk_that_cannot_be_written_is_noticed_before_the_others_load(node: stories.Node) -> None:
+    node.site = Site(drain_on=("disk",))
+    Path(os.path.dirname(os.path.dirname(node.place.path))).write_text("no directory")
+    assert node.tell(prolog) == context.DRAIN
+    assert "workspace: cannot write" in node.verdict()
+    assert node.phases() == {"manifest": "ok"}
+
+
+@pytest.mark.parametrize("where", ["child", "story", "handover"])
+def test_a_defect_of_ours_lets_the_job_start_and_leaves_its_traceback_in_the_journal(
+    node: stories.Node, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a defect")
+
+    if where == "child":
+        Images.failing = {"stage": ZeroDivisionError("a defect")}
+    else:
+        monkeypatch.setattr(*{"story": (staging, "Images", broken), "handover": (handover, "write", broken)}[where])
+    assert node.tell(prolog) == context.DONE
+    assert node.verdict() == "starting"
+    assert "madengine: defect: the job continues without our help" in node.said[0]
+    assert "ZeroDivisionError: a defect" in node.said[0]
+
+
+@pytest.mark.parametrize(
+    "more", [{"SLURM_JOB_ID": ""}, {"SLURMD_NODENAME": "elsewhere"}, {"SLURM_JOB_UID": "x"}, {"SLURM_JOB_NODELIST": "["}]
+)
+def test_an_environment_that_is_not_slurm_s_is_said_in_the_journal_and_drains_nothing(node: stories.Node, more: Dict[str, str]) -> None:
+    assert node.tell(prolog, **more) == context.DONE
+    assert len(node.said) == 1
+    assert node.said[0].startswith("madengine: job: ")
+
+
+def test_a_state_that_cannot_be_written_is_said_in_the_journal(node: stories.Node) -> None:
+    Path(node.here.base).write_text("no directory")
+    assert node.tell(prolog) == context.DONE
+    assert "Traceback" in node.said[0]
+
+
+def test_what_hooks_conf_says_wrong_is_said(node: stories.Node) -> None:
+    node.site = Site(warnings=("config: unknown key (key='Deadlin')",))
+    node.tell(prolog)
+    assert node.said == ["madengine: config: unknown key (key='Deadlin')"]
+    assert node.verdict() == "ready"
+
+
+def test_nodes_that_cannot_meet_are_left_alone(node: stories.Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prolog.slurm, "meets_in_prolog", lambda path: False)
+    assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == context.DONE
+    assert (node.here.exists(), len(node.said)) == (False, 1)
+    assert node.tell(prolog) == context.DONE  # alone it meets nobody
+    assert node.verdict() == "ready"
+
+
+# Several nodes: each of them a process of this machine.
+
+LEADER = "n1"
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    path = tmp_path / "key"
+    path.write_bytes(os.urandom(64))
+    path.chmod(0o600)
+    return str(path)
+
+
+def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], failing: Dict[str, Exception], queue: Any) -> None:
+    """Be one node of the job, and say how it ended."""
+    base = Path(folder) / name
+    base.mkdir()
+    base.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(staging, "Images", Images)
+        patched.setattr(prolog, "party", lambda job: rendezvous.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node, at))
+        Images.failing = failing
+        node = stories.Node(base, patched, os.getuid(), os.getgid())
+        node.site = site
+        if name != "broken":
+            (node.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
+        began = time.monotonic()
+        status = node.tell(prolog, SLURMD_NODENAME=name, **more)
+        queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases()))
+
+
+def together(key: str, names: List[str], **failing: Dict[str, Exception]) -> Dict[str, Any]:
+    """Let the nodes *names* start a job, and return what each says."""
+    forking = multiprocessing.get_context("fork")
+    queue = forking.SimpleQueue()
+    site, at = Site(deadline_seconds=10.0, key_file=key, port_range=(27100, 27399)), peers.address()
+    more = {"SLURM_JOB_NODELIST": ",".join(names), "SLURM_JOB_ID": str(os.getpid() + 10**6)}
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(stories, "JOB_ID", int(more["SLURM_JOB_ID"]))
+            nodes = [forking.Process(target=_node, args=(folder, name, at, site, more, failing.get(name, {}), queue)) for name in names]
+            for each in nodes:
+                each.start()
+            for each in nodes:
+                each.join(60)
+        assert [each.exitcode for each in nodes] == [0] * len(names)
+    found = [queue.get() for _ in names]
+    return {name: (status, verdict, seconds, phases) for name, status, verdict, seconds, phases in found}
+
+
+def test_the_nodes_of_a_job_get_ready_together(key: str) -> None:
+    found = together(key, [LEADER, "n2", "n3"])
+    assert {(status, verdict) for status, verdict, _, _ in found.values()} == {(context.DONE, "ready")}
+    assert found[LEADER][3] == {"manifest": "ok", "publish": "ok", "rendezvous": "ok", "release": "ok", "handover": "ok"}
+    assert found["n2"][3] == {"manifest": "ok", "wait": "ok", "load": "ok", "rendezvous": "ok", "handover": "ok"}
+
+
+def test_a_lease_that_cannot_be_given_back_fails_no_job(key: str) -> None:
+    found = together(key, [LEADER, "n2"], **{LEADER: {"release": ShareFault("layout: gone", "look")}})
+    assert {verdict for _, verdict, _, _ in found.values()} == {"ready"}
+
+
+@pytest.mark.parametrize("names", [[LEADER, "broken"], [LEADER, "n2", "broken"]])
+def test_what_only_one_node_lacks_all_nodes_say_at_once_and_name_it(key: str, names: List[str]) -> None:
+    found = together(key, names)
+    assert {status for status, _, _, _ in found.values()} == {context.DONE}
+    assert found["broken"][1].startswith("madengine: job: ")
+    for name in names[:-1]:
+        _, verdict, seconds, _ = found[name]
+        assert verdict.startswith("madengine: job: broken: ")
+        assert "build_manifest.json" in verdict
+        assert seconds < 5  # half the deadline
+
+
+def test_a_node_that_cannot_load_ends_the_others_wait(key: str) -> None:
+    found = together(key, [LEADER, "n2"], n2={"load": NodeFault("engine: no answer", "start docker", part="docker")})
+    assert (found["n2"][0], found[LEADER][0]) == (context.DRAIN, context.DONE)
+    assert found[LEADER][1].startswith("madengine: node: n2: engine: no answer")

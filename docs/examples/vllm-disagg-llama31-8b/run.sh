@@ -12,5 +12,6 @@ serve() { # ROLE
 }
 case $NODE_RANK in
     0) exec python3 /app/proxy.py --port "$ROUTER_PORT" --sync "$PD_SYNC_ROOT/$PD_RUN_ID" ;;
+    # shellcheck disable=SC2154 # xP is the environment's
     *) if [ "$NODE_RANK" -le "$xP" ]; then serve kv_producer; else serve kv_consumer; fi ;;
 esac

@@ -69,7 +69,7 @@ def test_what_nobody_reads_is_carried_along() -> None:
 
 
 @given(SECTIONS)
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_any_json_is_either_a_manifest_or_refused_in_one_line(value: Any) -> None:
     try:
         read = parsed(value)

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True) | st.sampled_from(
@@ -70,6 +70,7 @@ def test_a_site_or_a_job_adds_and_takes_away_names_patterns_and_groups() -> None
     assert environment.split(["A", "-B", "-@caches"]) == (["A"], ["B", "@caches"])
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES), st.lists(PATTERNS, max_size=3), st.lists(PATTERNS, max_size=3))
 def test_what_is_taken_away_never_passes_and_what_passes_was_there(names: list[str], add: list[str], without: list[str]) -> None:
     try:
@@ -83,6 +84,7 @@ def test_what_is_taken_away_never_passes_and_what_passes_was_there(names: list[s
     assert environment.select(names, add, [*without, *chosen]) == []
 
 
+@settings(deadline=None)
 @given(NAMES, PATTERNS)
 def test_a_pattern_means_to_us_what_it_means_to_the_shell_of_the_task_prolog(name: str, pattern: str) -> None:
     meant = re.fullmatch(pattern.replace("*", ".*").replace("?", "."), name) is not None
@@ -170,6 +172,7 @@ def test_docker_gets_names_and_no_value() -> None:
     assert environment.docker_args(["A", "B"]) == ["--env", "A", "--env", "B"]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES))
 def test_an_env_file_holds_every_byte_of_every_value_and_no_secret(values: dict[str, str]) -> None:
     text, refused = environment.env_file(values)

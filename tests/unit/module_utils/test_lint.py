@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import lint, restore
 from helpers import manifests
-from hypothesis import given
+from hypothesis import given, settings
 
 KEY = "ci-llama_llama.ubuntu.amd"
 
@@ -119,12 +119,14 @@ def test_no_place_of_a_warning_shows_a_secret() -> None:
     assert ("mounts_reversed", "context.docker_mounts./REDACTED") in found_places
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS)
 def test_no_warning_shows_a_secret(written: Any) -> None:
     written["summary"] = {f"key {manifests.TOKEN}": manifests.TOKEN, "HF_TOKEN": manifests.TOKEN}
     assert manifests.TOKEN not in json.dumps(lint.check(written))
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS)
 def test_a_restored_manifest_has_no_secret_and_no_literal_left(written: Any) -> None:
     names = {one["name"] for one in lint.check(restore.restore(written).document)}

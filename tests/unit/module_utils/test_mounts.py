@@ -8,7 +8,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import m
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.mounts import Mount
 from helpers import manifests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # Each of these mounts something on /data, or makes Docker refuse or hide another mount there.
@@ -64,6 +64,7 @@ def test_what_mounts_elsewhere_does_not_keep_ours_out(text: str) -> None:
     assert mounts.merge(text, [Mount("/data", "/ours")]) == (f"{text} -v /ours:/data", [])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(PATHS, PATHS)))
 def test_merging_twice_changes_nothing_and_drops_nothing_new(pairs: list[tuple[str, str]]) -> None:
     wanted = mounts.wanted(dict(pairs))
@@ -73,6 +74,7 @@ def test_merging_twice_changes_nothing_and_drops_nothing_new(pairs: list[tuple[s
     assert [(one.target, one.source) for one in still_dropped] == [(one.target, one.source) for one in dropped]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(PATHS, PATHS)))
 def test_no_mount_point_is_named_twice_and_each_wanted_one_is_there(pairs: list[tuple[str, str]]) -> None:
     wanted = mounts.wanted(dict(pairs))
@@ -82,6 +84,7 @@ def test_no_mount_point_is_named_twice_and_each_wanted_one_is_there(pairs: list[
     assert set(targets) == {"/m/n/o/p/q/a", *(mount.target for mount in wanted)}
 
 
+@settings(deadline=None)
 @given(PATHS, PATHS)
 def test_what_is_added_is_what_was_wanted(target: str, source: str) -> None:
     (mount,) = mounts.wanted({target: source})
@@ -159,6 +162,7 @@ def test_a_mount_point_named_twice_is_known_but_not_the_same_words_twice() -> No
     assert mounts.repeated(mounts.parse("-v /a:/x -v /a:/x")) == []
 
 
+@settings(deadline=None)
 @given(PATHS)
 def test_cleaning_a_path_twice_is_cleaning_it_once(path: str) -> None:
     assert mounts.clean(mounts.clean(path)) == mounts.clean(path)

@@ -29,6 +29,7 @@ def test_the_examples_in_the_docstrings_are_true() -> None:
     assert doctest.testmod(options).failed == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\0", max_codepoint=0xEFFFF, exclude_categories=["Cs"]))))
 def test_what_shlex_quotes_comes_back_word_by_word(given_words: list[str]) -> None:
     assert values(" ".join(shlex.quote(word) for word in given_words)) == given_words

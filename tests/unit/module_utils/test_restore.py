@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import document, environment, options, restore
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
 from helpers import manifests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TOKEN = manifests.TOKEN
@@ -36,6 +36,7 @@ def test_the_examples_in_the_docstrings_are_true() -> None:
     assert doctest.testmod(restore).failed == 0
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS, ENVIRONMENTS, FORMS, st.sampled_from([(), MODELS]))
 def test_restoring_a_restored_manifest_changes_nothing(written: Any, runtime: dict[str, str], form: str, models: Any) -> None:
     once = restore.restore(written, runtime, models, form)
@@ -44,6 +45,7 @@ def test_restoring_a_restored_manifest_changes_nothing(written: Any, runtime: di
     assert again.restored == []
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS, ENVIRONMENTS, FORMS)
 def test_a_restored_manifest_is_a_manifest_and_the_given_one_is_left_alone(written: Any, runtime: dict[str, str], form: str) -> None:
     before = copy.deepcopy(written)
@@ -52,6 +54,7 @@ def test_a_restored_manifest_is_a_manifest_and_the_given_one_is_left_alone(writt
     assert document.parse(document.text(made.document).encode()) == made.document
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS, ENVIRONMENTS, FORMS)
 def test_no_secret_stays_in_a_restored_manifest_or_its_report(written: Any, runtime: dict[str, str], form: str) -> None:
     runtime["MAD_SECRETS_KNOWN"] = TOKEN
@@ -59,6 +62,7 @@ def test_no_secret_stays_in_a_restored_manifest_or_its_report(written: Any, runt
     assert TOKEN not in json.dumps([made.document, made.restored, made.dropped_env, made.dropped_mounts])
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS, ENVIRONMENTS)
 def test_no_literal_and_nothing_of_another_run_reaches_a_container(written: Any, runtime: dict[str, str]) -> None:
     given_values = {str(value) for value in runtime.values()}
@@ -67,6 +71,7 @@ def test_no_literal_and_nothing_of_another_run_reaches_a_container(written: Any,
         assert value in given_values or not restore.LITERAL.search(str(value))
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS, ENVIRONMENTS)
 def test_every_secret_of_the_manifest_is_passed_by_name_with_an_empty_value_behind_it(written: Any, runtime: dict[str, str]) -> None:
     made = restore.restore(written, runtime)
@@ -78,6 +83,7 @@ def test_every_secret_of_the_manifest_is_passed_by_name_with_an_empty_value_behi
     assert secrets == {name for name, value in given_values if environment.is_secret(name) and value is not None}
 
 
+@settings(deadline=None)
 @given(manifests.MANIFESTS)
 def test_the_job_finds_its_containers_by_one_label(written: Any) -> None:
     labels = [option.value for option in options.parse(option_string(restore.restore(written))) if option.name == "label"]

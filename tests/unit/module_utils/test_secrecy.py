@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import environment, secrecy
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
 from helpers import manifests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TOKEN = manifests.TOKEN
@@ -18,6 +18,7 @@ KEYS = st.sampled_from(["MAD_SECRETS_A", "HF_TOKEN", "plain", "tokens", TOKEN])
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=10)
 
 
+@settings(deadline=None)
 @given(TREES)
 def test_masking_leaves_no_secret_and_the_same_shape(tree: Any) -> None:
     before = copy.deepcopy(tree)
@@ -25,6 +26,7 @@ def test_masking_leaves_no_secret_and_the_same_shape(tree: Any) -> None:
     assert tree == before
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, TREES))
 def test_stripping_leaves_no_secret_that_a_name_gives_away(tree: dict[str, Any]) -> None:
     tree["MAD_SECRETS_SURE"] = TOKEN

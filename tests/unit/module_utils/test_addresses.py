@@ -13,7 +13,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import a
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.party import Party
 from helpers import peers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -38,6 +38,7 @@ def party(*nodes: str, address: str = "", job_id: int = 1) -> Party:
     return Party("c", job_id, 0, nodes or ("n0", "n1"), (nodes or ("n0",))[0], address)
 
 
+@settings(deadline=None)
 @given(st.integers(1024, 65000), st.integers(0, 500), st.integers(0, 1 << 31))
 def test_both_sides_try_the_same_ports_of_the_range_each_once(low: int, size: int, job_id: int) -> None:
     ports = addresses.candidates((low, low + size), job_id)

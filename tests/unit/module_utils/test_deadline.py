@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import ShareFault
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SECONDS = st.floats(0, 1e6)
@@ -26,6 +26,7 @@ class Clock:
         return self.now
 
 
+@settings(deadline=None)
 @given(SECONDS, st.lists(SECONDS, max_size=8))
 def test_what_is_left_and_what_is_spent_add_up_until_the_time_is_up(seconds: float, steps: List[float]) -> None:
     clock = Clock()
@@ -38,6 +39,7 @@ def test_what_is_left_and_what_is_spent_add_up_until_the_time_is_up(seconds: flo
         assert limit.has_passed() == (limit.left() == 0.0)
 
 
+@settings(deadline=None)
 @given(SECONDS, SECONDS, SECONDS)
 def test_a_sooner_deadline_never_lies_behind_the_one_it_is_made_of(seconds: float, sooner: float, step: float) -> None:
     clock = Clock()

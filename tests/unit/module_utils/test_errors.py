@@ -11,7 +11,7 @@ from typing import Any, Type
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import errors
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault, JobFault, NodeFault, PeerFault, ShareFault
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TEXTS = st.text(max_size=30)
@@ -29,6 +29,7 @@ def a_fault(kind: Type[Fault], what: str, remedy: str, seen: Any) -> Fault:
     return fault
 
 
+@settings(deadline=None)
 @given(st.sampled_from([JobFault, ShareFault, NodeFault]), TEXTS, TEXTS, SEEN, st.booleans())
 def test_a_fault_arrives_as_it_was_sent(kind: Type[Fault], what: str, remedy: str, seen: Any, is_peer_s: bool) -> None:
     fault = a_fault(kind, what, remedy, seen)
@@ -44,6 +45,7 @@ def test_a_fault_arrives_as_it_was_sent(kind: Type[Fault], what: str, remedy: st
     assert again.to_dict() == sent
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["kind", "what", "remedy", "seen", "part", "node"]), JSON | st.sampled_from(["job", "share", "node"]))
 )

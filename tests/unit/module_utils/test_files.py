@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.binary(max_size=2000) | st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_what_is_written_is_read(tmp_path: Path, data: Union[str, bytes]) -> None:
     path = str(tmp_path / "file")

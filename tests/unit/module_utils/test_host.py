@@ -172,6 +172,7 @@ def test_whatever_the_wire_does_to_one_connection_nobody_is_released_for_nothing
         assert all(one.visit.fault is not None for one in wires if one is not victim)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3), st.sampled_from(["before", "after"]), st.sampled_from(["says", "vanishes"]))
 def test_one_fault_reaches_all_who_are_there_and_all_who_come_later(rank: int, when: str, how: str) -> None:
     host = a_host()

@@ -14,7 +14,7 @@ from typing import List
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import hostlist
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # Recorded: `scontrol show hostnames` of Slurm 24.11.5 (Debian 13).
@@ -74,18 +74,21 @@ def test_what_is_no_host_list_is_refused_with_the_faulty_part(text: str) -> None
     assert str(raised.value.seen["part"]) in text
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=5), st.lists(NAMES, min_size=1, max_size=5))
 def test_lists_add_up(first: List[str], second: List[str]) -> None:
     one, other = ",".join(first), ",".join(second)
     assert hostlist.expand(f"{one},{other}") == hostlist.expand(one) + hostlist.expand(other) == first + second
 
 
+@settings(deadline=None)
 @given(NAMES, st.integers(0, 2000), st.integers(0, 50), WIDTHS)
 def test_a_range_is_its_numbers_in_order_with_their_padding(name: str, low: int, size: int, width: int) -> None:
     text = f"{name}[{low:0{width}}-{low + size:0{width}}]"
     assert hostlist.expand(text) == [f"{name}{number:0{width}}" for number in range(low, low + size + 1)]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="n0123456789-[],. \n\0", max_size=30))
 def test_any_text_is_a_list_of_names_or_a_fault(text: str) -> None:
     try:

@@ -11,7 +11,7 @@ from typing import Any, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import wire
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LEADER, MEMBER = wire.session(b"s" * 32, "c", 1, 0)
@@ -31,6 +31,7 @@ def cut(data: bytes, places: List[int]) -> List[bytes]:
     return [data[start:end] for start, end in zip(marks, marks[1:])]
 
 
+@settings(deadline=None)
 @given(st.lists(FIELDS, min_size=1, max_size=6), st.lists(st.integers(0, 1 << 20)))
 def test_what_one_end_says_the_other_hears_however_the_network_cuts_it(said: List[Any], places: List[int]) -> None:
     here, there = ends()
@@ -40,6 +41,7 @@ def test_what_one_end_says_the_other_hears_however_the_network_cuts_it(said: Lis
     assert heard == [{"line": "X", **fields, "n": number} for number, fields in enumerate(said)]
 
 
+@settings(deadline=None)
 @given(FIELDS, st.integers(0, 1 << 20), st.integers(1, 255))
 def test_a_changed_byte_breaks_the_seal(fields: Any, place: int, flip: int) -> None:
     here, there = ends()
@@ -49,6 +51,7 @@ def test_a_changed_byte_breaks_the_seal(fields: Any, place: int, flip: int) -> N
         there.open(bytes(line))
 
 
+@settings(deadline=None)
 @given(FIELDS, st.integers(0, 1 << 20))
 def test_every_beginning_of_a_line_is_refused(fields: Any, place: int) -> None:
     here, there = ends()
@@ -100,6 +103,7 @@ def test_what_came_before_a_line_that_is_too_long_stands() -> None:
     assert heard == [b"a", b"b"]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.recursive(st.just(b"1"), lambda inner: st.tuples(inner).map(lambda one: b"[" + one[0] + b"]")))
 def test_any_bytes_are_an_object_or_a_bad_line(data: bytes) -> None:
     with contextlib.suppress(wire.BadLine):

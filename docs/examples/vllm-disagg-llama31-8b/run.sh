@@ -10,8 +10,8 @@ serve() { # ROLE
     exec vllm serve "$model" --port "$BENCHMARK_PORT" --tensor-parallel-size "$NPROC_PER_NODE" \
         --kv-transfer-config "{\"kv_connector\": \"NixlConnector\", \"kv_role\": \"$1\"}"
 }
+# shellcheck disable=SC2154 # xP is the environment's
 case $NODE_RANK in
     0) exec python3 /app/proxy.py --port "$ROUTER_PORT" --sync "$PD_SYNC_ROOT/$PD_RUN_ID" ;;
-    # shellcheck disable=SC2154 # xP is the environment's
     *) if [ "$NODE_RANK" -le "$xP" ]; then serve kv_producer; else serve kv_consumer; fi ;;
 esac

@@ -55,7 +55,7 @@ lint-types:
 	@mypy --no-error-summary --package ansible_collections.rocm.madengine.plugins
 	@mypy --no-error-summary prolog/prolog.py epilog/epilog.py molecule/shared/inventory/hosts.py molecule/demo/demo.py scripts/summary.py
 lint-shell:
-	@shellcheck $$(grep -lrI -m1 '^#!/bin/\(ba\)\?sh' prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins)
+	@shellcheck prolog/task_environment.sh $$(grep -lrI -m1 '^#!/bin/\(ba\)\?sh' prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins)
 lint-yaml:
 	@ansible-lint -q
 lint-docs:

@@ -48,6 +48,8 @@ class Node:
             "home",
         ):
             (root / folder).mkdir(parents=True)
+        environment = self.current / "prolog/task_environment.sh"
+        environment.write_text(moved((REPOSITORY / "prolog/task_environment.sh").read_text(), root))
         for name in ("NCCL_FILE", "MAD_SECRETS_FILE", "A"):
             (self.work_dir / name).touch()
 

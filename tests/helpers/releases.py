@@ -23,9 +23,11 @@ FILES: Dict[str, str] = {
     "prolog/prolog.py": STORY,
     "epilog/epilog.py": STORY,
     "prolog/task_prolog": "#!/bin/sh\nexit 0\n",
+    "prolog/task_environment.sh": "exit 0\n",
     "prolog/50-madengine": "#!/bin/sh\nexit 0\n",
     "epilog/50-madengine": "#!/bin/sh\nexit 0\n",
     "prolog/00-noop": "#!/bin/sh\nexit 0\n",
+    "epilog/00-noop": "#!/bin/sh\nexit 0\n",
     "lib/noun.py": "def work():\n    pass\n",
 }
 

@@ -75,13 +75,13 @@ def hooks_that_the_role_forgets(root: Path) -> List[str]:
 
 
 def hooks_that_cannot_run(root: Path) -> List[str]:
-    """A shell hook needs its #!/bin/sh and its execute bit, a Python hook neither."""
+    """What SLURM starts needs its #!/bin/sh and its execute bit; what a program reads in (.py, .sh) has neither."""
     wrong = []
     for folder in ("prolog", "epilog"):
         for path in sorted((root / folder).iterdir()):
             if path.is_file():
                 is_program, first = os.access(path, os.X_OK), path.read_text().partition("\n")[0]
-                is_right = not is_program and first[:2] != "#!" if path.suffix == ".py" else is_program and first == "#!/bin/sh"
+                is_right = not is_program and first[:2] != "#!" if path.suffix else is_program and first == "#!/bin/sh"
                 wrong += [] if is_right else [f"{folder}/{path.name}"]
     return wrong
 

@@ -60,7 +60,7 @@ def run(node: Node, env: Env) -> Task:
 
 def begun(node: Node, job_id: int = 4711) -> JobState:
     state = JobState(job_id, str(node.root / "run/madengine"))
-    state.begin(os.getuid(), os.getgid(), "r", {})
+    state.begin(os.getuid(), os.getgid(), str(node.current), {})
     return state
 
 
@@ -385,7 +385,7 @@ def test_tasks_of_one_node_have_an_env_file_each(node: Node) -> None:
 
 
 def test_the_script_starts_no_program_and_heeds_no_variable_of_ours_but_its_memory() -> None:
-    text = (REPOSITORY / HOOK).read_text()
+    text = (REPOSITORY / HOOK).read_text() + (REPOSITORY / "prolog/task_environment.sh").read_text()
     code = [line.partition(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#")]
     assert "python" not in "\n".join(code)
     assert "MADENGINE_HOOKS" not in text

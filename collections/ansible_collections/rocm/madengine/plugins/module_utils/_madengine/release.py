@@ -34,7 +34,10 @@ from typing import Iterator, List, Optional, Set
 from . import files, state
 from .errors import JobFault, NodeFault
 
-PROGRAMS = ("prolog/prolog.py", "epilog/epilog.py", "prolog/task_prolog", "prolog/50-madengine", "epilog/50-madengine", "prolog/00-noop")
+PROGRAMS = (
+    *("prolog/prolog.py", "epilog/epilog.py", "prolog/task_prolog", "prolog/task_environment.sh"),
+    *("prolog/50-madengine", "epilog/50-madengine", "prolog/00-noop", "epilog/00-noop"),
+)
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -1,0 +1,1 @@
+../../../../../../../../prolog/task_environment.sh

@@ -40,7 +40,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
     if ended.may_have_run:
         parts += [("remove", ended.remove), ("report", ended.report)]
     parts += [("clean", ended.clean)]
-    context.each(parts, log, journal.say)
+    context.each(parts, log, journal.say, site.drain_on)
 
 
 def exit_code(environ: Mapping[str, str]) -> str:

@@ -80,6 +80,12 @@ def test_a_fault_that_cannot_be_written_down_still_decides_about_the_node(part: 
     assert said[1].startswith("madengine: defect: the fault could not be written down\nTraceback")
 
 
+def test_a_part_for_which_the_node_leaves_service_counts_before_another_of_the_node() -> None:
+    docker = NodeFault("engine: no answer", "start docker", part="docker")
+    assert parts_done(DISK, docker, drain_on=("docker",))[2] is docker
+    assert parts_done(DISK, docker, drain_on=("disk",))[2] is DISK
+
+
 def test_a_log_that_cannot_be_reached_keeps_no_verdict_from_being_written() -> None:
     faults: List[Fault] = []
     fault = JobFault("image: nobody has it", "build it")
@@ -95,7 +101,9 @@ def test_a_log_that_cannot_be_reached_keeps_no_verdict_from_being_written() -> N
 DISK, SHARE = NodeFault("files: too little space", "free space", part="disk"), ShareFault("results: store away", "mount it")
 
 
-def parts_done(*errors: Optional[Exception], say: context.Say = lambda _text: None) -> Tuple[List[int], List[str], Optional[Fault]]:
+def parts_done(
+    *errors: Optional[Exception], say: context.Say = lambda _text: None, drain_on: Tuple[str, ...] = ()
+) -> Tuple[List[int], List[str], Optional[Fault]]:
     """Do a part for each of *errors*, which it raises; give back what was begun, the results in the timeline, the fault."""
     begun: List[int] = []
 
@@ -107,7 +115,8 @@ def parts_done(*errors: Optional[Exception], say: context.Say = lambda _text: No
     log = Timeline({}, [])
     raised: Optional[Fault] = None
     try:
-        context.each([(f"part{number}", functools.partial(part, number, error)) for number, error in enumerate(errors)], log, say)
+        parts = [(f"part{number}", functools.partial(part, number, error)) for number, error in enumerate(errors)]
+        context.each(parts, log, say, drain_on)
     except Fault as fault:
         raised = fault
     return begun, [line["result"] for line in log.lines], raised

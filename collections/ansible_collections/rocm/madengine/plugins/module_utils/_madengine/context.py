@@ -52,10 +52,10 @@ def run(story: Callable[[], None], on_fault: Callable[[Fault], None], say: Say, 
     return DONE
 
 
-def each(parts: Sequence[Part], log: Timeline, say: Say) -> None:
+def each(parts: Sequence[Part], log: Timeline, say: Say, drain_on: Tuple[str, ...] = ()) -> None:
     """Do every one of *parts*, as a phase of its name, whatever becomes of the others: an epilog cleans up in any case.
 
-    :raises Fault: the gravest that a part raised; the others are said.
+    :raises Fault: the gravest that a part raised, one of *drain_on* before any other; the others are said.
     """
     faults: List[Fault] = []
     for phase, part in parts:
@@ -66,7 +66,7 @@ def each(parts: Sequence[Part], log: Timeline, say: Say) -> None:
             faults.append(fault)
         except Exception:
             _tried(say, f"madengine: defect: {phase} was left undone\n" + traceback.format_exc())
-    faults.sort(key=lambda each: not isinstance(each, NodeFault))
+    faults.sort(key=lambda one: (not _drains(one, drain_on), not isinstance(one, NodeFault)))
     for lesser in faults[1:]:
         _tried(say, lesser.line())
     if faults:
@@ -74,7 +74,7 @@ def each(parts: Sequence[Part], log: Timeline, say: Say) -> None:
 
 
 def _settled(fault: Fault, on_fault: Callable[[Fault], None], say: Say, drain_on: Tuple[str, ...]) -> int:
-    drains = isinstance(fault, NodeFault) and fault.part in drain_on
+    drains = _drains(fault, drain_on)
     _tried(say, fault.line() + ("; this node leaves service" if drains else ""))
     try:
         on_fault(fault)
@@ -87,3 +87,7 @@ def _tried(say: Say, text: str) -> None:
     # A log that cannot be reached must not keep the verdict from being written down.
     with contextlib.suppress(Exception):
         say(text)
+
+
+def _drains(fault: Fault, drain_on: Tuple[str, ...]) -> bool:
+    return isinstance(fault, NodeFault) and fault.part in drain_on

@@ -378,6 +378,20 @@ def test_the_odd_one_is_named() -> None:
     assert host.odd_one(["sha256:1"]) is not None
 
 
+@pytest.mark.parametrize("offers", [OFFERS, ["a", "b"], [{"where": "/x"}, {"identity": "sha256:2"}]])
+def test_without_the_leader_s_word_its_offers_count_and_without_them_the_first_member(offers: Any) -> None:
+    host = a_host(3)
+    wires = [Wire(host, rank, 3) for rank in (1, 2)]
+    host.publish(offers)
+    settle(wires, do_work=False)
+    wires[0].visit.loaded(["sha256:8", "sha256:9"])
+    wires[1].visit.loaded(IDS)
+    settle(wires, do_work=False)
+    odd = host.odd_one(None)
+    assert odd is not None
+    assert odd.node == ("n1" if offers == OFFERS else "n2")
+
+
 def test_layers_of_all_are_what_everybody_has_and_odd_ones_are_left_out() -> None:
     host = a_host()
     guests = [Guest(host) for _ in range(3)]

@@ -208,8 +208,10 @@ class Host:
     def odd_one(self, identities: Optional[Sequence[Any]]) -> Optional[PeerFault]:
         """Return the fault of the first node whose images are not *identities*, or None.
 
-        :param identities: the leader's own; None: those of the first member.
+        :param identities: the leader's own; None: those of the offers, or else of the first member.
         """
+        if identities is None and all(isinstance(offer, dict) and "identity" in offer for offer in self._offers or ()):
+            identities = [offer["identity"] for offer in self._offers or ()]
         wanted = None if identities is None else [self.same(identity) for identity in identities]
         for rank, guest in sorted(self._present.items()):
             wanted = guest.identities if wanted is None else wanted

@@ -62,7 +62,8 @@ class Leader(Meeting):
     def finish(self, identities: Optional[Sequence[Any]] = None) -> None:
         """Wait until all have loaded, compare, and release all.
 
-        :param identities: what this node has, an identity an offer; None compares the members with each other.
+        :param identities: what this node has, an identity an offer; None: the offers' own ``identity``, and where they
+            have none, the members are compared with each other.
         :raises PeerFault: a member gave up, vanished or loaded something else.
         :raises ShareFault: the time is up; it names the nodes that everybody waited for.
         """

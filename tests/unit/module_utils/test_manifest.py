@@ -73,15 +73,35 @@ def test_the_models_beside_the_manifest_are_taken_unasked(tmp_path: Path) -> Non
     assert manifest.load_for_job(path, models_path=other)["results"] == ["other.csv"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "[" * 100_000, "nothing"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "[" * 90_000, "nothing", "1" * 1_000_000, "[{}" + ",{}" * 200_000 + "]"])
 def test_models_that_are_none_are_refused_by_their_file(tmp_path: Path, text: str) -> None:
     path = manifests.write(tmp_path, text, "models.json")
-    with pytest.raises(JobFault, match="manifest: no list of models"):
+    with pytest.raises(JobFault, match=r"manifest: (no list of models|not as expected)") as caught:
         manifest.models(path)
+    assert caught.value.seen["path"] == path
 
 
-def test_no_models_are_no_fault(tmp_path: Path) -> None:
-    assert manifest.models(str(tmp_path / "none.json")) == []
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"multiple_results": "../../secret.csv"},
+        {"additional_docker_run_options": ["--rm"]},
+        {"timeout": []},
+        {"x": "a\0b"},
+        {"distributed": 1},
+    ],
+)
+def test_what_models_json_fills_in_is_checked_like_the_manifest(tmp_path: Path, fields: dict[str, object]) -> None:
+    path = manifests.write(tmp_path, manifests.use_image())
+    manifests.write(tmp_path, [{"name": ["odd"]}, {}, {"name": "llama", **fields}], "models.json")
+    with pytest.raises(JobFault, match=r"manifest: not as expected .path='models.json'"):
+        manifest.load_for_job(path)
+
+
+def test_no_models_beside_the_manifest_are_no_fault_but_those_that_were_asked_for_are(tmp_path: Path) -> None:
+    assert manifest.models("", beside=str(tmp_path / "build_manifest.json")) == []
+    with pytest.raises(JobFault, match="files: cannot read"):
+        manifest.models(str(tmp_path / "none.json"))
 
 
 def test_the_runtime_and_the_sites_words_are_heeded(tmp_path: Path) -> None:

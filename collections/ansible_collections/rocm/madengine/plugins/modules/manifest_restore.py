@@ -214,7 +214,7 @@ def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any
     original = manifest.read(asked["src"])
     secrets = secrecy.values(original, environment) | secrecy.url_passwords(original)
     shared.hide(module, secrets)
-    models = manifest.models(asked["models"] or os.path.join(os.path.dirname(asked["src"]), manifest.MODELS))
+    models = manifest.models(asked["models"] or "", beside=asked["src"])
     restored = manifest.restore(original, environment, models, asked["image_form"])
     text, dest = manifest.text(restored.document), asked["dest"] or asked["src"]
     result = {

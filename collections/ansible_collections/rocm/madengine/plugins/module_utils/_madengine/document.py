@@ -115,13 +115,22 @@ def read(path: str) -> Document:
 def parse(data: bytes, path: str = "") -> Document:
     """Return the manifest that *data* holds.
 
-    :raises JobFault: it is too large or too deep, no JSON, or a part of it is not what it must be; the message says where it
-        is, what was found and what was expected, and never shows a value.
+    :raises JobFault: as `load` and `check`.
+    """
+    document = load(data, path)
+    check(document, path, _ESCAPED.search(data) is not None)
+    return dict(document)
+
+
+def load(data: bytes, path: str = "") -> Any:
+    """Return the JSON that *data* holds.
+
+    :raises JobFault: it is none, or costs more to read than any of ours would; the message says where.
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         _refuse(path, "", "more values than any manifest has", f"at most {MOST_VALUES}")
     try:
-        document = json.loads(data.decode("utf-8"), parse_int=_integer, parse_float=_number, parse_constant=_no_number)
+        return json.loads(data.decode("utf-8"), parse_int=_integer, parse_float=_number, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         _refuse(path, f"byte {error.start}", "bytes that are not UTF-8", "JSON in UTF-8")
     except json.JSONDecodeError as error:
@@ -130,8 +139,26 @@ def parse(data: bytes, path: str = "") -> Document:
         _refuse(path, "", "a deeper nesting", f"at most {DEEPEST} levels")
     except ValueError as error:
         _refuse(path, "", str(error), "numbers that JSON knows")
-    _check(document, path, _ESCAPED.search(data) is not None)
-    return dict(document)
+
+
+def check(document: Any, path: str = "", has_escapes: bool = True) -> None:
+    """Do nothing if *document* is a build manifest.
+
+    :param has_escapes: whether there may be characters in it that only an escape can write; looking for them takes time.
+    :raises JobFault: a part of it is not what it must be; the message says where it is, what was found and what was expected,
+        and never shows a value.
+    """
+    if not isinstance(document, dict):
+        _refuse(path, "the whole", _kind(document), "an object")
+    _check_depth(document, path, has_escapes)
+    for pattern, types, expected in _SCHEMA:
+        for where, value in _at(document, pattern.split(".")):
+            if value is not None and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+                _refuse(path, where, _kind(value), expected)
+    if not document.get("built_images"):
+        _refuse(path, "built_images", "nothing", "at least one image")
+    _check_names(document, path)
+    _check_paths(document, path)
 
 
 def entries(document: Document) -> List[Entry]:
@@ -153,20 +180,6 @@ def section(document: Document, *keys: str) -> Document:
 def text(document: Document) -> str:
     """Return *document* as the text of a manifest file."""
     return json.dumps(document, indent=4) + "\n"
-
-
-def _check(document: Any, path: str, has_escapes: bool) -> None:
-    if not isinstance(document, dict):
-        _refuse(path, "the whole", _kind(document), "an object")
-    _check_depth(document, path, has_escapes)
-    for pattern, types, expected in _SCHEMA:
-        for where, value in _at(document, pattern.split(".")):
-            if value is not None and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
-                _refuse(path, where, _kind(value), expected)
-    if not document.get("built_images"):
-        _refuse(path, "built_images", "nothing", "at least one image")
-    _check_names(document, path)
-    _check_paths(document, path)
 
 
 def _check_depth(document: Document, path: str, has_escapes: bool) -> None:

@@ -8,7 +8,6 @@ Source: as `document` and `restore`.
 
 from __future__ import annotations
 
-import json
 import os.path
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
@@ -37,20 +36,18 @@ def images(document: Document) -> List[Dict[str, Any]]:
     return list(found.values())
 
 
-def models(path: str) -> List[Mapping[str, Any]]:
-    """Return the models that a ``models.json`` lists; none if there is no such file.
+def models(path: str, beside: str = "") -> List[Mapping[str, Any]]:
+    """Return the models that a ``models.json`` lists.
 
-    :raises JobFault: it is there and cannot be read as a list of models.
+    :param path: the file; if empty, the one beside the manifest *beside*, and no models if there is none.
+    :raises JobFault: it cannot be read, or is no list of models.
     """
-    if not os.path.lexists(path):
+    asked = path or os.path.join(os.path.dirname(beside), MODELS)
+    if not path and not os.path.lexists(asked):
         return []
-    data = files.read(path, documents.LARGEST_BYTES)
-    try:
-        listed = json.loads(data)
-    except (ValueError, RecursionError):
-        listed = None
+    listed = documents.load(files.read(asked, documents.LARGEST_BYTES), asked)
     if not isinstance(listed, list) or not all(isinstance(model, dict) for model in listed):
-        raise JobFault("manifest: no list of models", "correct the file, or give another", path=path)
+        raise JobFault("manifest: no list of models", "correct the file, or give another", path=asked)
     return listed
 
 
@@ -69,8 +66,7 @@ def load_for_job(
     :raises JobFault: the manifest cannot be used; the message says where and why.
     """
     original = read(path)
-    listed = models(models_path or os.path.join(os.path.dirname(path), MODELS))
-    restored = restore(original, runtime, listed)
+    restored = restore(original, runtime, models(models_path, beside=path))
     document = restored.document
     found = [model(entry) for entry in documents.entries(document) if entry.model]
     return {

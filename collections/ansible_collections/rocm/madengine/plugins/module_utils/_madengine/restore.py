@@ -92,7 +92,7 @@ def _is_usable(value: str, hidden: Set[str]) -> bool:
 
 
 def _fill_models(result: Restored, models: Sequence[Mapping[str, Any]]) -> None:
-    by_name = {model.get("name"): model for model in models if isinstance(model, Mapping)}
+    by_name = {model["name"]: model for model in models if isinstance(model.get("name"), str)}
     for entry in documents.entries(result.document):
         known = by_name.get(entry.name) or by_name.get(entry.name[len("local-") :])
         if known is None:
@@ -101,6 +101,8 @@ def _fill_models(result: Restored, models: Sequence[Mapping[str, Any]]) -> None:
         for name, value in known.items():
             if model.get(name) is None or model[name] == "":
                 model[name] = copy.deepcopy(value)
+    if by_name:
+        documents.check(result.document, "models.json")  # what it fills in is as foreign as the manifest
 
 
 def _copy_deployment(result: Restored, known: Mapping[str, str]) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
+import signal
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import aftermath, context
@@ -210,3 +212,45 @@ def test_a_defect_in_one_part_leaves_no_other_undone(node: Ended, monkeypatch: p
 def test_an_environment_that_is_not_slurm_s_is_said_and_drains_nothing(node: Ended, more: Dict[str, str]) -> None:
     assert node.tell(epilog, **more) == context.DONE
     assert len(node.said) == 1
+
+
+def _killed_at(number: int, node: Ended) -> bool:
+    """Tell the story in a child that is killed in front of its change *number* to a file; say whether it came so far."""
+    pid = os.fork()
+    if pid == 0:
+        me, count = os.getpid(), 0
+
+        def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*args: Any, **kwargs: Any) -> Any:
+                nonlocal count
+                count += os.getpid() == me  # not in the children that are the user
+                if count == number and os.getpid() == me:
+                    os.kill(me, signal.SIGKILL)
+                return call(*args, **kwargs)
+
+            return called
+
+        for name in ("mkdir", "rename", "unlink", "rmdir", "fsync"):
+            setattr(os, name, counted(getattr(os, name)))
+        try:
+            node.tell(epilog)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def test_wherever_it_is_killed_the_next_run_ends_what_it_began(node: Ended) -> None:
+    number, was_killed = 0, True
+    while was_killed:
+        number += 1
+        node.has_run()
+        was_killed = _killed_at(number, node)
+        assert node.tell(epilog) == context.DONE
+        assert node.said == []
+        assert node.leaves_nothing(), number
+        assert (node.collection / "node_0" / csvs.NAME).read_text() == csvs.table(12.5)
+        facts = json.loads((node.collection / "node_0/node.json").read_text())
+        assert [each["name"] for each in facts["files"]] == [csvs.NAME], number
+        assert json.loads((node.collection / "selection.json").read_text())["verdict"] == "ok"
+        shutil.rmtree(node.collection)
+    assert number > 10

@@ -1,0 +1,44 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's Docker daemon as far as a preflight asks it: one answer to ``GET /info`` on a Unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import Any, Iterator, Union
+
+
+@contextlib.contextmanager
+def daemon(path: Path, document: Union[str, Any], status: int = 200) -> Iterator[str]:
+    """Listen at *path* and give each guest *document*; the text ``silence`` lets him wait."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(8)
+        thread = threading.Thread(target=_serve, args=(server, document, status))
+        thread.start()
+        try:
+            yield str(path)
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _serve(server: socket.socket, document: Union[str, Any], status: int) -> None:
+    waiting = []
+    with contextlib.suppress(OSError):
+        while True:
+            guest, _ = server.accept()
+            if document == "silence":
+                waiting.append(guest)
+                continue
+            with guest:
+                guest.recv(65536)
+                body = (document if isinstance(document, str) else json.dumps(document)).encode()
+                guest.sendall(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    for guest in waiting:
+        guest.close()

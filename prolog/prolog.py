@@ -45,7 +45,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
     """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
     within = deadline.Deadline(site.deadline_seconds)
     place = workspace.Workspace(job.job_id)
-    meet = functools.partial(rendezvous.meet, party(job), credential_of(site, job), within, ports=site.port_range)
+    meet = functools.partial(meeting_of, site, job, within)
     with told_to_all(meet):
         with log.step("manifest"):
             user = account.of(job.uid, job.gid)
@@ -54,6 +54,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
         if wanted is not None:
             place.make(job.uid, job.gid)
     if wanted is None:  # `madengine run` without a manifest: it did not ask, and there is nothing to do for it
+        tell(meet, errors.JobFault("handover: no manifest on this node", "put it where all nodes see it", path=asked.manifest))
         here.remove()
         return
     images = staging.Images(site, asked.store, user, within, asked.transport, job.job_id, os.path.dirname(asked.manifest))
@@ -101,19 +102,25 @@ def told_to_all(meet: Callable[..., rendezvous.Meeting]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        with contextlib.suppress(Exception), meet(grace_seconds=TELLING_SECONDS):
-            raise error
+        tell(meet, error)
         raise
+
+
+def tell(meet: Callable[..., rendezvous.Meeting], error: Exception) -> None:
+    """Let those who have come to meet this node know why it does not take part."""
+    with contextlib.suppress(Exception), meet(grace_seconds=TELLING_SECONDS):
+        raise error
+
+
+def meeting_of(site: config.Site, job: request.Job, within: deadline.Deadline, **options: Any) -> rendezvous.Meeting:
+    """Return the meeting of the job's nodes; one that is alone needs no proof of what it is, and no key."""
+    proof = credential.of(site.auth, site.key_file) if len(job.nodes) > 1 else credential.Munge()
+    return rendezvous.meet(party(job), proof, within, ports=site.port_range, **options)
 
 
 def party(job: request.Job) -> rendezvous.Party:
     """Return who meets."""
     return rendezvous.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node)
-
-
-def credential_of(site: config.Site, job: request.Job) -> credential.Credential:
-    """Return the proof that this is a node of the cluster; one that is alone needs none, and no key."""
-    return credential.of(site.auth, site.key_file) if len(job.nodes) > 1 else credential.Munge()
 
 
 def main() -> int:

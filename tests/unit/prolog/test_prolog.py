@@ -13,7 +13,7 @@ import stat
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, context, handover, rendezvous, staging
@@ -259,12 +259,12 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
         queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases()))
 
 
-def together(key: str, names: List[str], **failing: Dict[str, Exception]) -> Dict[str, Any]:
+def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, **failing: Dict[str, Exception]) -> Dict[str, Any]:
     """Let the nodes *names* start a job, and return what each says."""
     forking = multiprocessing.get_context("fork")
     queue = forking.SimpleQueue()
     site, at = Site(deadline_seconds=10.0, key_file=key, port_range=(27100, 27399)), peers.address()
-    more = {"SLURM_JOB_NODELIST": ",".join(names), "SLURM_JOB_ID": str(os.getpid() + 10**6)}
+    more = {"SLURM_JOB_NODELIST": ",".join(names), "SLURM_JOB_ID": str(os.getpid() + 10**6), **(env or {})}
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(stories, "JOB_ID", int(more["SLURM_JOB_ID"]))
@@ -306,3 +306,31 @@ def test_a_node_that_cannot_load_ends_the_others_wait(key: str) -> None:
     found = together(key, [LEADER, "n2"], n2={"load": NodeFault("engine: no answer", "start docker", part="docker")})
     assert (found["n2"][0], found[LEADER][0]) == (context.DRAIN, context.DONE)
     assert found[LEADER][1].startswith("madengine: node: n2: engine: no answer")
+
+
+UNASKED = {"SLURM_JOB_COMMENT": "", "SLURM_JOB_STDOUT": "/x/madengine-llama_%j.out"}
+
+
+def test_a_manifest_that_only_some_nodes_see_is_said_at_once_on_those(key: str) -> None:
+    found = together(key, ["n1", "broken", "n3"], UNASKED)
+    assert (found["broken"][0], found["broken"][1]) == (context.DONE, "")
+    for name in ("n1", "n3"):
+        assert found[name][1].startswith("madengine: job: broken: handover: no manifest on this node")
+        assert found[name][2] < 5
+
+
+def test_a_leader_that_sees_no_manifest_tells_the_others(key: str) -> None:
+    found = together(key, ["broken", "n2"], UNASKED)
+    assert (found["broken"][1], found["n2"][1].startswith("madengine: job: broken: handover: no manifest")) == ("", True)
+
+
+def test_a_job_that_is_alone_needs_no_key_of_the_cluster(node: stories.Node) -> None:
+    node.site = Site(key_file="/nonexistent/key")
+    assert node.tell(prolog) == context.DONE
+    assert node.verdict() == "ready"
+
+
+def test_a_job_of_several_nodes_needs_one(node: stories.Node) -> None:
+    node.site = Site(key_file="/nonexistent/key", drain_on=("key",))
+    assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == context.DRAIN
+    assert "/nonexistent/key" in node.verdict()

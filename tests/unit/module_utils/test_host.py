@@ -517,7 +517,8 @@ def test_who_was_not_welcome_has_nobody_to_tell() -> None:
 
 def test_many_layers_go_into_many_lines_and_no_more_than_the_limit() -> None:
     one = welcome(choose=False)
-    Visit.choose(one.visit, [f"sha256:{number:064x}" for number in range(5000)] + ["x" * 91])
+    odd = ["x" * 91, "\U0001f600" * 80, "\0" * 80, '"' * 80]
+    Visit.choose(one.visit, [*odd, *(f"sha256:{number:064x}" for number in range(5000))])
     lines = bytes(one.visit.outgoing).splitlines(keepends=True)
     assert max(len(line) for line in lines) <= wire.LONGEST_LINE
     assert sum(len(json.loads(line)["layers"]) for line in lines) == 4096

@@ -261,6 +261,13 @@ def test_an_image_s_description_that_does_not_fit_into_a_line_is_the_job_s_fault
             meeting.publish([{"identity": "x" * wire.LONGEST_LINE}])
 
 
+def test_more_images_than_a_meeting_holds_are_the_job_s_fault() -> None:
+    with rendezvous.meet(peers.party("n0", 1), peers.KEY, Deadline(5)) as meeting:
+        meeting.publish([{}] * 256)
+        with pytest.raises(JobFault, match="too many images"):
+            meeting.publish([{}] * 257)
+
+
 # The work of a child beside the meeting.
 
 
@@ -269,6 +276,12 @@ def test_the_child_s_answer_and_the_child_s_fault_come_out(at: str) -> None:
         assert meeting.attend(account.start(peers.me(), _echo, {"a": [1]})) == {"a": [1]}
         with pytest.raises(NodeFault, match="docker is dead"):
             meeting.attend(account.start(peers.me(), _docker_dead))
+
+
+def test_a_child_whose_answer_has_no_end_is_a_defect_and_no_loop(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "_LONGEST_ANSWER", 1 << 16)
+    with leading(at) as meeting, pytest.raises(RuntimeError, match="without an answer"):
+        meeting.attend(account.start(peers.me(), _echo, "x" * (1 << 20)))
 
 
 def test_members_are_let_in_while_the_leader_s_child_works(at: str) -> None:

@@ -100,7 +100,7 @@ class Child:
         :raises ShareFault: *deadline* passed first; the child is dead then.
         :raises RuntimeError: the child died without an answer or raised something else: a defect of ours.
         """
-        while not self._is_ready(deadline) or not self.receive():
+        while self._status is None and (not self._is_ready(deadline) or not self.receive()):
             pass
         self._wait()
         return self._decoded()

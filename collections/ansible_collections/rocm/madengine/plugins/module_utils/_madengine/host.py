@@ -21,7 +21,6 @@ from .errors import Fault, PeerFault, ShareFault, from_dict
 from .party import Party, named, told
 
 _MOST_LAYERS = 16384  # that differ, in the whole meeting: what goes beyond is sent once more than needed
-_MOST_IMAGES = 256
 _CHALLENGED, _PROVEN, _PRESENT, _OVER = "challenged", "proven", "present", "over"
 
 
@@ -124,7 +123,7 @@ class Guest:
             self._host.arrived(self)
 
     def _loaded(self, document: Dict[str, Any]) -> None:
-        count = wire.number(document, "of", 0, _MOST_IMAGES)
+        count = wire.number(document, "of", 0, wire.MOST_IMAGES)
         wire.number(document, "index", len(self.identities), len(self.identities))
         if count:
             self.identities.append(self._host.same(document.get("identity")))

@@ -157,10 +157,12 @@ class Alone(Meeting):
 
 
 def check_offers(offers: Sequence[Any]) -> None:
-    """Do nothing if each of *offers* goes into one line.
+    """Do nothing if each of *offers* goes into one line, and they are not too many.
 
-    :raises JobFault: one does not.
+    :raises JobFault: one does not, or they are.
     """
+    if len(offers) > wire.MOST_IMAGES:
+        raise JobFault("rendezvous: too many images", "split the job", images=len(offers), limit=wire.MOST_IMAGES)
     for offer in offers:
         try:
             wire.Channel(b"", b"").seal("IMAGE", index=0, of=len(offers), offer=offer)

@@ -11,6 +11,7 @@ Source: design of the rendezvous, the table of lines.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import wire
@@ -21,8 +22,8 @@ from .party import Party, told
 _DIALLED, _JOINING, _WELCOME, _CHOSEN, _WAITING, _OVER = "dialled", "joining", "welcome", "chosen", "waiting", "over"
 _LONGEST_DEADLINE = 7 * 86400.0
 _MOST_LAYERS = 4096
-_LAYERS_PER_LINE = 80  # of at most 90 characters: a line stays below its limit
-_MOST_IMAGES = 256
+_LONGEST_LAYER = 92  # as JSON
+_LAYERS_PER_LINE = 80  # a line stays below its limit
 
 
 class Visit:
@@ -80,7 +81,7 @@ class Visit:
 
     def choose(self, layers: Sequence[str] = ()) -> None:
         """Make this connection the one, and say which layers this node has."""
-        known = [layer for layer in layers if len(layer) <= 90][:_MOST_LAYERS]
+        known = [layer for layer in layers if len(json.dumps(layer)) <= _LONGEST_LAYER][:_MOST_LAYERS]
         parts = [known[start : start + _LAYERS_PER_LINE] for start in range(0, len(known), _LAYERS_PER_LINE)] or [[]]
         for index, part in enumerate(parts):
             self._say("HAVE", layers=part, more=index + 1 < len(parts))
@@ -134,7 +135,7 @@ class Visit:
         self._say("JOIN", job=party.job_id, attempt=party.attempt, rank=party.rank, node=party.node, nonce=self._nonce)
 
     def _image(self, document: Dict[str, Any]) -> None:
-        wanted, index = wire.number(document, "of", 0, _MOST_IMAGES), wire.number(document, "index", 0, _MOST_IMAGES)
+        wanted, index = wire.number(document, "of", 0, wire.MOST_IMAGES), wire.number(document, "index", 0, wire.MOST_IMAGES)
         if self.offers is not None or index != len(self._offers) or self._wanted not in (-1, wanted):
             raise wire.BadLine("images out of order")
         self._wanted = wanted

@@ -17,6 +17,7 @@ import secrets
 from typing import Any, Dict, Iterator, Tuple
 
 LONGEST_LINE = 8192  # bytes, with its newline
+MOST_IMAGES = 256
 VERSION = 1
 
 _MAC = b',"mac":"'

@@ -39,6 +39,8 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
         parts += [("gather", ended.gather), ("choose", ended.choose)]
     if ended.may_have_run:
         parts += [("remove", ended.remove), ("report", ended.report)]
+    if ended.may_hold_leases:
+        parts += [("release", ended.release)]
     parts += [("clean", ended.clean)]
     context.each(parts, log, journal.say, site.drain_on)
 

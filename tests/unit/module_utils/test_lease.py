@@ -82,3 +82,12 @@ def test_a_lease_that_vanishes_while_it_is_looked_at_is_none(store: Layout, monk
     Path(store.leases, "gone").symlink_to("nowhere")
     monkeypatch.setattr(lease.os, "lstat", lambda path: os.stat(path))
     assert lease.leased(store, 0) == set()
+
+
+def test_what_a_job_took_is_given_back_when_it_is_over_and_nobody_elses(store: Layout) -> None:
+    kept = {lease.take(store, []).name, lease.take(store, [], "47").name, lease.take(store, [], "47110").name}
+    lease.take(store, [], "4711")
+    lease.take(store, [DIGEST], "4711")
+    lease.give_back_all(store, "4711")
+    lease.give_back_all(store, "4711")
+    assert set(os.listdir(store.leases)) == kept

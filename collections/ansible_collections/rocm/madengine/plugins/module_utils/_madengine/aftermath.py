@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import Any, Callable, Dict, Iterator, List
 
-from . import account, artifacts, files, results
+from . import account, artifacts, files, request, results, transport
 from .config import Site
 from .deadline import Deadline
 from .engine import Engine, Refused
@@ -52,6 +52,11 @@ class Aftermath:
     def may_have_run(self) -> bool:
         """Whether the job's script was not kept from running: then there may be containers of its own."""
         return self._known.get("status") != FAILED
+
+    @property
+    def may_hold_leases(self) -> bool:
+        """Whether the job may still have leases in the image store: its first node's prolog may have been killed."""
+        return self._job.is_leader and self._known.get("status") != READY and bool(self._store)
 
     @property
     def has_failed(self) -> bool:
@@ -106,6 +111,10 @@ class Aftermath:
             with contextlib.closing(Engine(self._site.docker_socket)) as docker:
                 self._with_each(docker, docker.remove)
 
+    def release(self) -> None:
+        """Give back the leases that the job still has in the image store."""
+        self._as_user(transport.forget, self._store, str(self._job.job_id))
+
     def clean(self) -> None:
         """Remove the job's workspace and its state; results that could not be gathered stay."""
         if self._folder or not self.has_run:
@@ -136,6 +145,12 @@ class Aftermath:
             if self._place.results not in str(fault):
                 fault.seen = {**fault.seen, "results": self._place.results}
             raise
+
+    @property
+    def _store(self) -> str:
+        with contextlib.suppress(JobFault):
+            return request.read(self._job).store or self._site.image_store
+        return self._site.image_store
 
     @property
     def _collection(self) -> str:

@@ -38,13 +38,14 @@ class Lease:
     nonce: str
 
 
-def take(store: Layout, digests: Iterable[str]) -> Lease:
+def take(store: Layout, digests: Iterable[str], job_id: str = "") -> Lease:
     """Write a lease on *digests* and return it.
 
+    :param job_id: the job for which it is taken, so that `give_back_all` finds it; "" for none.
     :raises ShareFault: the store cannot be written.
     """
     nonce = os.urandom(16).hex()
-    lease = Lease(f"{socket.gethostname()}.{os.getpid()}.{nonce[:16]}", nonce)
+    lease = Lease(f"{_of_job(job_id)}{socket.gethostname()}.{os.getpid()}.{nonce[:16]}", nonce)
     extend(store, lease, digests)
     return lease
 
@@ -81,6 +82,13 @@ def give_back(store: Layout, name: str) -> None:
         os.unlink(_path(store, name))
 
 
+def give_back_all(store: Layout, job_id: str) -> None:
+    """Remove all leases of a job that is over, as far as they are the caller's: whoever took one may have been killed."""
+    for name in _names(store):
+        if name.startswith(_of_job(job_id)):
+            give_back(store, name)
+
+
 def prove(store: Layout, lease: Lease) -> None:
     """Do nothing if this node sees the store in which *lease* was taken.
 
@@ -107,6 +115,10 @@ def leased(store: Layout, now: float, lifetime_seconds: float = LIFETIME_SECONDS
 def expired(store: Layout, now: float, lifetime_seconds: float = LIFETIME_SECONDS) -> List[str]:
     """Return the names of the leases that count no more."""
     return [name for name in _names(store) if not _is_living(store, name, now, lifetime_seconds)]
+
+
+def _of_job(job_id: str) -> str:
+    return f"job-{job_id}." if job_id else ""
 
 
 def _names(store: Layout) -> Iterator[str]:

@@ -149,6 +149,12 @@ def release(offers: Iterable[Mapping[str, Any]]) -> None:
             lease.give_back(Layout(str(offer.get("where"))), str(offer.get("lease")))
 
 
+def forget(store_path: str, job_id: str) -> None:
+    """Give back whatever lease a job that is over still has in a store; harmless if it has none."""
+    with contextlib.suppress(Fault, OSError):
+        lease.give_back_all(Layout(store_path), job_id)
+
+
 def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str], deadline: Deadline) -> Done:
     """Load *reference* from the store into this node's daemon, if it is not there as the store has it.
 
@@ -221,7 +227,7 @@ def _shared(
     engine: Engine, store: Layout, name: Reference, namespace: str, identity: Identity, deadline: Deadline, means: Means, started: float
 ) -> Offer:
     store.ensure()
-    taken = lease.take(store, identity.diff_ids)
+    taken = lease.take(store, identity.diff_ids, means.job_id)
     try:
         with turn.of(means.turns, f"publish.{identity.digest[7:]}", deadline):
             stored, method, moved = publication.publish(engine, store, name, namespace, identity, deadline, means.reader, taken)

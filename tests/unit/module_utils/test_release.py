@@ -196,6 +196,17 @@ def test_going_back_twice_leads_back(place: Releases, folder: Path) -> None:
     assert (place.roll_back(), place.named("current"), place.before()) == (new, new, old)
 
 
+@pytest.mark.usefixtures("unproved")
+def test_a_switch_that_was_killed_half_way_leaves_nothing_to_go_back_to_rather_than_the_present(place: Releases, folder: Path) -> None:
+    for number in (1, 2):
+        put(place, str(number), releases.numbered(folder, number))
+    (folder / "hooks/previous").unlink()
+    (folder / "hooks/previous").symlink_to(os.readlink(folder / "hooks/current"))
+    assert place.before() is None
+    with pytest.raises(JobFault, match="none to go back to"):
+        place.roll_back()
+
+
 def test_a_release_that_this_node_cannot_run_any_more_is_not_gone_back_to(
     place: Releases, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -381,7 +381,7 @@ def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_kno
 
 
 def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_for(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member, "HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr(member, "HANDSHAKE_SECONDS", 0.5)
     first = peers.first_port(peers.party())
 
     def fake(guest: socket.socket) -> None:
@@ -389,7 +389,7 @@ def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_f
         peers.line(guest)
 
     with peers.listening(at, first, peers.silent), peers.listening(at, peers.first_ports(peers.party())[1], fake):
-        who = rendezvous.meet(peers.party("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=0.5)
+        who = rendezvous.meet(peers.party("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=1.2)
         with pytest.raises(PeerFault, match="the leader did not answer") as raised, who:
             raise AssertionError("nobody is there")
     assert int(str(raised.value.seen["refused_our_key"])) >= 1

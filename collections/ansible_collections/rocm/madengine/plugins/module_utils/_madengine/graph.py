@@ -20,7 +20,7 @@ import json
 import os
 import stat
 import zlib
-from typing import IO, Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from . import files, layer
 from .errors import Fault
@@ -137,13 +137,14 @@ class _Tree:
     def __init__(self, path: str) -> None:
         self._open: List[Tuple[str, int]] = [("", os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))]
 
-    def opened(self, name: str) -> IO[bytes]:
+    def opened(self, name: str) -> int:
+        """Return a descriptor: a layer may have tens of thousands of files, and file objects would cost more than the files."""
         *folders, last = _parts(name)
         handle = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._folder(folders))
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise Unexpected(f"not a regular file: {name!r}")
-        return os.fdopen(handle, "rb", buffering=0)
+        return handle
 
     def close(self) -> None:
         self._shorten(0)
@@ -188,14 +189,16 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _content(files_of: _Tree, name: str, size_bytes: int) -> Iterator[bytes]:
-    with files_of.opened(name) as stream:
-        left = size_bytes
+    handle, left = files_of.opened(name), size_bytes
+    try:
         while left:
-            chunk = stream.read(min(left, layer.CHUNK_BYTES))
+            chunk = os.read(handle, min(left, layer.CHUNK_BYTES))
             if not chunk:
                 raise Unexpected(f"file is too short: {name!r}")
             left -= len(chunk)
             yield chunk
+    finally:
+        os.close(handle)
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -85,3 +85,10 @@ def test_a_link_in_the_locks_place_is_not_followed(tmp_path: Path) -> None:
     with exclusion.held(str(tmp_path / "lock"), Deadline(60), expiry_seconds=0.05):
         pass
     assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_lock_that_has_just_changed_hands_is_not_broken(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("the next one")
+    exclusion._break(str(lock), "the dead one")
+    assert lock.read_text() == "the next one"

@@ -18,6 +18,7 @@ import socket
 import struct
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, Iterator, List
 from unittest import mock
 
@@ -284,12 +285,17 @@ def test_a_child_whose_answer_has_no_end_is_a_defect_and_no_loop(at: str, monkey
         meeting.attend(account.start(peers.me(), _echo, "x" * (1 << 20)))
 
 
-def test_members_are_let_in_while_the_leader_s_child_works(at: str) -> None:
+def test_members_are_let_in_while_the_leader_s_child_works(at: str, tmp_path: Path) -> None:
+    # The child ends only after the members are in, so a leader that waits for its child first waits for ever.
     def lead(meeting: Any) -> Any:
-        meeting.attend(account.start(peers.me(), _sleep, 0.4))
+        meeting.attend(account.start(peers.me(), _wait_for, [str(tmp_path / name) for name in ("n1", "n2")]))
         return [len(meeting._host.missing()), peers.lead(meeting)]
 
-    assert peers.run({"n0": lead, "*": peers.follow}, THREE, at)["n0"]["value"] == [0, "go"]
+    def follow(meeting: Any) -> Any:
+        (tmp_path / meeting.party.node).touch()
+        return peers.follow(meeting)
+
+    assert peers.run({"n0": lead, "*": follow}, THREE, at)["n0"]["value"] == [0, "go"]
 
 
 def test_the_child_dies_when_the_meeting_is_aborted(at: str) -> None:
@@ -732,6 +738,12 @@ def _echo(value: Any) -> Any:
 
 def _identities(offers: Any) -> Any:
     return [offer["identity"] for offer in offers]
+
+
+def _wait_for(paths: List[str]) -> None:
+    while not all(os.path.exists(path) for path in paths):
+        time.sleep(0.01)
+    time.sleep(0.1)  # what the members sent before is on its way to the leader
 
 
 def _sleep(seconds: float) -> None:

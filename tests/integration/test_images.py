@@ -37,10 +37,11 @@ class Docker:
     def __init__(self, socket: str) -> None:
         self.engine = Engine(socket)
         self.prefix = f"mad-test-{uuid.uuid4().hex[:8]}"
+        self.environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "0"}
+        self.replaced: List[str] = []
 
     def __call__(self, *words: str, data: Optional[bytes] = None) -> bytes:
-        environment = {**os.environ, "DOCKER_HOST": f"unix://{self.engine.socket}", "DOCKER_BUILDKIT": "0"}
-        done = subprocess.run(["docker", *words], input=data, env=environment, check=False, capture_output=True)
+        done = subprocess.run(["docker", *words], input=data, env=self.environment, check=False, capture_output=True)
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout
 
@@ -48,6 +49,8 @@ class Docker:
         return f"{self.prefix}/a:{tag}"
 
     def load(self, image: images.Image, tag: str = "1") -> str:
+        old = self.engine.inspect(self.name(tag))
+        self.replaced += [old["Id"]] if old else []
         archive, name = images.saved_20(image, [self.name(tag)]), self.name(tag)
         try:
             self("load", data=archive)
@@ -57,8 +60,8 @@ class Docker:
 
     def remove(self) -> None:
         names = self("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"{self.prefix}/*").decode().split()
-        if names:
-            self("image", "rm", "--force", *names)
+        for name in [*names, *self.replaced]:
+            subprocess.run(["docker", "image", "rm", "--force", name], env=self.environment, check=False, capture_output=True)
 
     @property
     def leftovers(self) -> List[str]:
@@ -262,6 +265,38 @@ def test_a_user_without_access_to_docker_is_told_so(docker: Docker) -> None:
         finally:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem with hardly any room."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70m", "none", str(folder)], check=False, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_store_is_named_before_anything_is_written(docker: Docker, small_disk: Path) -> None:
+    name = docker.load(images.make(random.randbytes(8 << 20)))
+    with pytest.raises(ShareFault, match="too little space"):
+        publish(docker, str(small_disk / "store"), name)
+    assert os.listdir(small_disk / "store" / "blobs" / "sha256") == os.listdir(small_disk / "store" / "tmp") == []
+
+
+def test_a_store_that_fills_up_in_the_middle_keeps_nothing_half(docker: Docker, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = images.make(rnd(), random.randbytes(8 << 20))
+    name = docker.load(image)
+    monkeypatch.setattr(Layout, "require_space", lambda self, needed: None)  # as if somebody else took the room meanwhile
+    (small_disk / "other").write_bytes(bytes(65 << 20))
+    with pytest.raises(ShareFault, match="no space left"):
+        publish(docker, str(small_disk / "store"), name)
+    store = Layout(str(small_disk / "store"))
+    assert store.find(Reference.parse(name), ["1001"]) is None
+    assert os.listdir(store.temporary) == []
+    (small_disk / "other").unlink()
+    assert publish(docker, store.path, name)["identity"] == image.identity.digest
 
 
 def odd_layer() -> bytes:

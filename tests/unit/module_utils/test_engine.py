@@ -291,6 +291,33 @@ def test_a_daemon_that_speaks_no_http_is_the_nodes_fault(tmp_path: Path) -> None
         thread.join()
 
 
+def test_a_daemon_that_dies_in_the_middle_is_the_nodes_fault(tmp_path: Path) -> None:
+    import socket
+
+    version = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n{"ApiVersion":"1.41"}'
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def serve() -> None:
+            knock, _address = listener.accept()
+            knock.close()
+            for answer in (version, b""):
+                peer, _address = listener.accept()
+                with peer:
+                    peer.recv(100_000)
+                    peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        docker = engine.Engine(str(tmp_path / "s"), timeout_seconds=5)
+        with pytest.raises(NodeFault, match="no answer to docker load") as caught:
+            docker.load((b"x" * 100_000 for _ in range(100)), 5)
+        assert caught.value.part == "docker"
+        thread.join()
+        docker.close()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="gives root away in a child")
 def test_a_user_without_docker_access_is_told_so(daemon: Daemon) -> None:
     os.chmod(daemon.path, 0o600)

@@ -475,3 +475,14 @@ def test_an_image_that_nobody_has_is_built_where_that_is_allowed(path: str, tmp_
     assert publish(daemon, path, wanted)["source"] == "store"
     with pytest.raises(JobFault, match="nobody has it"):
         publish(daemon, path, {**wanted, "reference": "ci-b"}, sources=("local", "store"))
+
+
+def test_a_thousand_members_do_not_arrive_at_once(leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list = []
+    monkeypatch.setattr(transport.time, "sleep", slept.append)
+    assert publish(leader, path, nodes=16)["spread_seconds"] == 0
+    offer = publish(leader, path, nodes=1000)
+    for said in (offer["spread_seconds"], 1e9, -1, "x", None):
+        transport.obtain(images.Daemon(), {**offer, "spread_seconds": said}, within())
+    assert len(slept) == 2
+    assert all(0 <= seconds <= 5 for seconds in slept)

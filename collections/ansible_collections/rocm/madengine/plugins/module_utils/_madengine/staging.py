@@ -31,6 +31,7 @@ class Images:
     :param transport: what the job asks for, or "" for the site's choice.
     :param job_id: SLURM's, without which there is no sbcast.
     :param work_dir: the manifest's directory, without which nothing is built.
+    :param nodes: how many nodes the job has.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Images:
         transport: str = "",
         job_id: Union[int, str] = "",
         work_dir: str = "",
+        nodes: int = 1,
     ) -> None:
         self._site, self._store, self._user, self._within = site, store or site.image_store, user, within
         self._transport, self._job_id, self._work_dir = transport or site.transport, str(job_id), work_dir
+        self._nodes = nodes
         self._engine = engine.Engine(site.docker_socket)
 
     def prepare(self) -> None:
@@ -60,7 +63,7 @@ class Images:
         """
         wanted = [self._recipe(image) for image in images]
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
-        means = Means(sources=self._sources(), transport=self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held))
+        means = Means(self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes)
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         if alone:
             return account.start(self._user, transport.ensure_all, *arguments, means)

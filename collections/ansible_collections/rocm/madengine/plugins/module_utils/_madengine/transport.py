@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import tempfile
 import time
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from .layout import Layer, Layout, Stored
 from .sources import Wanted
 
 FIGURES = ("method", "layers_total", "layers_moved", "bytes_total", "bytes_moved", "seconds")
+_AT_ONCE, _LONGEST_SPREAD = 16, 5.0  # readers that any share bears; seconds
 _WAYS = ("shared", "registry", "sbcast", "none")
 
 Offer = Dict[str, Any]
@@ -49,6 +51,7 @@ class Means:
     :param job_id: SLURM's, for sbcast; "" if there is no job.
     :param held: diff ids of layers that every member's daemon has; sbcast leaves them out.
     :param spool: a directory of every node, for sbcast's file.
+    :param nodes: how many will read the store, so that a thousand do not arrive at once.
     """
 
     sources: Sequence[str] = sources.SOURCES
@@ -58,6 +61,7 @@ class Means:
     job_id: str = ""
     held: Sequence[str] = ()
     spool: str = broadcast.SPOOL
+    nodes: int = 1
 
 
 def publish_all(
@@ -234,7 +238,14 @@ def _shared(
     except BaseException:
         lease.give_back(store, taken.name)
         raise
-    offer = {"transport": "shared", "where": store.path, "manifest": stored.manifest_digest, "lease": taken.name, "nonce": taken.nonce}
+    offer: Offer = {
+        "transport": "shared",
+        "where": store.path,
+        "manifest": stored.manifest_digest,
+        "lease": taken.name,
+        "nonce": taken.nonce,
+    }
+    offer.update(spread_seconds=round(min(_LONGEST_SPREAD, max(0, means.nodes - _AT_ONCE) * 0.01), 2))
     return {**offer, **_figures(method, stored, *moved, started)}
 
 
@@ -258,6 +269,9 @@ def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: De
 
 
 def _take_shared(engine: Engine, name: Reference, offer: Mapping[str, Any], deadline: Deadline, started: float) -> Dict[str, Any]:
+    spread = offer.get("spread_seconds")
+    if isinstance(spread, (int, float)) and spread > 0:
+        time.sleep(random.uniform(0, min(_LONGEST_SPREAD, spread, deadline.left() / 10)))  # noqa: S311  not a secret
     store = Layout(str(offer.get("where")))
     lease.prove(store, lease.Lease(str(offer.get("lease")), str(offer.get("nonce"))))
     stored = store.read(str(offer.get("manifest")))

@@ -25,7 +25,7 @@ OWN = {"node": "n1", "addresses": ["10.0.0.1"], "named_so": ["10.0.0.1"], "is_lo
 USERS: Dict[str, Any] = {"may": ["alice", "bob"], "barred": [], "unknown": [], "group": "docker"}
 HOOKS = {"path": "/etc/madengine/hooks.conf", "is_there": True, "is_disabled": False, "digest": "0"}
 PORTS: Dict[str, Any] = {"taken": {}, "handed_out": 0}
-RELEASE: Dict[str, Any] = {"current": "1.0.0+6f2d", "missing": []}
+RELEASE: Dict[str, Any] = {"current": "1.0.0+6f2d", "broken": "", "missing": []}
 MADENGINE: Dict[str, Any] = {"status": 0, "said": "2.1.0", "left": []}
 
 GOOD: List[Tuple[str, Dict[str, Any], List[Tuple[str, str]]]] = [
@@ -64,7 +64,7 @@ BAD: List[Tuple[str, Dict[str, Any], Wanted, str, str, str, str]] = [
     ("settings", {**HOOKS, "is_there": False}, WANTED, "settings", "warn", "defaults hold", "rocm.madengine.site"),
     ("settings", {**HOOKS, "is_disabled": True}, WANTED, "settings", "warn", "/etc/madengine/disabled", "remove"),
     ("settings", HOOKS, OFF, "settings", "warn", "Enabled=no", "Enabled=yes"),
-    ("release", {"current": "", "missing": []}, WANTED, "release", "fail", "no release", "rocm.madengine.site"),
+    ("release", {**RELEASE, "current": ""}, WANTED, "release", "fail", "no release", "rocm.madengine.site"),
     (
         "release",
         {**RELEASE, "missing": ["/etc/slurm/task_prolog"]},
@@ -74,6 +74,7 @@ BAD: List[Tuple[str, Dict[str, Any], Wanted, str, str, str, str]] = [
         "/etc/slurm/task_prolog",
         "rocm.madengine.site",
     ),
+    ("release", {**RELEASE, "broken": "no module"}, WANTED, "release", "fail", "1.0.0+6f2d is broken: no module", "rocm.madengine.site"),
     ("ports", {**PORTS, "taken": {"27801": "nc (pid 7)"}}, WANTED, "ports", "warn", "taken: 27801 by nc (pid 7)", "PortRange"),
     ("ports", {**PORTS, "taken": {"27801": ""}}, WANTED, "ports", "warn", "taken: 27801 by somebody", "PortRange"),
     ("ports", {**PORTS, "handed_out": 20}, WANTED, "ports", "warn", "hands out 20 ports", "ip_local_reserved_ports"),

@@ -175,18 +175,20 @@ def test_settings_with_a_mistake_are_a_fault_although_the_hooks_would_live_with_
         probes.settings(str(tmp_path / "hooks.conf"), str(tmp_path / "disabled"))
 
 
-def test_a_release_is_whole_or_what_it_lacks_is_named(tmp_path: Path) -> None:
+def test_a_release_is_judged_by_its_own_library(tmp_path: Path) -> None:
     place = tmp_path / "50-madengine"
-    assert probes.hook_release(str(tmp_path), [str(place)]) == {"current": "", "missing": [str(place)]}
-    folder = tmp_path / "releases/1.0.0+0"
-    for program in probes.release.PROGRAMS:
-        (folder / program).parent.mkdir(parents=True, exist_ok=True)
-        (folder / program).touch()
-    (tmp_path / "current").symlink_to("releases/1.0.0+0")
+    assert probes.hook_release(str(tmp_path), [str(place)], 20) == {"current": "", "broken": "", "missing": [str(place)]}
+    library = tmp_path / "releases/0.9.0+0/lib/ansible_collections/rocm/madengine/plugins/module_utils/_madengine/release.py"
+    library.parent.mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/0.9.0+0")
     place.touch()
-    assert probes.hook_release(str(tmp_path), [str(place)]) == {"current": "1.0.0+0", "missing": []}
-    (folder / "prolog/prolog.py").unlink()
-    assert probes.hook_release(str(tmp_path), [str(place)])["missing"] == [str(folder / "prolog/prolog.py")]
+    # This older release has fewer files than the present one, and is content.
+    library.write_text("def prove(path):\n    assert path.endswith('0.9.0+0')\n")
+    assert probes.hook_release(str(tmp_path), [str(place)], 20) == {"current": "0.9.0+0", "broken": "", "missing": []}
+    library.write_text("def prove(path):\n    raise RuntimeError('release: a file is missing')\n")
+    assert probes.hook_release(str(tmp_path), [str(place)], 20)["broken"] == "release: a file is missing"
+    library.unlink()
+    assert "ImportError" in probes.hook_release(str(tmp_path), [str(place)], 20)["broken"]
 
 
 def test_slurm_is_asked_twice_for_all_nodes(tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe
         "python": (probes.python, (probes.PYTHON, 20), 25),
         "users": (probes.users, (asked["users"], site.docker_socket), 15),
         "settings": (probes.settings, (asked["path"], os.path.join(os.path.dirname(asked["path"]), "disabled")), 5),
-        "release": (probes.hook_release, (asked["root"], _places(asked)), 10),
+        "release": (probes.hook_release, (asked["root"], _places(asked), 60), 65),
         "key": (probes.key, (site.auth, site.key_file, asked["session"]), 15),
         "ports": (probes.ports, site.port_range, 15),
         "names": (probes.names, (asked["node"],), 20),

@@ -142,6 +142,8 @@ def _settings(seen: Facts, wanted: Wanted) -> List[Check]:
 def _release(seen: Facts, wanted: Wanted) -> List[Check]:
     if not seen["current"]:
         return [Check("release", FAIL, "no release of the hooks is installed", _APPLY)]
+    if seen["broken"]:
+        return [Check("release", FAIL, f"{seen['current']} is broken: {seen['broken']}", _APPLY)]
     if seen["missing"]:
         return [Check("release", FAIL, f"missing: {named(seen['missing'])}", _APPLY)]
     return [Check("release", OK, str(seen["current"]))]

@@ -146,15 +146,16 @@ def settings(path: str, disabled: str) -> Dict[str, Any]:
     return {"path": path, "is_there": is_there, "is_disabled": os.path.lexists(disabled), "digest": digest}
 
 
-def hook_release(root: str, places: Sequence[str]) -> Dict[str, Any]:
-    """Return the release that new jobs run, and what of it or of the files that SLURM starts is not there.
+def hook_release(root: str, places: Sequence[str], seconds: float) -> Dict[str, Any]:
+    """Return the release that new jobs run, what it says of itself, and which files that SLURM starts are not there.
 
     :param places: what SLURM starts, each with its full path.
+    :returns: ``broken``: why this node's Python cannot run the release, by its own proof; empty if it can.
     """
     releases = release.Releases(root)
     current = releases.named("current") or ""
-    programs = [os.path.join(releases.path(current), program) for program in release.PROGRAMS] if current else []
-    return {"current": current, "missing": [path for path in (*programs, *places) if not os.path.isfile(path)]}
+    broken = _disproved(releases.path(current), seconds) if current else ""
+    return {"current": current, "broken": broken, "missing": [path for path in places if not os.path.isfile(path)]}
 
 
 def slurm_settings(program: str, seconds: float) -> Dict[str, Any]:
@@ -337,6 +338,18 @@ def _scontrol(program: str, words: Sequence[str], seconds: float) -> str:
     if done.returncode != 0:
         raise NodeFault("slurm: the controller does not answer", "start slurmctld", said=_end(done.stderr))
     return done.stdout
+
+
+def _disproved(path: str, seconds: float) -> str:
+    # Its own library knows what belongs to it; this one may be of a newer version.
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1] + '/lib')\n"
+        "from ansible_collections.rocm.madengine.plugins.module_utils._madengine import release\n"
+        "try: release.prove(sys.argv[1])\n"
+        "except Exception as fault: sys.exit(str(fault))"
+    )
+    done = _run([PYTHON, "-I", "-B", "-c", code, path], seconds)
+    return "" if done.returncode == 0 else _end(done.stderr) or f"status {done.returncode}"
 
 
 def _fingerprint(path: str, session: str) -> str:

@@ -26,6 +26,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, leader, member, rendezvous, wire
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, PeerFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.visit import Visit
 from helpers import peers
 
 TEN = tuple(f"n{rank}" for rank in range(10))
@@ -574,18 +575,12 @@ def test_hostile_lines_cost_their_sender_the_connection_and_nobody_else_anything
 def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
     # With a token that follows from the job id, or a proof that is not fresh, the record would open the door.
     first = peers.first_port(peers.party())
-
-    def record(guest: socket.socket) -> bytes:
-        guest.sendall(wire.plain("CHALLENGE", v=1, nonce="0" * 32))
-        return peers.line(guest) or b""
-
-    with peers.listening(at, first, record) as listener:
-        peers.start(peers.party("n1", 2, at), peers.follow, grace_seconds=0.3, ports=(first, first)).outcome()
-        recorded = listener.said().splitlines(keepends=True)[0]
-    assert b"JOIN" in recorded
+    recorded = Visit(peers.party("n1", 2, at), peers.KEY, first)
+    recorded.receive(wire.plain("CHALLENGE", v=1, nonce=wire.nonce()))
+    assert b'"line":"JOIN"' in recorded.outgoing
     with leading(at, ports=(first, first)) as meeting:
         stranger = peers.knock(at, meeting.port)
-        stranger.sendall(recorded)
+        stranger.sendall(recorded.outgoing)
         turn(meeting, lambda: peers.has_hung_up(stranger))
         assert meeting._host.refused == 1
         assert meeting._host.missing() == ["n1"]
@@ -605,7 +600,7 @@ def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghos
     who = rendezvous.Party(ghost.cluster, ghost.job_id, ghost.attempt, ghost.nodes, "n1", at)
     assert peers.first_port(who) == peers.first_port(peers.party())
     with leading(at) as meeting:
-        knocking = peers.start(who, peers.follow, grace_seconds=0.3)
+        knocking = peers.start(who, peers.follow, grace_seconds=0.6)
         turn(meeting, lambda: meeting._host.refused >= 1)
         out = knocking.outcome()
         assert out["fault"]["what"] == "rendezvous: the leader did not answer"

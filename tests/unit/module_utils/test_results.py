@@ -68,6 +68,14 @@ def test_rank_10_comes_after_rank_2() -> None:
     ]
 
 
+def test_nodes_come_in_the_order_of_their_ranks(tmp_path: Path) -> None:
+    for rank in (10, 2, 0):
+        csvs.node(tmp_path, rank)
+    for stranger in ("node_01", "node_-1", "node_x", "node_", "node_1.old"):
+        (tmp_path / stranger).mkdir()
+    assert [node.rank for node in candidates.nodes_in(str(tmp_path))] == [0, 2, 10]
+
+
 # (contents by rank, facts, policy, verdict, part of the reason)
 VERDICTS: Dict[str, Any] = {
     "all is well": ([csvs.table(1)] * 3, {}, "richest", "ok", "node_0/multi.csv: 1 of 1 rows count, the most of 3 candidates"),

@@ -187,3 +187,36 @@ def test_where_the_daemons_files_are_not_as_expected_docker_save_does_it(tmp_pat
     assert (offer["method"], daemon.saves) == ("save", ["a:1"])
     assert Layout(str(tmp_path / "store")).read(offer["manifest"]).identity == IMAGE.identity
     assert os.listdir(tmp_path / "store" / "tmp") == []
+
+
+def test_the_reader_answers_every_kind_of_question(tmp_path: Path, docker_socket: str) -> None:
+    image_id = layerdb.classic(tmp_path / "docker", IMAGE)
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=feed.serve, args=(ours, lambda: feed._local(docker_socket)))
+    thread.start()
+    remote = feed.Remote(theirs.detach())
+    assert remote.config(image_id) == IMAGE.config
+    assert remote.sizes(image_id) == [len(each) for each in IMAGE.layers]
+    assert b"".join(remote.layer(image_id, 3)) == IMAGE.layers[3]
+    with pytest.raises(graph.Unexpected):
+        list(remote.layer(image_id, 4))
+    remote.close()
+    thread.join(10)
+    ours.close()
+
+
+def test_the_daemon_is_asked_by_root_itself(tmp_path: Path, docker_socket: str) -> None:
+    assert isinstance(feed._local(docker_socket), graph.Classic)
+    assert feed._local(str(tmp_path / "none")) is None
+    _Info.document = []
+    assert feed._local(docker_socket) is None
+
+
+def test_the_reader_holds_nothing_of_its_parents_open(docker_socket: str) -> None:
+    ours, theirs = socket.socketpair()
+    handle = feed.start(docker_socket)
+    ours.close()
+    theirs.settimeout(10)
+    assert theirs.recv(1) == b""  # no copy of the other end lives on in the reader
+    os.close(handle)
+    theirs.close()

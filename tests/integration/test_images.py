@@ -10,9 +10,11 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 import uuid
@@ -20,7 +22,16 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import feed, graph, layer, lease, transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
+    account,
+    config,
+    feed,
+    graph,
+    layer,
+    lease,
+    staging,
+    transport,
+)
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine, Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault, JobFault, NodeFault, ShareFault
@@ -356,3 +367,35 @@ def test_the_daemons_own_files_give_the_bytes_of_docker_save(docker: Docker, pat
     assert docker.engine.identity(Reference.parse(name)) == Identity.of_config(document)
     assert lease.leased(Layout(path), time.time()) >= set(image.diff_ids)
     assert layer.digest_of(Layout(path).blobs.stream(image.diff_ids[0])) == image.diff_ids[0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_root_reads_the_layers_and_the_user_writes_the_store(docker: Docker) -> None:
+    name = docker.load(images.make(rnd(), random.randbytes(3 << 20), Env=["A=b"]))
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    user = account.of(65534, os.stat(docker.engine.socket).st_gid)
+    try:
+        os.chown(folder, user.uid, user.gid)
+        site = config.Site(docker_socket=docker.engine.socket)
+        here = staging.Images(site, str(folder / "store"), user, within(), work_dir="/")
+        [offer] = here.stage([{"reference": name, "registry_image": ""}], alone=False).result()
+        info = docker.engine.info()
+        is_local = os.path.exists(info.root_dir) and docker.engine.socket == "/var/run/docker.sock"
+        assert offer["method"] == ("graph" if is_local else "save")
+        assert {path.lstat().st_uid for path in (folder / "store").rglob("*")} == {user.uid}
+        docker.remove()
+        [done] = here.load([offer]).result()
+        assert (done["identity"], done["layers_moved"]) == (offer["identity"], 2)
+        here.release([offer]).result()
+        assert os.listdir(folder / "store" / "leases") == []
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_store_that_the_user_may_not_write_is_the_shares_fault(docker: Docker, tmp_path: Path) -> None:
+    name = docker.load(images.make(rnd()))
+    user = account.of(65534, os.stat(docker.engine.socket).st_gid)
+    here = staging.Images(config.Site(docker_socket=docker.engine.socket), "/root/no/store", user, within())
+    with pytest.raises(ShareFault, match="cannot write the store"):
+        here.stage([name], alone=False).result()

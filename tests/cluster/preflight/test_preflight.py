@@ -144,7 +144,7 @@ def test_a_node_on_which_the_store_is_not_mounted_is_found_by_what_it_does_not_s
         report = preflight()
     finally:
         cluster.run("n3", "umount /shared/madengine")
-    assert_only(report, ("FAIL", "store", "n3"), "does not see what n1, n2 wrote", "mount the share")
+    assert_only(report, ("FAIL", "store", "n3"), "does not see what n[1-2] wrote", "mount the share")
 
 
 def test_a_node_without_the_hooks_release_is_found(cluster: Cluster) -> None:
@@ -170,7 +170,7 @@ def test_names_are_blamed_on_who_cannot_use_them_or_on_who_has_them(cluster: Clu
         assert_only(report, ("FAIL", "names", "n1"), "n3 leads to 10.9.9.9", "/etc/hosts")
         with replaced(cluster, "n2", "/etc/hosts", "echo 127.0.1.1 n3 >>/etc/hosts"):
             report = preflight()
-    assert_only(report, ("FAIL", "names", "n3"), "on n1, n2", "real address")
+    assert_only(report, ("FAIL", "names", "n3"), "on n[1-2]", "real address")
 
 
 def test_several_faults_at_once_are_all_named(cluster: Cluster) -> None:

@@ -29,7 +29,7 @@ def cluster(**odd: Answer) -> Dict[str, Optional[Answer]]:
 
 
 def bad(answers: Mapping[str, Optional[Answer]], skip: tuple[str, ...] = ()) -> List[tuple[str, str, str]]:
-    judged = consensus.judge(answers, 2.0, skip)
+    judged = consensus.judge(answers, 2.0, ("slurm", *skip))
     return [(node, check.name, check.status) for node, checks in judged.items() for check in checks if check.status != "ok"]
 
 
@@ -97,7 +97,7 @@ def test_a_name_that_leads_elsewhere_on_the_others_is_its_own_nodes_fault() -> N
     lost = met(wrong={"n3": ["10.9.9.9"]})
     answers = cluster(n1=answer("n1", lost), n2=answer("n2", lost), n4=answer("n4", met(unknown=["n3"])))
     assert bad(answers) == [("n3", "names", "fail")]
-    assert consensus.judge(answers, 2.0)["n3"][-1].seen == "its name leads to 10.9.9.9, which is not its address, on n1, n2, n4"
+    assert consensus.judge(answers, 2.0)["n3"][-1].seen == "its name leads to 10.9.9.9, which is not its address, on n[1-2,4]"
 
 
 def test_a_node_that_alone_cannot_find_the_others_fails_itself() -> None:
@@ -123,7 +123,7 @@ def test_the_node_with_another_store_fails_and_is_told_whom_it_does_not_see() ->
     answers = notes([["n1", "n2"], ["n3"]])
     assert bad(answers) == [("n3", "store", "fail")]
     assert consensus.judge(answers, 2.0)["n3"][-1] == Check(
-        "store", "fail", "it does not see what n1, n2 wrote there", "mount the share on this node"
+        "store", "fail", "it does not see what n[1-2] wrote there", "mount the share on this node"
     )
 
 
@@ -149,6 +149,15 @@ def test_all_but_the_largest_group_of_a_split_store_fail(homes: List[int]) -> No
     failing = {node for node, _, _ in bad(notes(groups))}
     largest = max(map(len, groups))
     assert len(nodes) - len(failing) == (largest if largest > 1 or len(nodes) == 1 else 0)
+
+
+def test_nobody_s_question_to_slurm_is_not_an_ok() -> None:
+    def of_slurm(answers: Dict[str, Optional[Answer]]) -> List[tuple[str, str]]:
+        return [(node, check.status) for node, checks in consensus.judge(answers, 2.0).items() for check in checks if check.name == "slurm"]
+
+    assert of_slurm({"n0": None, **cluster()}) == [("n1", "warn")]
+    assert of_slurm(cluster(n2=answer("n2", checks=(Check("slurm", "ok", "fits"),)))) == [("n2", "ok")]
+    assert of_slurm({"n0": None}) == []
 
 
 def test_an_ok_does_not_stand_beside_something_worse_and_what_is_skipped_stands_nowhere() -> None:

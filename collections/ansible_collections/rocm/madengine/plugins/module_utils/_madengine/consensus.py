@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .checks import FAIL, OK, WARN, Check
+from .findings import listed
 from .party import named
 
 _SITE = "apply rocm.madengine.site to this node"
@@ -53,6 +54,8 @@ def judge(answers: Mapping[str, Optional[Answer]], clock_seconds: float, skip: C
     """
     every: Dict[str, List[Check]] = {node: list(answer.checks) if answer else [_silent()] for node, answer in answers.items()}
     spoken = {node: answer for node, answer in answers.items() if answer}
+    if spoken and not any(check.name == "slurm" for checks in every.values() for check in checks):
+        every[next(iter(spoken))].append(_unasked())
     for comparison in (_alike(spoken), _clocks(spoken, clock_seconds), _known(spoken), _names(spoken), _stores(spoken)):
         for node, check in comparison:
             every[node].append(check)
@@ -61,6 +64,10 @@ def judge(answers: Mapping[str, Optional[Answer]], clock_seconds: float, skip: C
 
 def _silent() -> Check:
     return Check("node", FAIL, "no answer", "see that Ansible reaches it (`ansible -m ping`), and read its message above")
+
+
+def _unasked() -> Check:
+    return Check("slurm", WARN, "no node has asked the controller for its settings", "run it again when the first node of the play answers")
 
 
 def _settled(checks: Sequence[Check], skip: Collection[str]) -> List[Check]:
@@ -159,7 +166,7 @@ def _names(answers: Mapping[str, Answer]) -> Iterable[Tuple[str, Check]]:
 
 
 def _misnamed(subject: str, askers: Mapping[str, Tuple[str, ...]]) -> Check:
-    seen = f"its name {_leads(most(askers.values()))} on {named(askers)}"
+    seen = f"its name {_leads(most(askers.values()))} on {listed(list(askers))}"
     return Check("names", FAIL, seen, f"give {subject} its real address in DNS, or in /etc/hosts of the other nodes")
 
 
@@ -182,4 +189,4 @@ def _stores(answers: Mapping[str, Answer]) -> Iterable[Tuple[str, Check]]:
     for node, whose in seen.items():
         if whose != usual or not is_shared:
             unseen = [other for other in writers if other not in whose]
-            yield node, Check("store", FAIL, f"it does not see what {named(unseen)} wrote there", "mount the share on this node")
+            yield node, Check("store", FAIL, f"it does not see what {listed(unseen)} wrote there", "mount the share on this node")

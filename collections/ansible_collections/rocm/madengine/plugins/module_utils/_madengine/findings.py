@@ -55,10 +55,10 @@ def table(found: Sequence[Row], nodes: Sequence[str]) -> str:
     """Return the report: what is not ok with its remedy, then in one line what is, and what could not be looked at."""
     bad = [row for row in found if row.status != OK]
     lines = [headline(found, nodes), ""] if bad else [headline(found, nodes)]
-    names, places = _width([row.check for row in bad]), _width([_nodes(row.nodes) for row in bad])
+    names, places = _width([row.check for row in bad]), _width([listed(row.nodes) for row in bad])
     for row in bad:
         status = row.status.upper() if row.status == FAIL else row.status
-        lines.append(f"{status:<4}  {row.check:<{names}}  {_nodes(row.nodes):<{places}}  {row.seen}")
+        lines.append(f"{status:<4}  {row.check:<{names}}  {listed(row.nodes):<{places}}  {row.seen}")
         lines.append(f"{'':<{names + places + 10}}-> {row.remedy}")
     rest = [line for line in (_fine(found), *_left_out(found, nodes)) if line]
     lines += [""] * bool(bad and rest) + rest
@@ -101,6 +101,11 @@ def fold(names: Iterable[str]) -> str:
     return ",".join(sorted([*plain, *folded]))
 
 
+def listed(nodes: Sequence[str]) -> str:
+    """Return *nodes* folded, and cut if they have no pattern."""
+    return _cut(fold(nodes), len(nodes))
+
+
 def _ranges(numbers: Sequence[str]) -> str:
     runs: List[Tuple[str, str]] = []
     for text in sorted(numbers, key=lambda text: (-len(text) if text.startswith("0") else 0, int(text))):
@@ -121,10 +126,6 @@ def _shown(seen: Mapping[str, str]) -> str:
     examples = [f"{node}: {text}" for node, text in list(seen.items())[:_EXAMPLES]]
     rest = len(seen) - len(examples)
     return "; ".join(examples) + (f"; and {rest} like these" if rest else "")
-
-
-def _nodes(nodes: Sequence[str]) -> str:
-    return _cut(fold(nodes), len(nodes))
 
 
 def _cut(text: str, count: int = 0) -> str:
@@ -155,6 +156,6 @@ def _left_out(found: Sequence[Row], nodes: Sequence[str]) -> Iterator[str]:
         made = {node for row in found if row.check == name for node in row.nodes}
         where = [node for node in nodes if node not in made and node not in silent]
         if where and name not in (*_OF_CLUSTER, "node"):
-            left_out.setdefault(_nodes(where), []).append(name)
+            left_out.setdefault(listed(where), []).append(name)
     for place, checks in left_out.items():
         yield f"?     {', '.join(checks)}: not looked at on {place}"

@@ -22,6 +22,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
     config,
     context,
     journal,
+    metrics,
     request,
     state,
     timeline,
@@ -34,6 +35,8 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
     ended = aftermath.Aftermath(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
     parts: List[context.Part] = []
     if ended.may_have_run:
+        if ended.has_failed:
+            parts += [("diagnose", ended.diagnose)]
         parts += [("stop", ended.stop)]
     if ended.has_run:
         parts += [("gather", ended.gather), ("choose", ended.choose)]
@@ -59,7 +62,10 @@ def main() -> int:
         job = request.job_of(os.environ)
         here = state.JobState(job.job_id)
         if here.exists():
-            story(site, job, here, timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note]))
+            log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
+            ending = "ok" if exit_code(os.environ) == "0:0" else "failed"
+            with metrics.counted(site.metrics_dir, log, os.path.basename(RELEASE), journal.say, ending):
+                story(site, job, here, log)
 
     return context.run(hook, lambda fault: None, journal.say, site.drain_on)
 

@@ -28,6 +28,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
     errors,
     handover,
     journal,
+    metrics,
     rendezvous,
     request,
     slurm,
@@ -57,7 +58,8 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
         tell(meet, errors.JobFault("handover: no manifest on this node", "put it where all nodes see it", path=asked.manifest))
         here.remove()
         return
-    images = staging.Images(site, asked.store, user, within, asked.transport, job.job_id, os.path.dirname(asked.manifest))
+    acting = user if site.docker_access == "user" else account.named(account.SERVICE)
+    images = staging.Images(site, asked.store, acting, within, asked.transport, job.job_id, os.path.dirname(asked.manifest))
     with meet() as meeting:
         offers = lead(meeting, images, wanted, log) if meeting.is_leader else follow(meeting, images, log)
     with log.step("handover"):
@@ -141,7 +143,9 @@ def main() -> int:
         here = state.JobState(job.job_id)
         here.begin(job.uid, job.gid, RELEASE, {**job.facts(), "began": time.time()})
         verdicts.append(here.fail)
-        story(site, job, here, timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note]))
+        log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
+        with metrics.counted(site.metrics_dir, log, os.path.basename(RELEASE), journal.say):
+            story(site, job, here, log)
 
     def decide(fault: errors.Fault) -> None:
         for verdict in verdicts:

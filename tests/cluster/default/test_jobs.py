@@ -126,3 +126,22 @@ def test_what_the_user_sets_wins_over_the_manifest(cluster: Cluster, image: str)
     folder = project(cluster, "wins", image)
     ended = cluster.job(TRAINING, "-N3", "--comment=madengine", "--export=ALL,NCCL_DEBUG=WARN,MASTER_ADDR=10.9.8.7", folder=folder)
     assert f"image {image} master 10.9.8.7 rank 1 of 3 debug WARN" in ended.output, ended.output
+
+
+def test_a_failed_job_explains_itself_and_shows_no_secret(cluster: Cluster, image: str) -> None:
+    script = """#!/bin/sh
+srun sh -c 'docker run -d --label madengine.job=$SLURM_JOB_ID --env-file $MAD_ENV_FILE -e MAD_SECRETS_X \\
+    $MAD_IMAGE sh -c "echo about to break; echo token \\$MAD_SECRETS_X; sleep 300"'
+exit 3
+"""
+    folder = project(cluster, "failing", image)
+    ended = cluster.job(script, "-N3", "--comment=madengine", "--export=ALL,MAD_SECRETS_X=hf_planted4711token", folder=folder)
+    assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+    collection = f"{folder}/madengine-{ended.job_id}"
+    assert cluster.json(f"{collection}/selection.json")["verdict"] == "job_failed"
+    for rank in range(3):
+        assert "about to break" in cluster.run("n1", f"cat $(find {collection}/node_{rank}/diagnostics -type f)")
+    assert "job_failed" in cluster.run("n1", f"cat {collection}/report.txt")
+    assert cluster.run("n1", f"head -c 15 {collection}/report.html").lower() == "<!doctype html>"
+    assert cluster.run("n1", f"grep -rl planted4711 {collection} /run/madengine /var/lib/madengine || true") == ""
+    assert cluster.leftovers(ended.job_id) == {}

@@ -7,10 +7,11 @@ import multiprocessing
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import metrics
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.timeline import Timeline
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,3 +103,22 @@ def test_the_number_of_series_is_bounded(tmp_path: Path) -> None:
 def test_a_directory_that_is_missing_is_an_error_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         metrics.update(str(tmp_path / "missing"), [])
+
+
+def test_a_hook_counts_its_phases_however_it_ends_and_never_fails_for_it(tmp_path: Path) -> None:
+    said: List[str] = []
+    log = Timeline({}, [])
+    with pytest.raises(ValueError, match="boom"), metrics.counted(str(tmp_path), log, "1.0.0", said.append, "failed"):
+        with log.step("gather"):
+            pass
+        raise ValueError("boom")
+    text = (tmp_path / metrics.FILE).read_text()
+    assert 'madengine_phase_total{phase="gather",result="ok"} 1' in text
+    assert 'madengine_jobs_total{outcome="failed"} 1' in text
+    with metrics.counted("", log, "1.0.0", said.append):
+        pass
+    assert said == []
+    with metrics.counted(str(tmp_path / "missing"), log, "1.0.0", said.append):
+        pass
+    assert len(said) == 1
+    assert said[0].startswith("madengine: metrics: cannot be written (path=")

@@ -24,6 +24,7 @@ from .deadline import Deadline
 from .errors import Fault, JobFault, ShareFault, from_dict
 
 _LONGEST_ANSWER = 64 << 20
+SERVICE = "madengine"  # who asks Docker where the site's users may not (DockerAccess=service)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import Any, Callable, Dict, Iterator, List
 
-from . import account, artifacts, files, request, results, transport
+from . import account, artifacts, diagnostics, files, report, request, results, transport
 from .config import Site
 from .deadline import Deadline
 from .engine import Engine, Refused
@@ -62,6 +62,16 @@ class Aftermath:
     def has_failed(self) -> bool:
         return self._exit_code != "0:0"
 
+    def diagnose(self) -> None:
+        """Write down what the job's containers are doing and saying, as the job's user, among what will be gathered.
+
+        :raises Fault: it could not be written, or Docker does not answer.
+        """
+        with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+            if docker.containers_of(str(self._job.job_id)):
+                dest = os.path.join(self._place.results, "diagnostics")
+                self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id))
+
     def stop(self) -> None:
         """Stop the job's containers, and nobody else's.
 
@@ -98,9 +108,9 @@ class Aftermath:
             self._as_user(results.settle, self._collection, self._csv, self._site.results_policy, facts)
 
     def report(self) -> None:
-        """Put this node's timeline beside its results."""
+        """Put this node's timeline beside its results; the last node to come writes the job's report."""
         if self._folder:
-            self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
+            self._as_user(_reported, self._collection, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
 
     def remove(self) -> None:
         """Remove the containers that `stop` has found.
@@ -117,7 +127,7 @@ class Aftermath:
 
     def clean(self) -> None:
         """Remove the job's workspace and its state; results that could not be gathered stay."""
-        if self._folder or not self.has_run:
+        if (self._folder or not self.has_run) and not self._site.keep_workspace:
             self._place.remove()
         self._here.remove()
 
@@ -180,8 +190,14 @@ def _is_going(docker: Engine, container: str) -> bool:
     return document is None or (document.get("State") or {}).get("Status") in ("removing", "dead")
 
 
-def _written(path: str, text: str) -> None:
+def _diagnosed(socket: str, dest: str, job_id: str) -> str:
+    with contextlib.closing(Engine(socket)) as docker:
+        return str(diagnostics.diagnose(docker, dest, job_id)["summary"])
+
+
+def _reported(collection: str, path: str, text: str) -> None:
     try:
         files.write(path, text)
     except OSError as error:
         raise ShareFault("aftermath: cannot write", "look at the share", path=path, error=error.strerror or str(error)) from error
+    report.write_if_last(collection)

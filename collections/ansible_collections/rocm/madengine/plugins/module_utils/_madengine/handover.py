@@ -76,7 +76,7 @@ def collection_dir(job: Job, models: Sequence[Mapping[str, Any]]) -> str:
     A job of ``madengine run`` has its own place, in which an unmodified collector looks first: beside its output file,
     ``<model>/<job id>``. Any other gets ``madengine-<job id>`` in its work directory.
     """
-    folder, name = os.path.split(job.stdout)
+    folder, name = os.path.split(job.stdout.replace("%j", str(job.job_id)))
     if name.startswith(WORD + "-") and models:
         return os.path.join(job.path(folder), _folder_name(models[0]["name"]), str(job.job_id))
     return job.path(f"{WORD}-{job.job_id}")

@@ -11,13 +11,15 @@ Source: Prometheus' text exposition format 0.0.4; node_exporter's README, "Textf
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from . import files
 from .errors import Fault
+from .timeline import Timeline
 
 FILE = "madengine.prom"
 _LOCK = ".madengine.lock"
@@ -64,6 +66,24 @@ def update(directory: str, lines: Iterable[Mapping[str, Any]], outcome: str = ""
             _put(samples, "madengine_release_info", 1, release=_word(release))
         files.write(path, render(samples))
     return path
+
+
+@contextlib.contextmanager
+def counted(directory: str, log: Timeline, release: str, say: Callable[[str], None], outcome: str = "") -> Iterator[None]:
+    """Count what *log* has got by the end of the block, however it ends; a hook does not fail for its counters.
+
+    :param directory: where the file is; "" for a site that wants none.
+    :param say: is told, in one line, if they cannot be written.
+    """
+    try:
+        yield
+    finally:
+        try:
+            if directory:
+                update(directory, log.lines, outcome, release)
+        except OSError as error:
+            seen = f"path={directory!r}, error={error.strerror!r}"
+            say(f"madengine: metrics: cannot be written ({seen}); make the directory, or unset MetricsDir")
 
 
 def parse(text: str) -> Samples:

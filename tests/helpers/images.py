@@ -144,7 +144,8 @@ class Daemon:
                 raise engine.Refused("engine: docker load was refused", "read the daemon's answer", answer=f"layer {path} not found")
             layers.append(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
         image = Image(members[entry["Config"]], tuple(layers))
-        assert list(image.identity.diff_ids) == image.diff_ids, "the daemon itself verifies every diff id"
+        if list(image.identity.diff_ids) != image.diff_ids:
+            raise engine.Refused("engine: docker load was refused", "read the daemon's answer", answer="invalid diffID for layer")
         for tag in entry["RepoTags"] or []:
             self.images[tag] = image
 

@@ -41,6 +41,15 @@ def test_a_cut_or_longer_layer_is_a_fault(data: bytes, size: int, draw: st.DataO
         list(layer.verified(pieces(data + b"x", size), digest(data), len(data)))
 
 
+@given(DATA.filter(len), SIZES, st.data())
+def test_a_reader_that_proves_the_digest_itself_is_told_of_wrong_sizes(data: bytes, size: int, draw: st.DataObject) -> None:
+    assert b"".join(layer.measured(pieces(data, size), digest(data), len(data))) == data
+    cut = draw.draw(st.integers(0, len(data) - 1))
+    for wrong in (data[:cut], data + b"x"):
+        with pytest.raises(ShareFault, match="size differs"):
+            list(layer.measured(pieces(wrong, size), digest(data), len(data)))
+
+
 def test_a_blob_without_end_is_not_read_to_its_end() -> None:
     def endless():
         for _ in range(3):

@@ -43,9 +43,12 @@ class Unpacked:
     layers: Tuple[Layer, ...]
 
 
-def write(store: Layout, stored: Stored, reference: Reference, omit: AbstractSet[str] = frozenset()) -> Iterator[bytes]:
+def write(
+    store: Layout, stored: Stored, reference: Reference, omit: AbstractSet[str] = frozenset(), is_proved: bool = True
+) -> Iterator[bytes]:
     """Give an archive of *stored* for ``docker load``, piece by piece.
 
+    :param is_proved: False leaves the layers' digests to the daemon, which proves each of them in any case.
     :param omit: diff ids of layers to leave out, because the daemon has them.
     :raises ShareFault: instead of the archive's end, if a blob is missing or damaged.
     """
@@ -56,7 +59,7 @@ def write(store: Layout, stored: Stored, reference: Reference, omit: AbstractSet
     yield _member(_path(stored.manifest_digest), stored.manifest_bytes)
     for each in wanted(stored, omit):
         yield _header(_path(each.digest), each.size_bytes)
-        yield from store.chunks(each)
+        yield from store.chunks(each, is_proved)
         yield bytes(-each.size_bytes % _BLOCK)
     yield bytes(2 * _BLOCK)
 

@@ -96,9 +96,10 @@ class Blobs:
             raise ShareFault("blobs: cannot read a blob", "publish the image again", digest=digest, **fault.seen) from fault
         return b"".join(layer.verified([data], digest, where=self.path_of(digest)))
 
-    def stream(self, digest: str, size_bytes: Optional[int] = None) -> Iterator[bytes]:
+    def stream(self, digest: str, size_bytes: Optional[int] = None, is_proved: bool = True) -> Iterator[bytes]:
         """Give a blob's bytes; the end comes only if they were the right ones, else a fault in its place.
 
+        :param is_proved: False if the reader proves the digest itself: then only *size_bytes* is compared.
         :raises ShareFault: it is missing, or other bytes than its name says.
         """
         path = self.path_of(digest)
@@ -107,7 +108,11 @@ class Blobs:
         except Fault as fault:
             raise ShareFault("blobs: cannot read a blob", "publish the image again", digest=digest, **fault.seen) from fault
         with stream:
-            yield from layer.verified(layer.chunks_of(stream), digest, size_bytes, where=path)
+            chunks = layer.chunks_of(stream)
+            if is_proved or size_bytes is None:
+                yield from layer.verified(chunks, digest, size_bytes, where=path)
+            else:
+                yield from layer.measured(chunks, digest, size_bytes, where=path)
 
     def set_aside(self, digest: str) -> bool:
         """Take a bad blob out of the way, if this user may, so that the next publisher writes it anew."""

@@ -46,6 +46,21 @@ def verified(chunks: Iterable[bytes], digest: str, size_bytes: Optional[int] = N
         raise differs("digest differs", where, digest, read="sha256:" + running.hexdigest(), read_bytes=read_bytes)
 
 
+def measured(chunks: Iterable[bytes], digest: str, size_bytes: int, where: str = "") -> Iterator[bytes]:
+    """Give *chunks* on as they come, for a reader that proves the digest itself; see only that their size is right.
+
+    :raises ShareFault: fewer bytes or more.
+    """
+    read_bytes = 0
+    for chunk in chunks:
+        read_bytes += len(chunk)
+        if read_bytes > size_bytes:
+            break
+        yield chunk
+    if read_bytes != size_bytes:
+        raise differs("size differs", where, digest, wanted_bytes=size_bytes, read_bytes=read_bytes)
+
+
 def chunks_of(stream: IO[bytes]) -> Iterator[bytes]:
     """Give the rest of *stream* in pieces of bounded size."""
     return iter(lambda: stream.read(CHUNK_BYTES), b"")

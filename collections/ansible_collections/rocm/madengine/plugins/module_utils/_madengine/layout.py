@@ -162,13 +162,13 @@ class Layout:
         """Return the layers whose blob is not there in full length, readable; no byte is read for that."""
         return [each for each in stored.layers if self.blobs.size_of(each.digest) != each.size_bytes]
 
-    def chunks(self, each: Layer) -> Iterator[bytes]:
-        """Give a layer's blob as it lies there, proved while it flows.
+    def chunks(self, each: Layer, is_proved: bool = True) -> Iterator[bytes]:
+        """Give a layer's blob as it lies there, proved while it flows, or by who reads it.
 
         :raises ShareFault: it is missing or damaged. A damaged blob is set aside if this user may.
         """
         try:
-            yield from self.blobs.stream(each.digest, each.size_bytes)
+            yield from self.blobs.stream(each.digest, each.size_bytes, is_proved)
         except ShareFault:
             self.blobs.set_aside(each.digest)
             raise

@@ -130,10 +130,16 @@ def files_without_a_header(root: Path) -> List[str]:
 
 
 def gates_that_look_elsewhere(root: Path) -> List[str]:
-    """The gates start the release that the role's default puts in place; they heed no variable, so there is no other."""
-    current = load(root / COLLECTION / "roles/slurm_hooks/defaults/main.yml")["slurm_hooks_root"] + "/current"
+    """The gates start the release that the role puts in place; they heed no variable, so there is no other."""
+    current = load(root / COLLECTION / "roles/slurm_hooks/vars/main.yml")["_slurm_hooks_root"] + "/current"
     gates = ("prolog/50-madengine", "epilog/50-madengine")
     return [gate for gate in gates if not re.search(rf"[ =]{re.escape(current)}(/|$)", (root / gate).read_text(), re.MULTILINE)]
+
+
+def modules_outside_the_action_group(root: Path) -> List[str]:
+    """`module_defaults: group/rocm.madengine.madengine` reaches every module."""
+    grouped = load(root / COLLECTION / "meta/runtime.yml")["action_groups"]["madengine"]
+    return sorted({path.stem for path in (root / COLLECTION / "plugins/modules").glob("*.py")} ^ set(grouped))
 
 
 def _texts(path: Path) -> Dict[str, str]:
@@ -155,6 +161,7 @@ CHECKS: List[Callable[[Path], List[str]]] = [
     modules_that_are_not_documented,
     files_without_a_header,
     gates_that_look_elsewhere,
+    modules_outside_the_action_group,
 ]
 
 
@@ -206,6 +213,7 @@ BREAKS: Dict[str, Callable[[Path], object]] = {
     "files_without_a_header": lambda tree: replace(tree / "epilog/50-madengine", SPDX, "SPDX"),
     "files_without_a_header new": lambda tree: (tree / COLLECTION / "plugins/modules/new.py").write_text("pass\n"),
     "gates_that_look_elsewhere": lambda tree: replace(tree / "epilog/50-madengine", "=/opt/madengine-hooks", "=/opt/hooks"),
+    "modules_outside_the_action_group": lambda tree: replace(tree / COLLECTION / "meta/runtime.yml", "    - slurm_info\n", ""),
 }  # fmt: skip
 
 

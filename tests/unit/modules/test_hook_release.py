@@ -90,6 +90,13 @@ def test_going_back_twice_leads_back(run_module: Run, folder: Path) -> None:
         assert (result["changed"], result["current"], result["previous"]) == (True, current, previous)
 
 
+def test_a_node_that_has_left_a_release_does_not_come_back_to_it(run_module: Run, folder: Path) -> None:
+    old, new = (both(run_module, folder, **wanted(folder, number))["current"] for number in (1, 2))
+    for changed in (True, False, False):
+        result = both(run_module, folder, state="rolled_back", leaving=new)
+        assert (result["changed"], result["current"], result["previous"]) == (changed, old, new)
+
+
 @pytest.mark.parametrize("is_check", [False, True])
 def test_without_a_release_before_there_is_no_going_back(run_module: Run, folder: Path, is_check: bool) -> None:
     both(run_module, folder, **wanted(folder, 1))

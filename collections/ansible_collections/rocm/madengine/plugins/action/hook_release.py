@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.release import name_of
 
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBRARY = "plugins/module_utils/_madengine"
@@ -31,6 +32,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # ansible-core is not type
     def run(self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        if arguments.get("state") == "rolled_back" and not arguments.get("leaving"):
+            arguments["leaving"] = name_of(arguments.get("version") or version(), hashlib.sha256(archive()).hexdigest())
         if arguments.get("state", "present") != "present":
             return dict(self._execute_module(module_args=arguments, task_vars=task_vars))
         data = archive()

@@ -25,7 +25,8 @@ options:
     description:
       - V(present) installs the release of this collection and switches to it. The same version with another content is
         another release.
-      - V(rolled_back) switches to the release before the present one; twice leads back to the present one.
+      - V(rolled_back) switches to the release before the present one. A node that runs another release than O(leaving) has
+        been rolled back already, or never been upgraded, and stays as it is.
       - V(absent) removes all releases that no running job uses.
     type: str
     choices: [present, rolled_back, absent]
@@ -36,6 +37,11 @@ options:
     default: 3
   version:
     description: The release's version; the collection's own if not given.
+    type: str
+  leaving:
+    description:
+      - The release that V(rolled_back) leaves, and no other; the one of this collection if not given, since the action plugin
+        of the same name says so.
     type: str
   src:
     description: The release's archive on this node; the action plugin of the same name makes and transfers it.
@@ -51,8 +57,7 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: partial
-    details: V(rolled_back) goes back and forth by its nature.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -124,7 +129,9 @@ def present(module: AnsibleModule, releases: Releases) -> Dict[str, Any]:
 
 def rolled_back(module: AnsibleModule, releases: Releases) -> Dict[str, Any]:
     """Switch to the release before."""
-    before = releases.named("current")
+    before, leaving = releases.named("current"), module.params["leaving"]
+    if leaving and before != leaving:
+        return report(False, before, before, releases.before(), [], releases)
     after = releases.provable() if module.check_mode else releases.roll_back()
     return report(True, before, after, before, [], releases)
 
@@ -174,6 +181,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "rolled_back", "absent"], "default": "present"},
             "keep": {"type": "int", "default": 3},
             "version": {"type": "str"},
+            "leaving": {"type": "str"},
             "src": {"type": "path"},
             "sha256": {"type": "str"},
         },

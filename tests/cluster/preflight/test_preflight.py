@@ -52,6 +52,7 @@ def preflight(*options: str) -> Report:
         "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build/collections"),
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
         "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",  # molecule asks for it
     }
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     return Report(done.returncode, done.stdout + done.stderr)

@@ -106,6 +106,16 @@ def test_a_node_without_a_store_needs_none(run_module: Run, node: Dict[str, Any]
     assert run_module(preflight_info, **node, step="leave")[0] == 0
 
 
+def test_where_the_service_account_uses_docker_no_user_must(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
+    options = {**node, "skip": ["store"], "ask_slurm": False, "users": ["no-such-user"]}
+    seen = {}
+    for access in ("user", "service"):
+        (tmp_path / "hooks.conf").write_text(f"DockerAccess={access}\nDockerSocket={tmp_path}/sock\n")
+        checks = run_module(preflight_info, **options)[1]["checks"]
+        seen[access] = next(check["seen"] for check in checks if check["name"] == "users")
+    assert seen == {"user": "this node does not know no-such-user", "service": "this node does not know madengine"}
+
+
 def test_a_mistake_in_hooks_conf_fails_and_names_the_line(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
     with (tmp_path / "hooks.conf").open("a") as stream:
         stream.write("Dedline=3\n")

@@ -89,7 +89,9 @@ options:
     type: float
     default: 5
   users:
-    description: Who must be able to use Docker on this node.
+    description:
+      - Who must be able to use Docker on this node.
+      - With C(DockerAccess=service) it is the account C(madengine) alone, whoever is given.
     type: list
     elements: str
     default: []
@@ -186,6 +188,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import c
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
+SERVICE_ACCOUNT = "madengine"  # who uses Docker where DockerAccess=service
 _MEGABYTE = 1_000_000
 _STORE_MARGIN_SECONDS = 15
 # SLURM's usual places beside those of the distributions, which PATH holds.
@@ -280,11 +283,12 @@ def leave(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 
 def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe]:
     """Return what to look at: a function, its arguments, and its limit in seconds."""
+    users = [SERVICE_ACCOUNT] if site.docker_access == "service" else asked["users"]
     plan: Dict[str, probes.Probe] = {
         "docker": (probes.docker, (site.docker_socket, 10), 15),
         "pigz": (probes.pigz, (), 5),
         "python": (probes.python, (probes.PYTHON, 20), 25),
-        "users": (probes.users, (asked["users"], site.docker_socket), 15),
+        "users": (probes.users, (users, site.docker_socket), 15),
         "settings": (probes.settings, (asked["path"], os.path.join(os.path.dirname(asked["path"]), "disabled")), 5),
         "release": (probes.hook_release, (asked["root"], _places(asked), 60), 65),
         "key": (probes.key, (site.auth, site.key_file, asked["session"]), 15),

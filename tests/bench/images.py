@@ -19,6 +19,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -341,6 +342,7 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true", help="docker save and load are the only peers")
     parser.add_argument("--shared", type=Path, default=ROOT / "build" / "bench" / "images")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the nodes go, too
     asked.shared.mkdir(parents=True, exist_ok=True)
     dockerfile = (
         f"FROM debian:trixie\nRUN apt-get update && apt-get install -y --no-install-recommends {PACKAGES} && rm -rf /var/lib/apt/lists/*\n"

@@ -54,6 +54,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
             wanted = account.run(user, handover.wanted, asked, site.pass_env, deadline=within)
         if wanted is not None:
             place.make(job.uid, job.gid)
+            place.sweep(lambda job_id: state.JobState(job_id).exists())
     if wanted is None:  # `madengine run` without a manifest: it did not ask, and there is nothing to do for it
         tell(meet, errors.JobFault("handover: no manifest on this node", "put it where all nodes see it", path=asked.manifest))
         here.remove()

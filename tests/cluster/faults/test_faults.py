@@ -8,7 +8,7 @@ import subprocess
 from typing import Iterator, Tuple
 
 import pytest
-from helpers.cluster import NODES, Cluster, container, manifest
+from helpers.cluster import NODES, Cluster, build_image, container, manifest
 
 SCRIPT = "#!/bin/sh\nsrun --ntasks-per-node=1 docker run --rm $MAD_IMAGE true && echo ran\n"
 FOLDER = "/shared/home/alice/faults"
@@ -201,3 +201,75 @@ def test_twenty_jobs_good_and_broken_in_turn_leave_the_cluster_as_it_was(cluster
         "/shared/madengine/leases:",
         "/shared/madengine/tmp:",
     ]
+
+
+@contextlib.contextmanager
+def prolog_flags(cluster: Cluster, line: str) -> Iterator[None]:
+    """Let SLURM run with another ``PrologFlags`` line for a while."""
+    every = ("c0", *NODES)
+    for node in every:
+        cluster.run(node, f"cp -p /etc/slurm/slurm.conf /run/slurm.conf && sed -i 's/^PrologFlags=.*/{line}/' /etc/slurm/slurm.conf")
+    cluster.run("c0", "scontrol reconfigure")
+    try:
+        yield
+    finally:
+        for node in every:
+            cluster.run(node, "cat /run/slurm.conf > /etc/slurm/slurm.conf")
+        cluster.run("c0", "scontrol reconfigure")
+
+
+def test_a_leader_whose_whole_node_dies_is_noticed_by_all_and_comes_back_into_service(cluster: Cluster, project: str) -> None:
+    with deaf_docker(cluster, "n3"):
+        job_id = submitted(cluster, project)
+        cluster.until_phase("n2", job_id, "load")
+        subprocess.run(["docker", "kill", container("n1")], check=True, capture_output=True)
+        cluster.until("n2", f"grep -qs 'madengine: share' /run/madengine/jobs/{job_id}/verdict", within=60)
+    cluster.run("c0", f"scancel {job_id}")
+    subprocess.run(["docker", "start", container("n1")], check=True, capture_output=True)
+    cluster.until("n1", "docker info >/dev/null 2>&1")
+    cluster.wait(job_id)
+    cluster.resume()
+    cluster.wait_idle()
+    # What the job wrote on the disk of the node that died was never gathered: it stays there for a week.
+    assert cluster.leftovers(job_id) in ({}, {"n1": f"/var/lib/madengine/jobs/{job_id}\n"})
+
+
+def test_without_alloc_the_hooks_step_aside_and_the_job_runs_without_their_help(cluster: Cluster, project: str) -> None:
+    with prolog_flags(cluster, "#PrologFlags"):
+        ended = cluster.job("#!/bin/sh\nsrun sh -c 'echo image=$MAD_IMAGE'\n", "-N3", "--comment=madengine", folder=project)
+    assert (ended.state, set(ended.output.split())) == ("COMPLETED", {"image="}), f"{ended}\n{cluster.evidence()}"
+    assert "stepping aside" in cluster.run("n1", f"journalctl -q -t madengine --no-pager | grep 'job {ended.job_id}'")
+    assert cluster.leftovers(ended.job_id) == {}
+
+
+def test_without_deferbatch_the_batch_script_still_starts_after_all_nodes_have_loaded(cluster: Cluster, project: str) -> None:
+    script = "#!/bin/sh\nsrun --ntasks-per-node=1 docker run --rm --pull never $MAD_IMAGE true && echo ran\n"
+    with prolog_flags(cluster, "PrologFlags=Alloc"), deaf_docker(cluster, "n3"):
+        job_id = cluster.submit(script, "-N3", "--comment=madengine", folder=project)
+        cluster.until_phase("n2", job_id, "load")
+        assert cluster.hosts["n1"].run(f"grep -qx ready /run/madengine/jobs/{job_id}/verdict").rc != 0
+        cluster.free_docker("n3")
+        ended = cluster.wait(job_id)
+    assert (ended.state, ended.output.split()) == ("COMPLETED", ["ran"]), f"{ended}\n{cluster.evidence()}"
+
+
+def test_each_task_of_a_job_array_meets_for_itself(cluster: Cluster, project: str) -> None:
+    job_id = cluster.submit(SCRIPT, "-N3", "--comment=madengine", "--array=0-2", "--output=array-%a.out", folder=project)
+    cluster.until("c0", f'test -z "$(squeue -h -j {job_id} 2>/dev/null)"', within=120)
+    outputs = [cluster.run("n1", f"cat {project}/array-{task}.out").split() for task in range(3)]
+    assert outputs == [["ran"]] * 3, cluster.evidence()
+
+
+def test_each_component_of_a_heterogeneous_job_meets_for_itself(cluster: Cluster, project: str, image: str) -> None:
+    script = "#!/bin/sh\n#SBATCH -N2 --comment=madengine\n#SBATCH hetjob\n#SBATCH -N1 --comment=madengine\n" + (
+        "srun --het-group=0,1 --ntasks-per-node=1 sh -c 'docker run --rm --pull never $MAD_IMAGE true && echo rank $NODE_RANK of $NNODES'\n"
+    )
+    build_image(cluster, "n3", image, payload=image)  # the second component's first node: another meeting, another leader
+    ended = cluster.job(script, folder=project)
+    assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    assert sorted(ended.output.splitlines()) == ["rank 0 of 1", "rank 0 of 2", "rank 1 of 2"]
+
+
+def test_two_jobs_of_one_user_on_the_same_nodes_meet_each_for_itself(cluster: Cluster, project: str) -> None:
+    jobs = [submitted(cluster, project) for _ in range(2)]
+    assert [cluster.wait(job_id).output.split() for job_id in jobs] == [["ran"], ["ran"]], cluster.evidence()

@@ -147,9 +147,10 @@ def test_what_is_printed_is_read_back(found: Dict[str, str]) -> None:
     ("PrologFlags=Allocate", False),
     ("PrologFlags=", False),
     ("ClusterName=lab\n# PrologFlags=Serial\nInclude more.conf", True),
-    ("", True),
+    ("ClusterName=lab\n", False),
+    ("", False),
 ])  # fmt: skip
-def test_nodes_meet_where_all_run_their_prolog_at_the_start_or_nothing_says_otherwise(tmp_path: Path, text: str, expected: bool) -> None:
+def test_nodes_meet_where_all_run_their_prolog_at_the_start_or_that_cannot_be_seen(tmp_path: Path, text: str, expected: bool) -> None:
     (tmp_path / "slurm.conf").write_text(text)
     assert slurm.meets_in_prolog(str(tmp_path / "slurm.conf")) is expected
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import NodeFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.workspace import Workspace
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.workspace import KEPT_SECONDS, Workspace
 
 UID, GID = os.getuid(), os.getgid()
 NOBODY = 65534
@@ -102,3 +103,17 @@ def test_a_disk_that_cannot_be_written_is_the_node_s_fault(tmp_path: Path, monke
     monkeypatch.setattr(os, "mkdir", full)
     with pytest.raises(NodeFault, match="the disk is full"):
         Workspace(4711, str(tmp_path / "other")).make(UID, GID)
+
+
+def test_what_nobody_gathered_stays_for_a_week_and_what_a_running_job_has_for_ever(tmp_path: Path) -> None:
+    for job_id in (1, 2, 3):
+        Workspace(job_id, str(tmp_path)).make(os.getuid(), os.getgid())
+    week_old = time.time() - KEPT_SECONDS - 1
+    for job_id in (1, 2):
+        os.utime(Workspace(job_id, str(tmp_path)).path, (week_old, week_old))
+    (tmp_path / "jobs/not-a-job").mkdir()
+    os.utime(tmp_path / "jobs/not-a-job", (week_old, week_old))
+    place = Workspace(3, str(tmp_path))
+    place.sweep({2}.__contains__)
+    place.sweep({2}.__contains__)
+    assert sorted(os.listdir(tmp_path / "jobs")) == ["2", "3", "not-a-job"]

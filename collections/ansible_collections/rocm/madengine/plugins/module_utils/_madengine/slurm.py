@@ -24,6 +24,7 @@ MARGIN_SECONDS = 30
 # The controller adds Alloc to each of these (measured with 24.11.5; X11: slurm.conf(5)), yet not to DeferBatch or Serial.
 _ALLOC = {"alloc", "contain", "forcerequeueonfail", "nohold", "runinjob", "x11"}
 _LARGEST_BYTES = 16 << 20
+_INCLUDE = re.compile(r"^\s*include\s", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,21 @@ def judge(settings: Mapping[str, str], prolog: str, epilog: str, task_prolog: st
 def meets_in_prolog(path: str) -> bool:
     """Say whether all nodes of a job run their prolog at its start: without it they would wait for each other for ever.
 
-    :param path: slurm.conf, as ``SLURM_CONF`` names it; what cannot be read is not held against the cluster.
+    A prolog must not ask the controller, but this file lies on every node, configless ones included.
+
+    :param path: slurm.conf, as ``SLURM_CONF`` names it; what cannot be read, or is in a file that it includes, is not held
+        against the cluster.
     """
     try:
-        flags = flags_in(files.read(path, _LARGEST_BYTES).decode("utf-8", "replace"))
+        text = files.read(path, _LARGEST_BYTES).decode("utf-8", "replace")
     except JobFault:
         return True
-    return flags is None or not _ALLOC.isdisjoint(flags)
+    flags = flags_in(text)
+    return bool(_INCLUDE.search(text)) if flags is None else not _ALLOC.isdisjoint(flags)
 
 
 def flags_in(text: str) -> Optional[List[str]]:
     """Return the ``PrologFlags`` that a slurm.conf sets, in small letters; None where it does not say.
-
-    A prolog must not ask the controller, but this file lies on every node, configless ones included. What the file
-    includes is not read: a setting that is not seen is not held against the cluster.
 
     >>> flags_in("PrologFlags=Alloc,DeferBatch # both")
     ['alloc', 'deferbatch']

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A job's directory on this node's own disk: ``/var/lib/madengine/jobs/<job id>/``.
 
-``results/`` is what ``MAD_RESULTS_DIR`` names: the job's user writes there, and so may the root of a container.
+``results/`` is what ``MAD_RESULTS_DIR`` names: the job's user writes there, and so may the root of a container. What no
+epilog could gather (the share was full, the node died) stays for a week.
 
 Source: results.md, "Gather".
 """
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+from typing import Callable
 
 from . import files
 
 BASE = "/var/lib/madengine"
 _MODE = 0o755
+KEPT_SECONDS = 7 * 86400
 
 
 class Workspace:
@@ -50,3 +54,15 @@ class Workspace:
     def remove(self) -> None:
         """Remove it and all in it; harmless if it is gone, and no link in it is followed."""
         files.remove_tree(self.path)
+
+    def sweep(self, is_running: Callable[[int], bool], now: Callable[[], float] = time.time) -> None:
+        """Remove what other jobs have left here longer ago than `KEPT_SECONDS`; what cannot be removed stays.
+
+        :param is_running: says whether a job of this number has a state on this node.
+        """
+        folder = os.path.dirname(self.path)
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                if name.isdigit() and os.lstat(path).st_mtime < now() - KEPT_SECONDS and not is_running(int(name)):
+                    files.remove_tree(path)

@@ -77,7 +77,8 @@ class Cluster:
 
     def facts(self, job_id: int) -> Dict[str, str]:
         """Return what ``scontrol show job`` says."""
-        line = self.run("c0", f"scontrol --oneliner show job {job_id}")
+        # A heterogeneous job has a line for each component; the first one's output is the job's.
+        line = self.run("c0", f"scontrol --oneliner show job {job_id}").splitlines()[0]
         return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
     def wait(self, job_id: int, within: float = 120) -> Ended:

@@ -74,6 +74,13 @@ test-fast: lint unit ## lint and unit tests, within a minute
 test: $(VENV) ## everything: lint, unit, integration, and jobs on a real cluster (up to 30 minutes)
 	@$(WITH_DOCKER) scripts/test
 
+.PHONY: bench bench-gate bench-images bench-rendezvous bench-results
+bench: bench-gate bench-rendezvous bench-results bench-images ## measure everything beside its peers, into build/bench/
+bench-gate bench-rendezvous bench-results: bench-%: $(VENV)
+	@python tests/bench/$*.py
+bench-images: $(VENV)
+	@$(WITH_DOCKER) python tests/bench/images.py
+
 .PHONY: demo demo-down
 demo: ## show one real multi-node job on a real cluster
 	@python3 molecule/demo/demo.py

@@ -8,6 +8,7 @@ import json
 from typing import Any, Callable, Iterator, Tuple
 
 import pytest
+from hypothesis import settings
 
 try:
     from ansible.module_utils.testing import patch_module_args  # ansible-core >= 2.19
@@ -22,6 +23,11 @@ except ImportError:
             yield
         finally:
             basic._ANSIBLE_ARGS = saved
+
+
+# A law holds on a busy machine, too; and what a run finds must not depend on the runs before it.
+settings.register_profile("quiet", deadline=None, database=None)
+settings.load_profile("quiet")
 
 
 @pytest.fixture

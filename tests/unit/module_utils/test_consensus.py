@@ -100,6 +100,11 @@ def test_a_name_that_leads_elsewhere_on_the_others_is_its_own_nodes_fault() -> N
     assert consensus.judge(answers, 2.0)["n3"][-1].seen == "its name leads to 10.9.9.9, which is not its address, on n[1-2,4]"
 
 
+def test_the_most_decide_whose_fault_a_name_is_not_all() -> None:
+    lost = met(wrong={"n3": ["10.9.9.9"]})
+    assert bad(cluster(n1=answer("n1", lost), n2=answer("n2", lost))) == [("n3", "names", "fail")]
+
+
 def test_a_node_that_alone_cannot_find_the_others_fails_itself() -> None:
     answers = cluster(n4=answer("n4", met(unknown=["n1"], wrong={"n2": ["127.0.1.1"]})))
     assert bad(answers) == [("n4", "names", "fail"), ("n4", "names", "fail")]

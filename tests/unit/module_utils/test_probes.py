@@ -272,7 +272,7 @@ def test_ports_that_the_kernel_hands_out_are_counted_unless_they_are_reserved(tm
     proc = table(tmp_path)
     assert probes.ports(27800, 27999, proc)["handed_out"] == 0
     assert probes.ports(32760, 32777, proc)["handed_out"] == 10
-    (tmp_path / "sys/net/ipv4/ip_local_reserved_ports").write_text("32768-32770,32777\n")
+    (tmp_path / "sys/net/ipv4/ip_local_reserved_ports").write_text("9000-9010,32768-32770,32777\n")
     assert probes.ports(32760, 32777, proc)["handed_out"] == 6
     (tmp_path / "sys/net/ipv4/ip_local_port_range").unlink()
     assert probes.ports(32760, 32777, proc)["handed_out"] == 0

@@ -184,11 +184,10 @@ import time
 from typing import Any, Dict, List, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import checks, config, probes, sharing
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, checks, config, probes, sharing
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
-SERVICE_ACCOUNT = "madengine"  # who uses Docker where DockerAccess=service
 _MEGABYTE = 1_000_000
 _STORE_MARGIN_SECONDS = 15
 # SLURM's usual places beside those of the distributions, which PATH holds.
@@ -283,7 +282,7 @@ def leave(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 
 def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe]:
     """Return what to look at: a function, its arguments, and its limit in seconds."""
-    users = [SERVICE_ACCOUNT] if site.docker_access == "service" else asked["users"]
+    users = [account.SERVICE] if site.docker_access == "service" else asked["users"]
     plan: Dict[str, probes.Probe] = {
         "docker": (probes.docker, (site.docker_socket, 10), 15),
         "pigz": (probes.pigz, (), 5),

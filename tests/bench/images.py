@@ -26,6 +26,7 @@ import sys
 import tarfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -132,7 +133,7 @@ def layer(path: Path, files: Iterator[Tuple[str, int]], seed: int) -> str:
         for name, size in files:
             info = tarfile.TarInfo(name)
             info.size, info.mode = size, 0o644
-            archive.addfile(info, _Content(noise, text, size))  # type: ignore[arg-type]
+            archive.addfile(info, _Content(noise, text, size))
     out = subprocess.run(["sha256sum", str(path)], check=True, capture_output=True, text=True).stdout
     return "sha256:" + out.split()[0]
 
@@ -218,9 +219,7 @@ class Bench:
         self.note("publish cold", "ours", lambda: one.ours("publish", OLD))
         self.note("publish delta", "ours", lambda: one.ours("publish", NEW))
         for row, reference, file in (("publish cold", OLD, "save-old"), ("publish delta", NEW, "save-new")):
-            self.note(
-                row, "docker save", lambda reference=reference, file=file: one.timed(f"docker save -o /shared/{file}.tar {reference}")
-            )  # type: ignore[misc]
+            self.note(row, "docker save", partial(one.timed, f"docker save -o /shared/{file}.tar {reference}"))
         if not self.has_peers:
             return
         one.sh("rm -rf /var/lib/docker/registry/docker /shared/skopeo")
@@ -274,7 +273,7 @@ class Bench:
         """Return the time of the leader's step and the slowest member's; the figures of ours add up."""
         lead = first()
         box: List[Any] = []
-        threads = [threading.Thread(target=lambda one=one: box.append(then(one))) for one in self.members]  # type: ignore[misc]
+        threads = [threading.Thread(target=lambda one=one: box.append(then(one))) for one in self.members]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -273,3 +273,10 @@ def test_each_component_of_a_heterogeneous_job_meets_for_itself(cluster: Cluster
 def test_two_jobs_of_one_user_on_the_same_nodes_meet_each_for_itself(cluster: Cluster, project: str) -> None:
     jobs = [submitted(cluster, project) for _ in range(2)]
     assert [cluster.wait(job_id).output.split() for job_id in jobs] == [["ran"], ["ran"]], cluster.evidence()
+
+
+def test_a_setting_that_does_not_exist_is_named_in_the_journal_and_stops_no_job(cluster: Cluster, project: str) -> None:
+    with setting(cluster, "Colour=red"):
+        ended = cluster.wait(submitted(cluster, project))
+    assert (ended.state, ended.output.split()) == ("COMPLETED", ["ran"]), f"{ended}\n{cluster.evidence()}"
+    assert "unknown key (key='Colour'" in cluster.run("n1", "journalctl -q -t madengine --no-pager -n 30")

@@ -59,9 +59,11 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
         tell(meet, errors.JobFault("handover: no manifest on this node", "put it where all nodes see it", path=asked.manifest))
         here.remove()
         return
-    acting = user if site.docker_access == "user" else account.named(account.SERVICE)
-    images = staging.Images(site, asked.store, acting, within, asked.transport, job.job_id, os.path.dirname(asked.manifest))
-    with meet() as meeting:
+    with told_to_all(meet):
+        images = images_of(site, job, asked, user, within)
+        images.prepare()
+        have = [] if job.is_leader else images.have()
+    with meet(have=have) as meeting:
         offers = lead(meeting, images, wanted, log) if meeting.is_leader else follow(meeting, images, log)
     with log.step("handover"):
         handover.write(here, job, wanted, offers, place.results)
@@ -71,7 +73,8 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
 def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, Any], log: timeline.Timeline) -> Any:
     """Publish the images, and let all go when all have loaded them."""
     with log.step("publish") as facts:
-        offers = meeting.attend(images.stage(wanted["images"], alone=len(meeting.party.nodes) == 1))
+        held = meeting.common() if images.may_broadcast else []
+        offers = meeting.attend(images.stage(wanted["images"], len(meeting.party.nodes) == 1, held))
         facts.update(staging.totals(offers))
     meeting.publish(offers)
     try:
@@ -89,7 +92,6 @@ def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, 
 def follow(meeting: rendezvous.Meeting, images: staging.Images, log: timeline.Timeline) -> Any:
     """Load what the leader offers, and wait until all others have, too."""
     with log.step("wait"):
-        images.prepare()
         offers = meeting.images()
     with log.step("load") as facts:
         loaded = meeting.attend(images.load(offers))
@@ -119,6 +121,15 @@ def meeting_of(site: config.Site, job: request.Job, within: deadline.Deadline, *
     """Return the meeting of the job's nodes; one that is alone needs no proof of what it is, and no key."""
     proof = credential.of(site.auth, site.key_file) if len(job.nodes) > 1 else credential.Munge()
     return rendezvous.meet(party(job), proof, within, ports=site.port_range, **options)
+
+
+def images_of(
+    site: config.Site, job: request.Job, asked: request.Request, user: account.Account, within: deadline.Deadline
+) -> staging.Images:
+    """Return the job's images, as the one who may ask Docker sees them."""
+    acting = user if site.docker_access == "user" else account.named(account.SERVICE)
+    folder = os.path.dirname(asked.manifest)
+    return staging.Images(site, asked.store, acting, within, asked.transport, job.job_id, folder, len(job.nodes))
 
 
 def party(job: request.Job) -> rendezvous.Party:

@@ -14,7 +14,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import a
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Reference
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Reference, chain_ids
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.layout import Layout
 from helpers import images
 
@@ -425,7 +425,7 @@ def test_without_a_store_slurm_brings_the_layers_that_not_every_member_has(
     leader.images["a:1"] = NEXT
     spool = sbcast / "spool"
     spool.mkdir()
-    offer = publish(leader, "", job_id="7", spool=str(spool), held=BASE.diff_ids)
+    offer = publish(leader, "", job_id="7", spool=str(spool), held=chain_ids(BASE.diff_ids))
     assert (offer["transport"], offer["layers_moved"]) == ("sbcast", 1)
     assert os.listdir(spool) == [os.path.basename(offer["path"]) + ".member"]
     os.rename(offer["path"] + ".member", offer["path"])

@@ -69,3 +69,11 @@ def test_a_link_or_a_fifo_is_no_lock(tmp_path: Path) -> None:
     for name in ("link", "fifo"):
         with turn.of(str(tmp_path), name, Deadline(10)) as is_late:
             assert not is_late
+
+
+def test_the_place_of_the_locks_is_made_once_and_open_to_all(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "locks"
+    turn.ready(str(folder))
+    turn.ready(str(folder))
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    turn.ready("/proc/nowhere/locks")

@@ -35,10 +35,15 @@ class Images:
     def __init__(self, site: Site, store: str, user: account.Account, *_: Any) -> None:
         self._user = user
 
+    may_broadcast = False
+
+    def have(self) -> List[str]:
+        return []
+
     def prepare(self) -> None:
         pass
 
-    def stage(self, images: Sequence[Any], alone: bool, **_: Any) -> account.Child:
+    def stage(self, images: Sequence[Any], alone: bool, held: Sequence[str]) -> account.Child:
         return account.start(self._user, _answer, "stage", [_offer(image, alone) for image in images])
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:

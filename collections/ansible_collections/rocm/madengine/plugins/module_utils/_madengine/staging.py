@@ -12,7 +12,7 @@ import dataclasses
 import os
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Union
 
-from . import account, engine, feed, sources, transport
+from . import account, engine, feed, sources, transport, turn
 from .config import Site
 from .deadline import Deadline
 from .errors import JobFault
@@ -50,15 +50,31 @@ class Images:
         self._nodes = nodes
         self._engine = engine.Engine(site.docker_socket)
 
+    @property
+    def may_broadcast(self) -> bool:
+        """Whether the image may have to travel by SLURM's own broadcast, which wants to know what the nodes have."""
+        return self._transport == "sbcast" or (self._transport == "auto" and not self._store)
+
+    def have(self) -> List[str]:
+        """Return the chain ids of the layers of this node's daemon, where it may matter.
+
+        :raises Fault: Docker does not answer, or not to the job's user.
+        """
+        if not self.may_broadcast:
+            return []
+        chains: List[str] = account.run(self._user, self._engine.chains, deadline=self._within)
+        return chains
+
     def prepare(self) -> None:
         """Get ready for a child's work while there is still somebody to wait for."""
+        turn.ready(TURNS)
         engine.preload()
 
     def stage(self, images: Sequence[Image], alone: bool, held: Sequence[str] = ()) -> account.Child:
         """Begin to get the images onto the leader and, unless it is *alone*, to the others' reach; the result is the offers.
 
         :param images: names, or entries of ``manifest.images``.
-        :param held: diff ids of layers that every other node has.
+        :param held: chain ids of layers that every other node has (its `have`).
         :raises JobFault: the site does not allow one of *images*.
         """
         wanted = [self._recipe(image) for image in images]

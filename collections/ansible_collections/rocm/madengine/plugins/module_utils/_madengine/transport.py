@@ -27,7 +27,7 @@ from .deadline import Deadline
 from .engine import Engine
 from .errors import Fault, JobFault, ShareFault
 from .feed import Source
-from .image import Identity, Reference, is_digest
+from .image import Identity, Reference, chain_ids, is_digest
 from .layout import Layer, Layout, Stored
 from .sources import Wanted
 
@@ -49,7 +49,7 @@ class Means:
     :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
     :param turns: a directory of this node for locks, so that two jobs do the same work once; "" for none.
     :param job_id: SLURM's, for sbcast; "" if there is no job.
-    :param held: diff ids of layers that every member's daemon has; sbcast leaves them out.
+    :param held: chain ids of layers that every member's daemon has; sbcast leaves them out.
     :param spool: a directory of every node, for sbcast's file.
     :param nodes: how many will read the store, so that a thousand do not arrive at once.
     """
@@ -257,9 +257,10 @@ def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: De
         store.ensure()
         taken = lease.take(store, [])
         stored, method, _moved = publication.publish(engine, store, name, "site", identity, deadline, means.reader, taken)
-        sent = archive.wanted(stored, set(means.held))
+        omitted = {diff_id for diff_id, chain in zip(identity.diff_ids, chain_ids(identity.diff_ids)) if chain in means.held}
+        sent = archive.wanted(stored, omitted)
         source = os.path.join(folder, "image.tar")
-        digest, size_bytes = store.blobs.put(archive.write(store, stored, name, set(means.held)))
+        digest, size_bytes = store.blobs.put(archive.write(store, stored, name, omitted))
         os.rename(store.blobs.path_of(digest), source)
         os.chmod(source, 0o600)
         broadcast.send(source, target, means.job_id, deadline)

@@ -23,6 +23,13 @@ from .deadline import Deadline
 _PAUSE_SECONDS = 0.05
 
 
+def ready(folder: str) -> None:
+    """Make *folder* a place in which every user may have locks; as root, once a boot. Without it there are no turns."""
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o1777)  # noqa: S103 - as /tmp: every user may add, nobody may remove another's
+
+
 @contextlib.contextmanager
 def of(folder: str, name: str, deadline: Deadline) -> Iterator[bool]:
     """Wait for one's turn, at most until half of the time is over, and hold it while the block lasts.

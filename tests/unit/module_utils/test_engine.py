@@ -32,6 +32,7 @@ class Daemon:
         self.answers: Dict[Tuple[str, str], Tuple[int, Any]] = {("GET", "/version"): (200, {"ApiVersion": "1.41"})}
         self.asked: List[Tuple[str, str]] = []
         self.bodies: List[bytes] = []
+        self.hangs_up_on = ""
 
     def answer(self, method: str, path: str, body: Any, status: int = 200) -> None:
         self.answers[method, path] = (status, body)
@@ -47,6 +48,9 @@ class Daemon:
                 path, _, query = self.path.partition("?")
                 path = unquote("/" + path.split("/", 2)[2] if path.startswith("/v1.") else path)
                 daemon.asked.append((self.command, path + ("?" + unquote(query) if query else "")))
+                if path == daemon.hangs_up_on:
+                    self.close_connection = True
+                    return
                 daemon.bodies.append(self.body())
                 status, body = daemon.answers.get((self.command, path), (404, {"message": f"no such thing: {path}"}))
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -181,6 +185,13 @@ def test_a_full_disk_of_the_daemon_is_the_nodes_fault(daemon: Daemon, docker: en
     with pytest.raises(NodeFault) as caught:
         docker.load([b"x"], 5)
     assert caught.value.part == "disk"
+
+
+def test_a_daemon_that_hangs_up_on_an_archive_and_still_answers_has_refused_it(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer("GET", "/info", {"ServerVersion": "20.10.24", "Driver": "overlay2"})
+    daemon.hangs_up_on = "/images/load"
+    with pytest.raises(engine.Refused, match="cut short"):
+        docker.load([b"x" * (1 << 20)] * 8, 5)
 
 
 def test_a_source_that_fails_fails_the_load_with_its_own_fault(daemon: Daemon, docker: engine.Engine) -> None:

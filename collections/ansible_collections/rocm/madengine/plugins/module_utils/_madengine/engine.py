@@ -118,8 +118,14 @@ class Engine:
         :raises Refused: it did not like it, for instance since a layer that was left out is not there.
         :raises Fault: what *chunks* itself raised; the daemon has no new image then.
         """
-        with self._mapped("load", timeout_seconds) as client:
-            _follow(client.load_image(iter(chunks), quiet=True), "load")
+        try:
+            with self._mapped("load", timeout_seconds) as client:
+                _follow(client.load_image(iter(chunks), quiet=True), "load")
+        except NodeFault as fault:
+            # A daemon that answers early, or stops reading behind the end of the archive, hangs up on our last words.
+            if not _is_hung_up(fault.__cause__) or not self._is_alive():
+                raise
+            raise Refused("engine: docker load was cut short", "read the daemon's log", socket=self.socket) from fault
 
     def pull(self, reference: Reference, timeout_seconds: float) -> None:
         """Fetch *reference* from its registry, with the acting user's own credentials.
@@ -183,6 +189,12 @@ class Engine:
             self._connected[1].close()
             self._connected = None
 
+    def _is_alive(self) -> bool:
+        self.close()
+        with contextlib.suppress(Fault):
+            return bool(self.info())
+        return False
+
     def _layers_of_all(self) -> Iterator[Tuple[str, ...]]:
         with self._mapped("list images") as client:
             for image_id in client.images(quiet=True, all=True):
@@ -238,6 +250,10 @@ def _fault_of(error: Exception, doing: str, seen: Mapping[str, Any]) -> Optional
     if any(type(each).__module__.split(".")[0] in ("docker", "requests", "urllib3", "http") for each in chain) or numbers:
         return NodeFault(f"engine: no answer to docker {doing}", "see that the Docker daemon runs", part="docker", error=text, **seen)
     return None
+
+
+def _is_hung_up(error: Optional[BaseException]) -> bool:
+    return any(isinstance(each, (BrokenPipeError, ConnectionResetError)) for each in _chain(error))
 
 
 def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:

@@ -194,6 +194,13 @@ def test_a_daemon_that_hangs_up_on_an_archive_and_still_answers_has_refused_it(d
         docker.load([b"x" * (1 << 20)] * 8, 5)
 
 
+def test_an_empty_piece_does_not_end_an_archive(docker: engine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: List[bytes] = []
+    monkeypatch.setattr("docker.APIClient.load_image", lambda _client, data, quiet: sent.extend(data))
+    docker.load([b"x", b"", b"y", b""], 5)
+    assert sent == [b"x", b"y"]
+
+
 def test_a_source_that_fails_fails_the_load_with_its_own_fault(daemon: Daemon, docker: engine.Engine) -> None:
     def source() -> Iterator[bytes]:
         yield b"x"

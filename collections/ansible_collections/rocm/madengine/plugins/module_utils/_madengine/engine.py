@@ -120,7 +120,8 @@ class Engine:
         """
         try:
             with self._mapped("load", timeout_seconds) as client:
-                _follow(client.load_image(iter(chunks), quiet=True), "load")
+                # requests before 2.29 (Debian 12) takes an empty piece for the end of the body.
+                _follow(client.load_image(filter(None, chunks), quiet=True), "load")
         except NodeFault as fault:
             # A daemon that answers early, or stops reading behind the end of the archive, hangs up on our last words.
             if not _is_hung_up(fault.__cause__) or not self._is_alive():

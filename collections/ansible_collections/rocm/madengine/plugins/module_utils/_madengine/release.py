@@ -320,7 +320,5 @@ def _disk(path: str) -> Iterator[None]:
 def _pins(folder: str) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError):
         for job in os.listdir(folder):
-            if job.startswith("."):  # a state that is being made or removed
-                continue
             with contextlib.suppress(OSError), open(os.path.join(folder, job, "release"), encoding="utf-8", errors="replace") as stream:
                 yield stream.readline().strip()

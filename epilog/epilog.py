@@ -35,9 +35,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
     ended = aftermath.Aftermath(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
     parts: List[context.Part] = []
     if ended.may_have_run:
-        if ended.has_failed:
-            parts += [("diagnose", ended.diagnose)]
-        parts += [("stop", ended.stop)]
+        parts += [("find", ended.find), ("diagnose", ended.diagnose), ("stop", ended.stop)]
     if ended.has_run:
         parts += [("gather", ended.gather), ("choose", ended.choose)]
     if ended.may_have_run:

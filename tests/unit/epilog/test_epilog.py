@@ -90,7 +90,7 @@ def test_a_job_s_results_are_kept_and_everything_else_goes(node: Ended) -> None:
     assert json.loads((node.collection / "selection.json").read_text())["verdict"] == "ok"
     assert node.docker.asked == ["list", "stop", "remove"]
     phases = [json.loads(line)["phase"] for line in (node.collection / "node_0/timeline.jsonl").read_text().splitlines()]
-    assert phases == ["stop", "gather", "choose", "remove"]
+    assert phases == ["find", "diagnose", "stop", "gather", "choose", "remove"]
     assert [json.loads(line)["phase"] for line in node.noted] == [*phases, "report", "clean"]
 
 

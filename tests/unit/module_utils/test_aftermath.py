@@ -11,6 +11,7 @@ import os
 import pwd
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -43,7 +44,7 @@ class Docker:
         if self.is_dead:
             raise NodeFault("engine: no answer", "start docker", part="docker")
         assert job_id == str(JOB_ID)
-        return [{"id": name} for name in self.containers]
+        return [{"id": name, "state": state} for name, state in self.containers.items()]
 
     def stop(self, container: str, grace_seconds: int) -> bool:
         return self._do("stop", container)
@@ -175,6 +176,7 @@ def test_where_the_state_is_lost_the_containers_go_and_the_results_stay(node: No
     node.docker.containers = {"a": ""}
     ended = node.ended()
     assert (ended.has_run, ended.may_have_run) == (True, True)
+    ended.find()
     ended.stop()
     with pytest.raises(JobFault, match="lost") as caught:
         ended.gather()
@@ -183,7 +185,7 @@ def test_where_the_state_is_lost_the_containers_go_and_the_results_stay(node: No
     ended.remove()
     ended.report()
     ended.clean()
-    assert node.docker.asked == [("stop", "a"), ("close", ""), ("remove", "a"), ("close", "")]
+    assert node.docker.asked == [("close", ""), ("stop", "a"), ("close", ""), ("remove", "a"), ("close", "")]
     assert os.listdir(node.place.results) == [csvs.NAME]
     assert not node.here.exists()
 
@@ -193,6 +195,7 @@ def test_a_user_whom_the_node_has_forgotten_keeps_the_results_and_the_rest_is_cl
     node.wrote(csvs.NAME, csvs.table(12.5))
     node.docker.containers = {"a": ""}
     ended = node.ended(uid=UNKNOWN)
+    ended.find()
     ended.stop()
     with pytest.raises(JobFault, match="does not know the user") as caught:
         ended.gather()
@@ -227,7 +230,7 @@ def test_an_epilog_that_was_killed_while_it_cleaned_loses_nothing_when_it_is_rep
     node.place.remove()
     before = {path.name: path.read_bytes() for path in node.collection.rglob("*") if path.is_file()}
     again = node.ended()
-    for part in (again.stop, again.gather, again.choose, again.remove, again.clean):
+    for part in (again.find, again.stop, again.gather, again.choose, again.remove, again.clean):
         part()
     assert {path.name: path.read_bytes() for path in node.collection.rglob("*") if path.is_file()} == before
     assert not node.here.exists()
@@ -256,6 +259,7 @@ def test_one_container_that_refuses_saves_no_other(node: Node) -> None:
     node.docker.containers = {"a": "", "b": "", "c": ""}
     node.docker.refusing = {"b": "running"}
     ended = node.ended()
+    ended.find()
     for part in (ended.stop, ended.remove):
         with pytest.raises(Refused, match="container='b'"):
             part()
@@ -267,6 +271,7 @@ def test_a_container_that_the_daemon_is_removing_by_itself_is_no_fault(node: Nod
     node.has_run()
     node.docker.containers, node.docker.refusing = {"a": ""}, {"a": status}
     ended = node.ended()
+    ended.find()
     ended.stop()
     ended.remove()
 
@@ -276,7 +281,8 @@ def test_a_daemon_that_is_dead_is_the_node_s_fault(node: Node) -> None:
     node.docker.is_dead = True
     ended = node.ended()
     with pytest.raises(NodeFault):
-        ended.stop()
+        ended.find()
+    ended.stop()
     ended.remove()  # it is not asked a second time
     assert node.docker.asked == [("close", "")]
 
@@ -308,3 +314,30 @@ def test_what_a_job_put_into_its_results_leads_nowhere(node: Node, tmp_path: Pat
     assert node.selection()["verdict"] in ("ok", "partial")
     assert not os.path.lexists(node.place.path)
     assert os.path.exists("/etc/passwd")
+
+
+@pytest.mark.parametrize(("code", "ends_in", "state", "is_explained"), [
+    ("0:0", 60, "exited", False),
+    ("1:0", 60, "exited", True),
+    ("0:0", -1, "exited", True),
+    ("0:0", 0, "running", True),
+])  # fmt: skip
+def test_a_job_that_failed_or_was_outlived_by_a_container_is_diagnosed(
+    node: Node, monkeypatch: pytest.MonkeyPatch, code: str, ends_in: int, state: str, is_explained: bool
+) -> None:
+    explained: List[str] = []
+    node.has_run(ends_by=int(time.time()) + ends_in if ends_in else 0)
+    node.docker.containers["a"] = state
+    ended = node.ended(code)
+    monkeypatch.setattr(ended, "_as_user", lambda work, *args: explained.append(args[1]))
+    ended.find()
+    ended.diagnose()
+    assert explained == ([os.path.join(node.place.results, "diagnostics")] if is_explained else [])
+
+
+def test_a_job_without_containers_has_nothing_to_diagnose(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.has_run()
+    ended = node.ended("1:0")
+    monkeypatch.setattr(ended, "_as_user", lambda *_: pytest.fail("there is nobody to ask"))
+    ended.find()
+    ended.diagnose()

@@ -209,6 +209,7 @@ def test_a_job_says_where_it_is_and_what_it_is() -> None:
     assert found.place() == {"job_id": 4711, "node": "n1", "node_rank": 1}
     assert found.facts() == {
         **found.place(),
+        "ends_by": 0,
         "attempt": 0,
         "user": "alice",
         "uid": 2000,

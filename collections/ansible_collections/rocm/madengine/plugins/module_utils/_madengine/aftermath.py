@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Any, Callable, Dict, Iterator, List
 
 from . import account, artifacts, diagnostics, files, report, request, results, transport
@@ -42,6 +43,7 @@ class Aftermath:
         # An epilog that is repeated must not gather out of a workspace that is gone.
         self._folder = str(self._known.get(_GATHERED, ""))
         self._containers: List[str] = []
+        self._have_outlived = False
 
     @property
     def has_run(self) -> bool:
@@ -60,26 +62,39 @@ class Aftermath:
 
     @property
     def has_failed(self) -> bool:
-        return self._exit_code != "0:0"
+        """Whether the job failed or its time was up; of one that was cancelled SLURM tells an epilog nothing (``0:0``)."""
+        ends_by = self._known.get("ends_by") or float("inf")
+        return self._exit_code != "0:0" or time.time() >= ends_by
 
-    def diagnose(self) -> None:
-        """Write down what the job's containers are doing and saying, as the job's user, among what will be gathered.
-
-        :raises Fault: it could not be written, or Docker does not answer.
-        """
-        with contextlib.closing(Engine(self._site.docker_socket)) as docker:
-            if docker.containers_of(str(self._job.job_id)):
-                dest = os.path.join(self._place.results, "diagnostics")
-                self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id))
-
-    def stop(self) -> None:
-        """Stop the job's containers, and nobody else's.
+    def find(self) -> None:
+        """Look for the job's containers, and nobody else's.
 
         :raises NodeFault: the Docker daemon does not answer (part ``docker``).
         """
         with contextlib.closing(Engine(self._site.docker_socket)) as docker:
-            self._containers = [container["id"] for container in docker.containers_of(str(self._job.job_id))]
-            self._with_each(docker, lambda container: docker.stop(container, _STOP_SECONDS))
+            found = docker.containers_of(str(self._job.job_id))
+        self._containers = [container["id"] for container in found]
+        self._have_outlived = any(container.get("state") == "running" for container in found)
+
+    def diagnose(self) -> None:
+        """Write down what the containers of a job that failed, or that they outlived, are doing and saying, as its user.
+
+        It goes among what will be gathered.
+
+        :raises Fault: it could not be written, or Docker does not answer.
+        """
+        if self._containers and (self.has_failed or self._have_outlived):
+            dest = os.path.join(self._place.results, "diagnostics")
+            self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id))
+
+    def stop(self) -> None:
+        """Stop the containers that `find` has found.
+
+        :raises NodeFault: as `find`.
+        """
+        if self._containers:
+            with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+                self._with_each(docker, lambda container: docker.stop(container, _STOP_SECONDS))
 
     def gather(self) -> None:
         """Copy this node's results to the share, as the job's user; once this has been done it is not done again.
@@ -113,9 +128,9 @@ class Aftermath:
             self._as_user(_reported, self._collection, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
 
     def remove(self) -> None:
-        """Remove the containers that `stop` has found.
+        """Remove the containers that `find` has found.
 
-        :raises NodeFault: as `stop`.
+        :raises NodeFault: as `find`.
         """
         if self._containers:
             with contextlib.closing(Engine(self._site.docker_socket)) as docker:

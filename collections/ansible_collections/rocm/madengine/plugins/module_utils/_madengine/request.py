@@ -43,6 +43,7 @@ class Job:
     stdout: str
     comment: str
     extra: str
+    ends_by: int = 0  # when its time limit is up, in seconds since the epoch, as the prolog is told; 0 where it is not
 
     @property
     def leader(self) -> str:
@@ -63,7 +64,15 @@ class Job:
 
     def facts(self) -> Dict[str, object]:
         """Return what ``status.json`` says of the job from the start."""
-        return {**self.place(), "user": self.user, "uid": self.uid, "gid": self.gid, "nodes": list(self.nodes), "attempt": self.attempt}
+        return {
+            **self.place(),
+            "user": self.user,
+            "uid": self.uid,
+            "gid": self.gid,
+            "nodes": list(self.nodes),
+            "attempt": self.attempt,
+            "ends_by": self.ends_by,
+        }
 
     def path(self, name: str) -> str:
         """Return *name* as seen from the job's work directory."""
@@ -105,6 +114,7 @@ def job_of(environ: Mapping[str, str]) -> Job:
         stdout=environ.get("SLURM_JOB_STDOUT", ""),
         comment=environ.get("SLURM_JOB_COMMENT", ""),
         extra=environ.get("SLURM_JOB_EXTRA", ""),
+        ends_by=_number(environ, "SLURM_JOB_END_TIME", "0"),
     )
 
 

@@ -1,0 +1,115 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is left of a job, however it ends: the richest CSV, its own diagnostics, and nothing of anybody else's."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.cluster import NODES, Cluster, manifest
+
+FOLDER = "/shared/home/alice/results"
+# Every node writes its CSV; the last one knows the throughput.
+WRITE = """srun --ntasks-per-node=1 sh -c 'cd $MAD_RESULTS_DIR && { echo model,performance,metric
+    if [ $NODE_RANK = 2 ]; then echo tiny,42.5,tokens/s; else echo tiny,,tokens/s; fi; } > perf_tiny.csv'
+"""
+SCRIPT = "#!/bin/sh\n" + WRITE
+
+
+@pytest.fixture
+def project(cluster: Cluster, image: str) -> str:
+    cluster.run("n1", f"rm -rf {FOLDER}")
+    cluster.write(f"{FOLDER}/build_manifest.json", manifest(image))
+    return FOLDER
+
+
+def submit(cluster: Cluster, folder: str, script: str, *options: str) -> int:
+    return cluster.submit(script, "-N3", "--comment=madengine", *options, folder=folder)
+
+
+def test_a_node_that_dies_before_its_epilog_costs_the_others_nothing(cluster: Cluster, project: str) -> None:
+    script = SCRIPT + "touch written\nsleep 300\n"
+    job_id = submit(cluster, project, script)
+    cluster.until("n1", f"test -e {project}/written")
+    # Its epilog finds nothing of the job: as after a reboot.
+    cluster.run("n2", f"rm -rf /run/madengine/jobs/{job_id}")
+    cluster.run("c0", f"scancel {job_id}")
+    cluster.wait(job_id)
+    selection = cluster.json(f"{project}/madengine-{job_id}/selection.json")
+    assert (selection["verdict"], selection["selected"]["node"]) == ("partial", "n3")
+    assert [entry["node"] for entry in selection["lacking"]] == ["n2"]
+    cluster.run("n2", f"rm -rf /var/lib/madengine/jobs/{job_id}")
+
+
+def test_an_epilog_that_is_killed_and_run_again_ends_what_it_began(cluster: Cluster, project: str) -> None:
+    job_id = submit(cluster, project, SCRIPT + "touch written\nsleep 300\n")
+    cluster.until("n1", f"test -e {project}/written")
+    environment = (
+        f"SLURM_JOB_ID={job_id} SLURM_JOB_UID=2000 SLURM_JOB_GID=2000 SLURM_JOB_USER=alice SLURM_NODELIST=n[1-3] SLURMD_NODENAME=n3"
+    )
+    environment += f" SLURM_JOB_WORK_DIR={project} SLURM_CLUSTER_NAME=lab SLURM_JOB_COMMENT=madengine PATH=/usr/bin:/bin"
+    epilog = f"env -i {environment} /usr/bin/python3 -I /opt/madengine-hooks/current/epilog/epilog.py"
+    cluster.hosts["n3"].run(f"timeout -s KILL 0.15 {epilog}")
+    cluster.run("n3", epilog)
+    cluster.run("n3", epilog)
+    cluster.run("c0", f"scancel {job_id}")
+    cluster.wait(job_id)
+    assert cluster.json(f"{project}/madengine-{job_id}/selection.json")["selected"]["node"] == "n3"
+    assert cluster.leftovers(job_id) == {}
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"), [("sleep 300\n", ("--time=0:01",)), ("kill -9 $$\n", ()), ("exit 3\n", ())], ids=["timeout", "kill", "exit"]
+)
+def test_however_a_job_fails_its_results_and_diagnostics_are_kept_and_no_bystanders(
+    cluster: Cluster, project: str, ending: str, options: tuple, image: str
+) -> None:
+    bystander = cluster.run("n1", f"docker run -d -e SLURM_JOB_ID=1 {image} sleep 300").strip()
+    start = "srun --ntasks-per-node=1 sh -c 'docker run -d --env-file $MAD_ENV_FILE $MAD_IMAGE sh -c \"echo last words; sleep 300\"'\n"
+    job_id = submit(cluster, project, SCRIPT + start + ending, *options)
+    ended = cluster.wait(job_id, within=200)
+    is_untouched = cluster.hosts["n1"].run(f"docker rm -f {bystander}").rc == 0
+    assert ended.state in ("FAILED", "TIMEOUT"), f"{ended}\n{cluster.evidence()}"
+    collection = f"{project}/madengine-{job_id}"
+    selection = cluster.json(f"{collection}/selection.json")
+    assert (selection["verdict"], selection["selected"]["node"]) == ("job_failed", "n3")
+    for rank in range(3):
+        assert "last words" in cluster.run("n1", f"cat $(find {collection}/node_{rank}/diagnostics -type f)")
+    assert is_untouched
+    assert cluster.leftovers(job_id) == {}
+    assert all(cluster.run(node, "docker ps -q") == "" for node in NODES)
+
+
+def test_a_csv_of_an_earlier_run_is_never_reported(cluster: Cluster, project: str) -> None:
+    stale = WRITE.replace("> perf_tiny.csv'", "> perf_tiny.csv; touch -d 2020-01-01 perf_tiny.csv'")
+    ended = cluster.wait(submit(cluster, project, "#!/bin/sh\n" + stale))
+    assert ended.state == "COMPLETED"
+    selection = cluster.json(f"{project}/madengine-{ended.job_id}/selection.json")
+    assert (selection["verdict"], selection["selected"]) == ("missing", None)
+
+
+def test_a_work_dir_that_cannot_be_written_keeps_the_results_on_the_node_and_the_journal_says_where(cluster: Cluster, project: str) -> None:
+    cluster.run("n1", f"chmod 777 {project}")
+    job_id = submit(cluster, project, SCRIPT + f"mkdir out; chmod 555 {project}\n", "--output=/tmp/out")
+    cluster.wait(job_id)
+    kept = f"/var/lib/madengine/jobs/{job_id}/results"
+    for node in NODES:
+        assert "perf_tiny.csv" in cluster.run(node, f"ls {kept}")
+        assert kept in cluster.run(node, "journalctl -q -t madengine --no-pager -o cat | grep 'madengine: share'")
+        cluster.run(node, f"rm -r /var/lib/madengine/jobs/{job_id}")
+    cluster.run("n1", f"chmod 755 {project}")
+
+
+def test_a_requeued_jobs_first_attempt_does_not_count(cluster: Cluster, project: str) -> None:
+    script = (
+        "#!/bin/sh\n" + f"if [ $SLURM_RESTART_COUNT ]; then true\n{WRITE}else\n{WRITE.replace('42.5', '99')}touch first; sleep 300; fi\n"
+    )
+    job_id = submit(cluster, project, script, "--requeue")
+    cluster.until("n1", f"test -e {project}/first")
+    cluster.run("c0", f"scontrol requeue {job_id}")
+    cluster.until("c0", f'test "$(squeue -h -j {job_id} -o %T)" = PENDING')
+    cluster.run("c0", f"scontrol update jobid={job_id} starttime=now")
+    ended = cluster.wait(job_id)
+    assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    selection = cluster.json(f"{project}/madengine-{job_id}/selection.json")
+    assert (selection["verdict"], selection["best"]["performance"], selection["attempt"]) == ("ok", "42.5", 1)

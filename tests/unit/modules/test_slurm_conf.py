@@ -55,6 +55,7 @@ def test_it_is_changed_once_with_a_copy_of_the_old_one_and_comes_back_byte_for_b
     path = etc / "slurm.conf"
     first = both(run_module, path)
     assert (first["changed"], first["exists"], first["displaced"]) == (True, True, {"Prolog": "/site/prolog"})
+    assert first["differs"] is True
     assert first["programs"] == {
         "Prolog": "/etc/slurm/prolog.d/*", "Epilog": "/etc/slurm/epilog.d/*", "TaskProlog": "/etc/slurm/task_prolog",
     }  # fmt: skip
@@ -62,6 +63,7 @@ def test_it_is_changed_once_with_a_copy_of_the_old_one_and_comes_back_byte_for_b
     assert Path(first["backup_file"]).read_text() == SITE
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     again = both(run_module, path)
+    assert again["differs"] is False
     assert (again["changed"], again["displaced"], "backup_file" in again) == (False, {"Prolog": "/site/prolog"}, False)
     back = both(run_module, path, state="absent")
     assert (back["changed"], path.read_text(), back["programs"]["Prolog"]) == (True, SITE, "/site/prolog")

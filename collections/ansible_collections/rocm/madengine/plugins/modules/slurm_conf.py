@@ -82,6 +82,11 @@ exists:
   returned: success
   type: bool
   sample: true
+differs:
+  description: Whether the file was other than it should be.
+  returned: success
+  type: bool
+  sample: false
 programs:
   description: The programs that the file names, by key, when the module is done.
   returned: success
@@ -132,13 +137,14 @@ def main() -> None:
 def _settled(module: AnsibleModule) -> Dict[str, Any]:
     asked, path = module.params, os.path.realpath(module.params["path"])
     if not os.path.exists(path):
-        return {"changed": False, "exists": False, "programs": {}, "displaced": {}}
+        return {"changed": False, "exists": False, "differs": False, "programs": {}, "displaced": {}}
     wanted = slurm_conf.Wanted(asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"])
     before = _text(path)
     after = slurm_conf.merged(before, wanted) if asked["state"] == "present" else slurm_conf.restored(before)
     result = {
         "changed": after != before,
         "exists": True,
+        "differs": after != before,
         "programs": slurm_conf.programs(after),
         "displaced": slurm_conf.displaced(before, wanted),
         "diff": {"before_header": path, "after_header": path, "before": before, "after": after},

@@ -74,6 +74,11 @@ test-fast: lint unit ## lint and unit tests, within a minute
 test: $(VENV) ## everything: lint, unit, integration, and jobs on a real cluster (up to 30 minutes)
 	@$(WITH_DOCKER) scripts/test
 
+.PHONY: test-upgrade
+test-upgrade: $(VENV) ## releases that come and go under running jobs, on a cluster of its own (up to 15 minutes)
+	@MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-up lab-site >build/test-upgrade.log
+	@MADLAB_NAME=madupgrade pytest tests/cluster/upgrade; status=$$?; MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-down >>build/test-upgrade.log; exit $$status
+
 .PHONY: bench bench-gate bench-images bench-rendezvous bench-results
 bench: bench-gate bench-rendezvous bench-results bench-images ## measure everything beside its peers, into build/bench/
 bench-gate bench-rendezvous bench-results: bench-%: $(VENV)

@@ -71,12 +71,12 @@ unit: $(VENV)
 test-fast: lint unit ## lint and unit tests, within a minute
 
 .PHONY: test
-test: $(VENV) ## everything: lint, unit, integration, and jobs on a real cluster (up to 30 minutes)
+test: $(VENV) ## lint, unit, integration, and jobs on real clusters (up to 30 minutes)
 	@$(WITH_DOCKER) scripts/test
 
 .PHONY: test-upgrade
 test-upgrade: $(VENV) ## releases that come and go under running jobs, on a cluster of its own (up to 15 minutes)
-	@MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-up lab-site >build/test-upgrade.log
+	@mkdir -p build && MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-up lab-site >build/test-upgrade.log
 	@MADLAB_NAME=madupgrade pytest tests/cluster/upgrade; status=$$?; MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-down >>build/test-upgrade.log; exit $$status
 
 .PHONY: bench bench-gate bench-images bench-rendezvous bench-results

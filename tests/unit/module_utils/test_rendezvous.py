@@ -23,7 +23,7 @@ from typing import Any, Iterator, List
 from unittest import mock
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, leader, member, rendezvous, wire
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, doorway, leader, rendezvous, search, wire
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.visit import Visit
@@ -361,7 +361,7 @@ def test_a_member_that_leaves_by_a_fault_tells_the_leader(at: str) -> None:
 
 
 def test_a_leader_that_hangs_is_given_up_soon_after_the_deadline(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member, "_MARGIN_SECONDS", 0.1)
+    monkeypatch.setattr(search, "_MARGIN_SECONDS", 0.1)
     with following(at, within=0.8) as meeting:
         meeting.leader_node.kill(signal.SIGSTOP)
         with pytest.raises(ShareFault, match="no word from the leader in time"):
@@ -371,7 +371,7 @@ def test_a_leader_that_hangs_is_given_up_soon_after_the_deadline(at: str, monkey
 def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_known_later(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [OSError(-3, "Temporary failure in name resolution"), [], [(socket.AF_INET, at)]]
 
-    here, really = os.getpid(), member.addresses.resolve
+    here, really = os.getpid(), search.addresses.resolve
 
     def resolve(name: str) -> Any:
         if os.getpid() != here:  # the leader's process knows its own name
@@ -381,14 +381,14 @@ def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_kno
             raise answer
         return answer
 
-    monkeypatch.setattr(member.addresses, "resolve", resolve)
+    monkeypatch.setattr(search.addresses, "resolve", resolve)
     with following(at) as meeting:
         meeting.agree([offer["identity"] for offer in meeting.images()])
     assert len(answers) == 1
 
 
 def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_for(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member, "HANDSHAKE_SECONDS", 0.5)
+    monkeypatch.setattr(search, "HANDSHAKE_SECONDS", 0.5)
     first = peers.first_port(peers.party())
 
     def fake(guest: socket.socket) -> None:
@@ -429,7 +429,7 @@ def test_a_spoofed_loaded_releases_nobody(at: str) -> None:
 
 def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The careless one believes the first port that says GO.
-    monkeypatch.setattr(member, "_STAGGER_SECONDS", 3.0)  # members listen to it first, to the end
+    monkeypatch.setattr(search, "_STAGGER_SECONDS", 3.0)  # members listen to it first, to the end
 
     def fake(guest: socket.socket) -> bytes:
         guest.sendall(wire.plain("CHALLENGE", v=1, nonce=wire.nonce()))
@@ -451,7 +451,7 @@ def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str, monkeypatch: pyt
 
 def test_a_go_between_on_another_port_joins_ends_that_do_not_understand_each_other(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without the port in the key, a user's process on the leader's node could sit in the middle and hang up at will.
-    monkeypatch.setattr(member, "_STAGGER_SECONDS", 3.0)
+    monkeypatch.setattr(search, "_STAGGER_SECONDS", 3.0)
     first, second = peers.first_ports(peers.party())
 
     def between(guest: socket.socket) -> bytes:
@@ -527,7 +527,7 @@ def test_when_strangers_are_many_the_oldest_goes_and_never_a_member(at: str, mon
 
 
 def test_a_slow_writer_has_its_few_seconds_and_no_more(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leader, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(doorway, "HANDSHAKE_SECONDS", 0.2)
     with leading(at) as meeting:
         slow = peers.knock(at, meeting.port)
         for byte in b'{"line":':

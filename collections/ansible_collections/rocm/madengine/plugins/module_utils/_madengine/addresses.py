@@ -24,15 +24,20 @@ _ASKED_PEERS = 3
 Address = Tuple[int, str]
 
 
-def candidates(ports: Tuple[int, int], job_id: int) -> List[int]:
+def candidates(ports: Tuple[int, int], job_id: int, at_end: bool = False) -> List[int]:
     """Return the ports that a job's leader and members try, in order: jobs that are neighbours start apart.
+
+    :param at_end: for the meeting of the epilogs, which begins half the range away from those of the prologs.
 
     >>> candidates((27800, 27802), 4)
     [27801, 27802, 27800]
+    >>> candidates((27800, 27803), 4, at_end=True)
+    [27802, 27803, 27800, 27801]
     """
     low, high = ports
     size = high - low + 1
-    return [low + (job_id + step) % size for step in range(min(size, _TRIED_PORTS))]
+    first = job_id + (size // 2 if at_end else 0)
+    return [low + (first + step) % size for step in range(min(size, _TRIED_PORTS))]
 
 
 def resolve(name: str) -> List[Address]:
@@ -74,13 +79,13 @@ def own(party: Party) -> List[Address]:
     return outside or mine
 
 
-def listen(party: Party, ports: Tuple[int, int]) -> Tuple[List[socket.socket], int]:
+def listen(party: Party, ports: Tuple[int, int], at_end: bool = False) -> Tuple[List[socket.socket], int]:
     """Return non-blocking listeners on the leader's addresses, all on one port, and that port.
 
     :raises NodeFault: no address is this node's, or all ports are taken (part ``network``).
     """
     addresses = own(party)
-    for port in candidates(ports, party.job_id):
+    for port in candidates(ports, party.job_id, at_end):
         listeners = _listeners(addresses, port)
         if listeners:
             return listeners, listeners[0].getsockname()[1]

@@ -13,8 +13,7 @@ import selectors
 import socket
 from typing import Callable, Generic, Optional, TypeVar
 
-from .host import Guest
-from .visit import Visit
+from .handshake import End
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHUNK = 65536
@@ -30,7 +29,7 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
 )
 
-AnyEnd = TypeVar("AnyEnd", Guest, Visit)
+AnyEnd = TypeVar("AnyEnd", bound=End)
 News = Callable[["Connection[AnyEnd]"], None]
 
 
@@ -126,8 +125,8 @@ class Connection(Generic[AnyEnd]):
 
 
 def dial(
-    selector: selectors.BaseSelector, family: int, number: str, port: int, end: Visit, on_news: News[Visit]
-) -> Optional[Connection[Visit]]:
+    selector: selectors.BaseSelector, family: int, number: str, port: int, end: AnyEnd, on_news: News[AnyEnd]
+) -> Optional[Connection[AnyEnd]]:
     """Return a connection that is being made, or None if it fails at once."""
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

@@ -17,58 +17,35 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from . import wire
 from .credential import Credential
-from .errors import Fault, PeerFault, ShareFault, from_dict
-from .party import Party, named, told
+from .errors import Fault, PeerFault, ShareFault
+from .handshake import OVER, PROVEN, Doorkeeper, Hall, fault_in
+from .party import Party, named
 
 _MOST_LAYERS = 16384  # that differ, in the whole meeting: what goes beyond is sent once more than needed
-_CHALLENGED, _PROVEN, _PRESENT, _OVER = "challenged", "proven", "present", "over"
+_PRESENT = "present"
 
 
-class Guest:
-    """The leader's end of one connection. What is in `outgoing` waits to be sent."""
+class Guest(Doorkeeper):
+    """The leader's end of one connection."""
 
     def __init__(self, host: Host) -> None:
-        self._host, self._lines, self._nonce = host, wire.Lines(), wire.nonce()
-        self._channel: Optional[wire.Channel] = None
-        self._state = _CHALLENGED
-        self.rank = 0
+        super().__init__(host)
+        self._host = host
         self.layers = 0
         self.identities: List[str] = []
-        self.outgoing = bytearray(wire.plain("CHALLENGE", v=wire.VERSION, nonce=self._nonce, **host.challenge))
 
     def __repr__(self) -> str:
         return f"<Guest {self._state} rank={self.rank} images={len(self.identities)}>"
 
     @property
-    def is_over(self) -> bool:
-        """Whether the connection is to be closed as soon as `outgoing` is sent."""
-        return self._state == _OVER
-
-    @property
     def is_present(self) -> bool:
         return self._state == _PRESENT
 
-    def receive(self, data: bytes) -> None:
-        """Take what the network delivered; from a bad line on, nothing counts any more."""
-        try:
-            for line in self._lines.feed(data):
-                if self.is_over:
-                    return
-                self._take(line)
-        except wire.BadLine:
-            self.lost()
-
     def lost(self) -> None:
-        """Take note that the connection is gone, or as good as gone."""
         was_present = self.is_present
-        self._state = _OVER
+        self._state = OVER
         if was_present:
             self._host.vanished(self)
-
-    def say(self, name: str, **fields: Any) -> None:
-        if self._channel is not None and not self.is_over:
-            self.outgoing += self._channel.seal(name, **fields)
-            self._host.spoken[self] = None
 
     def show(self, offers: Sequence[Any]) -> None:
         """Say which images there are."""
@@ -77,41 +54,20 @@ class Guest:
 
     def release(self) -> None:
         self.say("GO")
-        self._state = _OVER
+        self._state = OVER
 
-    def dismiss(self, fault: PeerFault) -> None:
-        """Say why the meeting is over for this guest."""
-        self.say("ABORT", fault=told(fault))
-        self._state = _OVER
-
-    def _take(self, line: bytes) -> None:
-        if self._channel is None:
-            self._join(line)
-            return
-        document = self._channel.open(line)
+    def _hear(self, document: Dict[str, Any]) -> None:
         step = (self._state, document.get("line"))
-        if step == (_PROVEN, "HAVE"):
+        if step == (PROVEN, "HAVE"):
             self._have(document)
         elif step == (_PRESENT, "LOADED"):
             self._loaded(document)
         elif step == (_PRESENT, "FAILED"):
-            self._failed(document)
+            cause = fault_in(document)
+            self._state = OVER
+            self._host.abort(PeerFault(self._host.party.nodes[self.rank], cause))
         else:
             raise wire.BadLine("not now")
-
-    def _join(self, line: bytes) -> None:
-        claim, party = wire.parse(line), self._host.party
-        rank = wire.number(claim, "rank", 1, len(party.nodes) - 1)
-        channel = wire.Channel(*self._host.keys(rank, self._nonce, wire.text(claim, "nonce", 64)))
-        try:
-            proven = channel.open(line)
-        except wire.BadLine:
-            self._host.refused += 1
-            raise
-        if proven.get("line") != "JOIN":
-            raise wire.BadLine("not a JOIN")
-        self.rank, self._channel, self._state = rank, channel, _PROVEN
-        self.say("WELCOME", left=self._host.left())
 
     def _have(self, document: Dict[str, Any]) -> None:
         layers = document.get("layers")
@@ -132,38 +88,19 @@ class Guest:
         if len(self.identities) == count:
             self._host.has_loaded(self)
 
-    def _failed(self, document: Dict[str, Any]) -> None:
-        fault = document.get("fault")
-        if not isinstance(fault, dict):
-            raise wire.BadLine("no fault")
-        try:
-            cause = from_dict(fault)
-        except ValueError:
-            raise wire.BadLine("no fault") from None
-        self._state = _OVER
-        self._host.abort(PeerFault(self._host.party.nodes[self.rank], cause))
 
-
-class Host:
-    """What the leader knows of the whole meeting.
-
-    :param port: where it listens; part of every key.
-    :param left: the seconds that are left, told to each member.
-    """
+class Host(Hall):
+    """What the leader knows of the whole meeting."""
 
     def __init__(self, party: Party, credential: Credential, port: int, left: Callable[[], float]) -> None:
-        self.party, self.left = party, left
-        self.challenge = credential.challenge(left())
-        self._secret, self._port = credential.secret(self.challenge), port
+        super().__init__(party, credential, port, left)
         self._offers: Optional[Sequence[Any]] = None
         self._present: Dict[int, Guest] = {}
         self._loaded: Set[int] = set()
         self._bits: Dict[str, int] = {}
         self._identities: Dict[str, str] = {}
-        self.spoken: Dict[Guest, None] = {}  # who has something to send, in order
         self.is_over = False
         self.fault: Optional[PeerFault] = None
-        self.refused = 0
 
     def __repr__(self) -> str:
         return f"<Host present={sorted(self._present)} loaded={sorted(self._loaded)} fault={self.fault!r} is_over={self.is_over}>"
@@ -256,10 +193,6 @@ class Host:
         self.abort(PeerFault(node, ShareFault("rendezvous: the node vanished after it had come", f"read the prolog log of {node}")))
 
     # What the guests need.
-
-    def keys(self, rank: int, leader_nonce: str, member_nonce: str) -> Any:
-        """Return the two keys of a connection, in the order of `wire.Channel`."""
-        return self.party.channel(self._secret, rank, self._port, leader_nonce, member_nonce)
 
     def mask(self, layers: Sequence[Any]) -> int:
         """Return *layers* as bits: 2048 members that have the same 1000 layers cost 2048 small numbers."""

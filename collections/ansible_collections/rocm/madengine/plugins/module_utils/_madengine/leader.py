@@ -1,54 +1,31 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first node's part of a meeting: it lets in who proves itself, and decides for all.
-
-An idle, slow or rude connection costs nobody else a millisecond: whoever has not proven itself has few seconds, and is
-the first to go when there are many.
-"""
+"""The first node's part of a meeting: it decides for all."""
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import selectors
-import socket
 import time
-from collections import OrderedDict
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
-from . import addresses
-from .connection import Connection
 from .credential import Credential
 from .deadline import Deadline
+from .doorway import Doorway
 from .errors import Fault
 from .host import Guest, Host, late
-from .meeting import IDLE_SECONDS, Meeting, check_offers, peer_fault
+from .meeting import check_offers, peer_fault
 from .party import Party
 
-HANDSHAKE_SECONDS = 5.0
-
-_ACCEPTED_AT_ONCE = 64
-_STRANGERS = 256  # and two for each node of the job, since all of it may knock at once
-_SPARE_HANDLES = 64
-_DEAF_SECONDS = 0.1
 _FAREWELL_SECONDS = 1.0
 _LATECOMER_SECONDS = 2.0
 
 
-class Leader(Meeting):
+class Leader(Doorway[Host, Guest]):
     """The meeting as the first node sees it."""
 
     def __init__(self, party: Party, credential: Credential, within: Deadline, ports: Tuple[int, int]) -> None:
-        super().__init__(party, within)
-        self._credential, self._ports = credential, ports
-        self._strangers: OrderedDict[Guest, float] = OrderedDict()
-        self._connections: Dict[Guest, Connection[Guest]] = {}
-        self._listeners: List[socket.socket] = []
-        self._deaf_until: Optional[float] = None
-        self._handles: Optional[Tuple[int, int]] = None
-        self._most_strangers = _STRANGERS + 2 * len(party.nodes)
-        self.port = 0
+        super().__init__(party, within, ports)
+        self._credential = credential
 
     def publish(self, offers: Sequence[Any]) -> None:
         check_offers(offers)
@@ -75,93 +52,17 @@ class Leader(Meeting):
         self._is_done = True
         self._flush()
 
-    def _open(self) -> None:
-        self._raise_handles()
-        self._listeners, self.port = addresses.listen(self.party, self._ports)
-        self._host = Host(self.party, self._credential, self.port, self._limit.left)
-        self._hear()
+    def _hall(self) -> Host:
+        return Host(self.party, self._credential, self.port, self._limit.left)
+
+    def _guest(self) -> Guest:
+        return Guest(self._host)
 
     def _check(self) -> None:
         if self._host.fault is not None:
             raise self._host.fault
         if self._limit.has_passed():
             raise late(self._host, self._limit.spent())
-
-    def _turn(self, seconds: float) -> None:
-        super()._turn(seconds)
-        self._flush()
-
-    def _flush(self) -> None:
-        spoken, self._host.spoken = self._host.spoken, {}
-        for guest in spoken:
-            connection = self._connections.get(guest)
-            if connection is not None:
-                connection.flush()
-
-    def _tidy(self) -> float:
-        """Send away who did not prove itself in time; the oldest are first in line."""
-        now = time.monotonic()
-        if self._deaf_until is not None and now >= self._deaf_until:
-            self._hear()
-        while self._strangers:
-            guest, until = next(iter(self._strangers.items()))
-            if until > now:
-                return min(IDLE_SECONDS, until - now)
-            self._drop(guest)
-        return IDLE_SECONDS
-
-    def _hear(self) -> None:
-        self._deaf_until = None
-        for listener in self._listeners:
-            self._selector.register(listener, selectors.EVENT_READ, self._accepter(listener))
-
-    def _turn_deaf(self) -> None:
-        for listener in self._listeners:
-            self._selector.unregister(listener)
-        self._deaf_until = time.monotonic() + _DEAF_SECONDS
-
-    def _accepter(self, listener: socket.socket) -> Callable[[int], None]:
-        def accept(_mask: int) -> None:
-            for _ in range(_ACCEPTED_AT_ONCE):
-                try:
-                    sock = listener.accept()[0]
-                except BlockingIOError:
-                    break
-                except ConnectionError:
-                    continue  # it was reset while it waited
-                except OSError:
-                    self._make_room()
-                    break
-                self._let_in(sock)
-
-        return accept
-
-    def _let_in(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        guest = Guest(self._host)
-        self._connections[guest] = Connection(self._selector, sock, guest, self._moved)
-        self._strangers[guest] = time.monotonic() + HANDSHAKE_SECONDS
-        self._connections[guest].flush()
-        if len(self._strangers) > self._most_strangers:
-            self._drop(next(iter(self._strangers)))
-
-    def _make_room(self) -> None:
-        """Come back from a full table of descriptors: a stranger goes, or nobody is heard for a moment."""
-        if self._strangers:
-            self._drop(next(iter(self._strangers)))
-        elif self._deaf_until is None:
-            self._turn_deaf()
-
-    def _moved(self, connection: Connection[Guest]) -> None:
-        guest = connection.end
-        if guest.is_present:
-            self._strangers.pop(guest, None)
-        elif connection.is_closed or (guest in self._strangers and guest.is_over):
-            self._drop(guest)
-
-    def _drop(self, guest: Guest) -> None:
-        self._strangers.pop(guest, None)
-        self._connections.pop(guest).close()
 
     def _tell(self, fault: Fault) -> None:
         self._host.abort(peer_fault(self.party.node, fault))
@@ -177,20 +78,3 @@ class Leader(Meeting):
             if not waits_for_known and not (self._host.missing() and now < until_latest):
                 return
             self._turn(min(self._tidy(), 0.1))
-
-    def _close(self) -> None:
-        super()._close()
-        for listener in self._listeners:
-            listener.close()
-        if self._handles is not None:
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, self._handles)
-
-    def _raise_handles(self) -> None:
-        """Make room for one descriptor a member and the strangers beside them, as far as the hard limit allows."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = len(self.party.nodes) + self._most_strangers + _SPARE_HANDLES
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-            self._handles = (soft, hard)

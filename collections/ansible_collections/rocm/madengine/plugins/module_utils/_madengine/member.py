@@ -1,56 +1,33 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every other node's part of a meeting: it finds the leader among strangers, and does as the leader says.
-
-A stranger on one of the ports costs nothing and wins nothing: the ports are tried side by side, a moment apart, and only
-an end that proves itself is believed.
-
-Source: RFC 8305 (Happy Eyeballs) for the order of the attempts.
-"""
+"""Every other node's part of a meeting: it does as the leader says."""
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections import deque
-from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
-from . import addresses
-from .connection import Connection, dial
 from .credential import Credential
 from .deadline import Deadline
-from .errors import Fault, PeerFault, ShareFault
-from .meeting import IDLE_SECONDS, Meeting
+from .errors import Fault
 from .party import Party
+from .search import Search
 from .visit import Visit
 
 GRACE_SECONDS = 60.0
-HANDSHAKE_SECONDS = 5.0
 
-_STAGGER_SECONDS = 0.05
-_BACKOFF_SECONDS = (0.05, 1.0)
 _FAREWELL_SECONDS = 1.0
-_MARGIN_SECONDS = 5.0  # after the deadline, for the leader's last word: it has the names of those who are missing
-
-Target = Tuple[int, str, int]
 
 
-class Member(Meeting):
+class Member(Search[Visit]):
     """The meeting as any node but the first sees it."""
 
     def __init__(
         self, party: Party, credential: Credential, within: Deadline, have: Sequence[str], ports: Tuple[int, int], grace_seconds: float
     ) -> None:
-        super().__init__(party, within)
+        super().__init__(party, within, ports, grace_seconds)
         self._credential, self._have = credential, have
-        self._grace = within.sooner(grace_seconds)
-        self._ports = addresses.candidates(ports, party.job_id)
-        self._dialled: Dict[Connection[Visit], Tuple[Target, float]] = {}
-        self._queue: Deque[Target] = deque()
-        self._next, self._backoff = 0.0, _BACKOFF_SECONDS[0]
-        self._refused, self._unknown = 0, ""
-        self._chosen: Optional[Connection[Visit]] = None
 
     def images(self) -> List[Any]:
         """Wait for the leader's images.
@@ -73,93 +50,11 @@ class Member(Meeting):
         self._serve(lambda: self._visit.is_released)
         self._is_done = True
 
-    @property
-    def _visit(self) -> Visit:
-        if self._chosen is None:
-            raise RuntimeError("the meeting is not open")
-        return self._chosen.end
+    def _caller(self, port: int) -> Visit:
+        return Visit(self.party, self._credential, port)
 
-    def _open(self) -> None:
-        while self._chosen is None:
-            if self._grace.has_passed():
-                raise self._nobody()
-            self._turn(min(self._dial_more(), self._grace.left()))
-        for connection in list(self._dialled):
-            self._hang_up(connection)
-        self._limit = Deadline(self._visit.left_seconds + _MARGIN_SECONDS)
-
-    def _dial_more(self) -> float:
-        """Dial the next target if its time has come; return the seconds until there is something to do again."""
-        now = time.monotonic()
-        for connection, (_, until) in list(self._dialled.items()):
-            if now >= until:
-                self._hang_up(connection)
-        if now >= self._next:
-            self._fill_queue()
-            self._dial_next(now)
-        return min(IDLE_SECONDS, self._next - now)
-
-    def _fill_queue(self) -> None:
-        """Begin another round if the last one is through; who is still being dialled is not dialled twice."""
-        if not self._queue:
-            found, busy = self._addresses(), {target for target, _ in self._dialled.values()}
-            targets = [(family, number, port) for port in self._ports for family, number in found]
-            self._queue.extend(target for target in targets if target not in busy)
-
-    def _dial_next(self, now: float) -> None:
-        if self._queue:
-            target = self._queue.popleft()
-            connection = dial(self._selector, *target, Visit(self.party, self._credential, target[2]), self._moved)
-            if connection is not None:
-                self._dialled[connection] = (target, now + HANDSHAKE_SECONDS)
-                self._next = now + _STAGGER_SECONDS
-        if not self._queue:
-            # The round is through: later and later, and not all members at the same instant.
-            self._next = now + self._backoff * (0.5 + secrets.randbelow(1000) / 1000)
-            self._backoff = min(self._backoff * 2, _BACKOFF_SECONDS[1])
-
-    def _addresses(self) -> List[addresses.Address]:
-        try:
-            return addresses.resolve(self.party.leader_address)
-        except (OSError, UnicodeError) as error:
-            self._unknown = str(getattr(error, "strerror", None) or error)
-            return []
-
-    def _moved(self, connection: Connection[Visit]) -> None:
-        visit = connection.end
-        if self._chosen is None and visit.is_welcome:
-            self._chosen = connection
-            del self._dialled[connection]
-            visit.choose(self._have)
-            connection.flush()
-        elif connection in self._dialled and (connection.is_closed or visit.is_over):
-            self._refused += visit.was_refused
-            self._hang_up(connection)
-            if self._queue:
-                self._next = 0.0
-
-    def _hang_up(self, connection: Connection[Visit]) -> None:
-        del self._dialled[connection]
-        connection.close()
-
-    def _nobody(self) -> PeerFault:
-        seen: Dict[str, object] = {"waited_seconds": round(self._grace.spent(), 1), "ports": f"{self._ports[0]}, ..."}
-        if self._unknown:
-            seen["name"] = f"{self.party.leader_address}: {self._unknown}"
-        if self._refused:
-            seen["refused_our_key"] = self._refused
-        remedy = "compare the cluster keys of the two nodes" if self._refused else "read its prolog log; can this node reach its ports?"
-        return PeerFault(self.party.leader, ShareFault("rendezvous: the leader did not answer", remedy, **seen))
-
-    def _check(self) -> None:
-        if self._visit.fault is not None:
-            raise self._visit.fault
-        if self._limit.has_passed():
-            raise ShareFault("rendezvous: no word from the leader in time", f"read the prolog log of {self.party.leader}")
-
-    def _flush(self) -> None:
-        if self._chosen is not None:
-            self._chosen.flush()
+    def _settle(self, caller: Visit) -> None:
+        caller.choose(self._have)
 
     def _tell(self, fault: Fault) -> None:
         self._visit.failed(fault)

@@ -24,6 +24,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
     account,
+    compression,
     config,
     feed,
     graph,
@@ -131,6 +132,21 @@ def test_what_was_published_loads_again_as_the_same_image(docker: Docker, path: 
     assert docker.engine.identity(Reference.parse(name)) == image.identity
     assert transport.obtain(docker.engine, offer, within())["method"] == "none"
     assert publish(docker, path, name)["method"] == "none"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_packed_layers_load_as_the_same_image(docker: Docker, path: str, kind: str) -> None:
+    if not compression.can(kind):
+        pytest.skip(f"no program for {kind}")
+    image = images.make(rnd(), b"text " * 100_000, Env=["A=b"])
+    name = docker.load(image)
+    offer = publish(docker, path, name, compression=kind)
+    may = kind == "gzip" or docker.engine.info().takes_zstd
+    assert {each.media_type.partition("+")[2] for each in Layout(path).read(offer["manifest"]).layers} == {kind if may else ""}
+    assert (offer["bytes_moved"] < 100_000) is may
+    docker.remove()
+    transport.obtain(docker.engine, offer, within())
+    assert docker.engine.identity(Reference.parse(name)) == image.identity
 
 
 def test_a_new_top_layer_moves_alone_and_a_reused_tag_is_replaced(docker: Docker, path: str) -> None:

@@ -36,7 +36,9 @@ def store(tmp_path: Path) -> Layout:
 
 
 def unpack(store: Layout, data: bytes, present: Any = (), name: Any = NAME) -> archive.Unpacked:
-    return archive.unpack(images.pieces(data, 1000), store.blobs, name, dict(present))
+    return archive.unpack(
+        images.pieces(data, 1000), store, name, {digest: Layer(digest, digest, size) for digest, size in dict(present).items()}
+    )
 
 
 def stored(store: Layout, image: images.Image = IMAGE) -> Stored:
@@ -76,8 +78,8 @@ def test_a_large_layer_of_the_size_of_a_present_one_is_never_mistaken_for_it(sto
     unpack(store, images.saved_20(one))
     with pytest.raises(archive.Stale):
         unpack(store, images.saved_20(two), {one.diff_ids[0]: len(one.layers[0])})
-    present = {one.diff_ids[0]: len(one.layers[0])}
-    again = archive.unpack([images.saved_20(two)], store.blobs, NAME, present, trusts_size=False)
+    present = {one.diff_ids[0]: Layer(one.diff_ids[0], one.diff_ids[0], len(one.layers[0]))}
+    again = archive.unpack([images.saved_20(two)], store, NAME, present, trusts_size=False)
     assert again.layers[0].diff_id == two.diff_ids[0]
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 
 import pytest
@@ -60,37 +59,6 @@ def test_a_blob_without_end_is_not_read_to_its_end() -> None:
         list(layer.verified(endless(), digest(b""), 25))
 
 
-@given(DATA, DATA, SIZES)
-def test_gzip_members_in_a_row_are_one_stream(one: bytes, two: bytes, size: int) -> None:
-    assert b"".join(layer.inflated(pieces(gzip.compress(one) + gzip.compress(two), size))) == one + two
-
-
-def test_a_small_gzip_that_is_large_inside_comes_in_small_pieces() -> None:
-    bomb = gzip.compress(bytes(32 << 20))
-    assert max(map(len, layer.inflated([bomb]))) <= layer.CHUNK_BYTES
-    assert sum(map(len, layer.inflated([bomb]))) == 32 << 20
-
-
-@given(DATA, st.data())
-def test_a_cut_gzip_stream_is_a_fault(data: bytes, draw: st.DataObject) -> None:
-    packed = gzip.compress(data)
-    with pytest.raises(ShareFault):
-        list(layer.inflated([packed[: draw.draw(st.integers(0, len(packed) - 1))]]))
-
-
-def test_what_is_no_gzip_is_a_fault() -> None:
-    with pytest.raises(ShareFault, match="not a gzip stream"):
-        list(layer.inflated([b"plain text"]))
-
-
 def test_a_file_comes_in_bounded_pieces() -> None:
     data = bytes(layer.CHUNK_BYTES + 7)
     assert list(map(len, layer.chunks_of(io.BytesIO(data)))) == [layer.CHUNK_BYTES, 7]
-
-
-def test_oci_and_docker_media_types_are_known() -> None:
-    assert layer.is_known(layer.PLAIN)
-    assert layer.is_known("application/vnd.docker.image.rootfs.diff.tar.gzip")
-    assert layer.is_gzip(layer.GZIP)
-    assert not layer.is_gzip(layer.PLAIN)
-    assert not layer.is_known("application/vnd.oci.image.layer.v1.tar+zstd")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import threading
@@ -10,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import archive, blobs, broadcast, build, lease, transport
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
+    archive,
+    blobs,
+    broadcast,
+    build,
+    compression,
+    lease,
+    transport,
+)
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Refused
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Info, Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Reference, chain_ids
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.layout import Layout
@@ -62,6 +71,55 @@ def test_an_image_goes_from_the_leader_to_a_member_that_has_nothing(leader: imag
     assert figures(done) == ("full", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
     assert member.images == {"a:1": BASE}
     assert done["identity"] == offer["identity"] == BASE.identity.digest
+
+
+def packed(path: str, offer: Any) -> Any:
+    """Return media type → the layers' bytes of what was published, for packed layers."""
+    store = Layout(path)
+    layers = store.read(offer["manifest"]).layers
+    return [(each.media_type.partition("+")[2], gzip.decompress(Path(store.blobs.path_of(each.digest)).read_bytes())) for each in layers]
+
+
+def test_layers_are_packed_in_the_store_where_the_site_wants_it(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path, compression="gzip")
+    assert packed(path, offer) == [("gzip", data) for data in BASE.layers]
+    assert offer["bytes_moved"] < sizes(*BASE.layers) / 2
+    done = transport.obtain(member, offer, within())
+    assert (done["method"], done["bytes_moved"]) == ("full", offer["bytes_moved"])
+    assert member.images == {"a:1": BASE}
+
+
+def test_a_layer_that_the_store_has_packed_is_not_packed_again(path: str) -> None:
+    leader = images.Daemon(save=images.saved_25)
+    leader.images.update({"a:1": BASE, "b:1": NEXT})
+    publish(leader, path, compression="gzip")
+    before = transport.compare(leader, path, "b:1", ["1001"])
+    offer = publish(leader, path, "b:1", compression="gzip")
+    assert (offer["layers_moved"], before["layers_lacking_in_store"]) == (1, 1)
+    assert publish(leader, path, "b:1", compression="gzip")["method"] == "none"
+    elsewhere = publish(leader, path, "b:1", namespace="1002", compression="gzip")
+    assert elsewhere["layers_moved"] == 3  # another user's word for what a packed layer is inside counts for nothing
+
+
+def test_a_packed_layer_that_was_damaged_is_written_anew(path: str) -> None:
+    leader = images.Daemon(save=images.saved_25)
+    leader.images["a:1"] = BASE
+    store, offer = Layout(path), publish(leader, path, compression="gzip")
+    victim = store.read(offer["manifest"]).layers[0]
+    os.truncate(store.blobs.path_of(victim.digest), 5)
+    assert publish(leader, path, compression="gzip")["layers_moved"] == 1
+    assert packed(path, offer) == [("gzip", data) for data in BASE.layers]
+
+
+def test_layers_stay_plain_where_the_daemon_would_not_take_them_packed(
+    leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "info", lambda: Info("20.10.24+dfsg1", "overlay2", "/nowhere", False))
+    offer = publish(leader, path, compression="zstd")
+    assert Layout(path).read(offer["manifest"]).layers[0].digest == BASE.diff_ids[0]
+    monkeypatch.setattr(compression, "can", lambda kind: kind == "none")
+    leader.images["a:1"] = NEXT
+    assert Layout(path).read(publish(leader, path, compression="gzip")["manifest"]).layers[2].digest == NEXT.diff_ids[2]
 
 
 def test_only_the_new_layer_moves(leader: images.Daemon, member: images.Daemon, path: str) -> None:

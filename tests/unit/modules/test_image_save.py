@@ -67,3 +67,11 @@ def test_an_image_is_pulled_when_that_is_asked_for(daemon: images.Daemon, run_mo
     assert "b:1" not in daemon.images
     _code, done = run_module(image_save, **asked)
     assert (done["changed"], done["identity"]) == (True, IMAGE.identity.digest)
+
+
+def test_layers_are_packed_if_that_is_asked_for(daemon: images.Daemon, tmp_path: Path, run_module: Any) -> None:
+    asked = {"image": "a:1", "store": str(tmp_path / "store")}
+    _code, done = run_module(image_save, compression="gzip", **asked)
+    assert done["bytes_moved"] < sum(map(len, IMAGE.layers))
+    _code, again = run_module(image_save, **asked)
+    assert (again["changed"], again["method"]) == (False, "none")

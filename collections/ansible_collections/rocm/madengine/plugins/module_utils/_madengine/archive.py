@@ -20,8 +20,8 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import IO, AbstractSet, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, cast
 
-from . import layer
-from .blobs import LARGEST_DOCUMENT, Blobs
+from . import compression, layer
+from .blobs import LARGEST_DOCUMENT
 from .errors import JobFault, ShareFault
 from .image import Identity, Reference
 from .layout import Layer, Layout, Stored, index_of
@@ -70,20 +70,26 @@ def wanted(stored: Stored, omit: AbstractSet[str]) -> List[Layer]:
 
 
 def unpack(
-    chunks: Iterable[bytes], blobs: Blobs, reference: Optional[Reference], present: Mapping[str, int], trusts_size: bool = True
+    chunks: Iterable[bytes],
+    store: Layout,
+    reference: Optional[Reference],
+    present: Mapping[str, Layer],
+    trusts_size: bool = True,
+    kind: str = compression.NONE,
 ) -> Unpacked:
-    """Take an archive apart while it comes, and put the layers that the store lacks into *blobs*.
+    """Take an archive apart while it comes, and put the layers that the store lacks into its blobs.
 
     :param chunks: what ``docker save`` writes: the layout of Docker 20.10 (a directory a layer) or that of 25 and later.
     :param reference: which image of the archive, or None for the only one.
-    :param present: diff id → size in bytes of plain layers that the store has; they are not written again.
+    :param present: diff id → layer that the store has; it is not written again.
     :param trusts_size: whether a large layer that is as long as a present one is only read, not written: Docker 20.10 does
         not say which layer it sends.
+    :param kind: how new layers are packed in the store.
     :raises Stale: with *trusts_size*, for a layer that is none of the present ones after all; call again without.
     :raises ShareFault: the archive is cut off or damaged.
     :raises JobFault: it is no image archive, or not of this image.
     """
-    state = _Reading(blobs, dict(present), trusts_size)
+    state = _Reading(store, dict(present), trusts_size, kind)
     try:
         with tarfile.open(fileobj=cast(IO[bytes], _Readable(chunks)), mode="r|", bufsize=layer.CHUNK_BYTES) as archive:
             for count, member in enumerate(archive):
@@ -99,9 +105,10 @@ def unpack(
 class _Reading:
     """What has been seen of an archive so far; the list of its layers comes last in most of them."""
 
-    blobs: Blobs
-    present: Dict[str, int]
+    store: Layout
+    present: Dict[str, Layer]
     trusts_size: bool
+    kind: str
     documents: Dict[str, bytes] = field(default_factory=dict)
     layers: Dict[str, Layer] = field(default_factory=dict)
     links: Dict[str, str] = field(default_factory=dict)
@@ -120,8 +127,9 @@ class _Reading:
     def _take_file(self, name: str, size_bytes: int, stream: IO[bytes]) -> None:
         is_blob = name.startswith("blobs/")
         named = f"sha256:{posixpath.basename(name)}"
-        if is_blob and self.present.get(named) == size_bytes:
-            self.layers[name] = Layer(named, named, size_bytes)
+        known = self.present.get(named) if is_blob else None
+        if known is not None and (known.digest != named or known.size_bytes == size_bytes):
+            self.layers[name] = known
         elif is_blob or name.endswith("/layer.tar"):
             self._take_blob(name, size_bytes, stream)
         elif name.endswith(".json") and size_bytes <= LARGEST_DOCUMENT:
@@ -138,22 +146,19 @@ class _Reading:
             self._keep(name, head + stream.read())
             return
         chunks = _joined(head, stream)
-        if head.startswith(b"\x1f\x8b"):
-            self._store(name, layer.inflated(chunks))
-        elif self.trusts_size and size_bytes > _LARGE and name.endswith("/layer.tar") and size_bytes in self.present.values():
-            self._compare(name, size_bytes, chunks)
+        packed = compression.guess(head)
+        has_equal = any(each.digest == each.diff_id and each.size_bytes == size_bytes for each in self.present.values())
+        if packed == compression.NONE and self.trusts_size and size_bytes > _LARGE and name.endswith("/layer.tar") and has_equal:
+            self._compare(name, chunks)
         else:
-            self._store(name, chunks)
+            known = {each.digest: each.size_bytes for each in self.present.values()}
+            self.layers[name] = self.store.put_layer(compression.inflated(chunks, packed), kind=self.kind, known=known)
 
-    def _compare(self, name: str, size_bytes: int, chunks: Iterable[bytes]) -> None:
-        digest = layer.digest_of(chunks)
-        if self.present.get(digest) != size_bytes:
-            raise Stale(digest)
-        self.layers[name] = Layer(digest, digest, size_bytes)
-
-    def _store(self, name: str, chunks: Iterable[bytes]) -> None:
-        digest, size_bytes = self.blobs.put(chunks, known=self.present)
-        self.layers[name] = Layer(digest, digest, size_bytes)
+    def _compare(self, name: str, chunks: Iterable[bytes]) -> None:
+        diff_id = layer.digest_of(chunks)
+        if diff_id not in self.present:
+            raise Stale(diff_id)
+        self.layers[name] = self.present[diff_id]
 
     def finished(self, reference: Optional[Reference]) -> Unpacked:
         entry = _entry(_json(self.documents.get("manifest.json"), "manifest.json"), reference)

@@ -48,6 +48,12 @@ class Info:
     is_containerd_store: bool
 
     @property
+    def takes_zstd(self) -> bool:
+        """Whether ``docker load`` takes layers that are packed with zstd: the classic store since 23.0, containerd's always."""
+        major = self.version.partition(".")[0]
+        return self.is_containerd_store or (major.isdigit() and int(major) >= 23)
+
+    @property
     def storage(self) -> Tuple[str, str, bool]:
         """Return what `feed.source_of` wants to know."""
         return self.driver, self.root_dir, self.is_containerd_store

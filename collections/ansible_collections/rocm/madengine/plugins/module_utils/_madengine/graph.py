@@ -22,7 +22,7 @@ import stat
 import zlib
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
-from . import files, layer
+from . import compression, files, layer
 from .errors import Fault
 from .image import Identity, chain_ids, is_digest
 
@@ -97,11 +97,11 @@ class Containerd:
     def layer(self, image_id: str, index: int) -> Iterator[bytes]:
         with _unexpected():
             descriptor = self._manifest(image_id)["layers"][index]
-            if not layer.is_known(descriptor["mediaType"]):
+            kind = compression.kind_of(descriptor["mediaType"])
+            if kind is None:
                 raise Unexpected(f"media type {descriptor['mediaType']!r}")
             with files.opened(self._path(descriptor["digest"])) as stream:
-                chunks = layer.chunks_of(stream)
-                yield from layer.inflated(chunks) if layer.is_gzip(descriptor["mediaType"]) else chunks
+                yield from compression.inflated(layer.chunks_of(stream), kind)
 
     def _manifest(self, image_id: str) -> Dict[str, Any]:
         """Return the image manifest; an image of several platforms is none of ours, since only one of them is here."""

@@ -3,22 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One layer's bytes, proved against its digest while they flow.
 
-Source: OCI image-spec v1.1, descriptor.md ("Verification") and layer.md (media types).
+Source: OCI image-spec v1.1, descriptor.md ("Verification").
 """
 
 from __future__ import annotations
 
 import hashlib
-import zlib
 from typing import IO, Iterable, Iterator, Optional
 
 from .errors import ShareFault
 
 CHUNK_BYTES = 1 << 20
-PLAIN = "application/vnd.oci.image.layer.v1.tar"
-GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
-_PLAIN_TYPES = (PLAIN, "application/vnd.docker.image.rootfs.diff.tar")
-_GZIP_TYPES = (GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip")
 
 
 class Differs(ShareFault):
@@ -44,6 +39,25 @@ def verified(chunks: Iterable[bytes], digest: str, size_bytes: Optional[int] = N
         raise differs("size differs", where, digest, wanted_bytes=size_bytes, read_bytes=read_bytes)
     if "sha256:" + running.hexdigest() != digest:
         raise differs("digest differs", where, digest, read="sha256:" + running.hexdigest(), read_bytes=read_bytes)
+
+
+class Hashed:
+    """Pieces that are given on as they come; once they have come to their end, ``digest`` says what they were.
+
+    :param wanted: what they must be, or None to take them as they are.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], wanted: Optional[str] = None) -> None:
+        self._chunks, self._wanted, self.digest = chunks, wanted, ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        running = hashlib.sha256()
+        for chunk in self._chunks:
+            running.update(chunk)
+            yield chunk
+        self.digest = "sha256:" + running.hexdigest()
+        if self._wanted not in (None, self.digest):
+            raise differs("digest differs", "source", str(self._wanted), read=self.digest)
 
 
 def measured(chunks: Iterable[bytes], digest: str, size_bytes: int, where: str = "") -> Iterator[bytes]:
@@ -72,38 +86,6 @@ def digest_of(chunks: Iterable[bytes]) -> str:
     for chunk in chunks:
         running.update(chunk)
     return "sha256:" + running.hexdigest()
-
-
-def is_gzip(media_type: str) -> bool:
-    return media_type in _GZIP_TYPES
-
-
-def is_known(media_type: str) -> bool:
-    return media_type in _GZIP_TYPES or media_type in _PLAIN_TYPES
-
-
-def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Give the plain bytes of a gzip stream (several members in a row are one stream), in pieces of bounded size.
-
-    :raises ShareFault: it is not gzip, or cut off.
-    """
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        for chunk in chunks:
-            while chunk:
-                if inflater.eof:
-                    inflater = zlib.decompressobj(wbits=31)
-                plain = inflater.decompress(chunk, CHUNK_BYTES)
-                chunk = inflater.unconsumed_tail or inflater.unused_data
-                if plain:
-                    yield plain
-        rest = inflater.flush()
-    except zlib.error as error:
-        raise ShareFault("layer: not a gzip stream", "remove the blob and publish the image again", error=str(error)) from error
-    if rest:
-        yield rest
-    if not inflater.eof:
-        raise ShareFault("layer: gzip stream ends too soon", "remove the blob and publish the image again")
 
 
 def differs(what: str, where: str, digest: str, **seen: object) -> Differs:

@@ -23,10 +23,10 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote, unquote
 
-from . import files, layer
+from . import compression, files, layer
 from .blobs import Blobs
 from .errors import Fault, JobFault, ShareFault
 from .image import Identity, Reference, digest_of, is_digest
@@ -48,7 +48,7 @@ class Layer:
     diff_id: str
     digest: str
     size_bytes: int
-    media_type: str = layer.PLAIN
+    media_type: str = compression.PLAIN_TYPE
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,27 @@ class Layout:
         except ShareFault:
             self.blobs.set_aside(each.digest)
             raise
+
+    def put_layer(
+        self,
+        chunks: Iterable[bytes],
+        diff_id: Optional[str] = None,
+        kind: str = compression.NONE,
+        known: Optional[Mapping[str, int]] = None,
+    ) -> Layer:
+        """Store a layer and return it, packed as *kind* says.
+
+        :param chunks: its plain bytes.
+        :param diff_id: what they must be, or None to take them as they are.
+        :param known: see `Blobs.put`.
+        :raises ShareFault: as `Blobs.put`.
+        """
+        if kind == compression.NONE:
+            digest, size_bytes = self.blobs.put(chunks, diff_id, known)
+            return Layer(digest, digest, size_bytes)
+        plain = layer.Hashed(chunks, diff_id)
+        digest, size_bytes = self.blobs.put(compression.compressed(plain, kind), known=known)
+        return Layer(plain.digest, digest, size_bytes, compression.media_type_of(kind))
 
     def commit(self, reference: Reference, namespace: str, config: bytes, layers: Sequence[Layer]) -> Stored:
         """Make *reference* name the image of *config* and *layers*, whose blobs are all there.
@@ -306,7 +327,7 @@ def _only_digest(index: Any) -> str:
     entries = index.get("manifests") if isinstance(index, Mapping) else None
     if not isinstance(entries, list) or len(entries) != 1:
         raise ValueError("not an index of one image")
-    digest, _, media_type = _descriptor(entries[0])
+    digest, _size, media_type = _descriptor(entries[0])
     if media_type not in _MANIFEST_TYPES:
         raise ValueError(f"not an image manifest: {media_type[:100]!r}")
     return digest
@@ -316,7 +337,7 @@ def _descriptor(value: Any) -> Tuple[str, int, str]:
     """Return digest, size in bytes and media type of an OCI descriptor."""
     if isinstance(value, Mapping):
         digest, size_bytes, media_type = value.get("digest"), value.get("size"), value.get("mediaType")
-        if isinstance(digest, str) and is_digest(digest) and type(size_bytes) is int and size_bytes >= 0 and isinstance(media_type, str):
+        if isinstance(digest, str) and is_digest(digest) and _is_size(size_bytes) and isinstance(media_type, str):
             return digest, size_bytes, media_type
     raise ShareFault("layout: not a descriptor", "publish the image again", value=str(value)[:200])
 
@@ -326,6 +347,6 @@ def _layers(diff_ids: Sequence[str], values: Any) -> Tuple[Layer, ...]:
         raise ShareFault("layout: image manifest and config disagree", "publish the image again", diff_ids=len(diff_ids))
     layers = tuple(Layer(diff_id, *_descriptor(value)) for diff_id, value in zip(diff_ids, values))
     for each in layers:
-        if not layer.is_known(each.media_type):
+        if compression.kind_of(each.media_type) is None:
             raise ShareFault("layout: unknown kind of layer", "publish the image again", media_type=each.media_type[:100])
     return layers

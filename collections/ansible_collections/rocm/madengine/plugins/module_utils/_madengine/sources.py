@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -60,36 +61,34 @@ class _Search:
         """Return source → (the place in words, what brings the image into the daemon and returns "" or why not)."""
         name, ways = self.wanted.reference, {"local": (f"docker of this node ({self.engine.socket})", lambda: "")}
         if self.store is not None:
-            ways["store"] = (f"store {self.store.path} ({', '.join(self.namespaces)})", self._from_store)
-            ways["archive"] = (os.path.join(self.store.path, _archive_names(name)[0]), self._from_archive)
+            ways["store"] = (f"store {self.store.path} ({', '.join(self.namespaces)})", functools.partial(self._from_store, self.store))
+            ways["archive"] = (os.path.join(self.store.path, _archive_names(name)[0]), functools.partial(self._from_archive, self.store))
         registry = self.wanted.registry or name
         ways["registry" if registry.has_registry or self.wanted.registry else "hub"] = (f"registry {registry.name}", self._from_registry)
         if self.wanted.recipe is not None:
-            ways["build"] = (self.wanted.recipe.dockerfile, self._from_recipe)
+            ways["build"] = (self.wanted.recipe.dockerfile, functools.partial(self._from_recipe, self.wanted.recipe))
         return ways
 
-    def _from_store(self) -> str:
-        assert self.store is not None
-        stored = self.store.find(self.wanted.reference, self.namespaces)
+    def _from_store(self, store: Layout) -> str:
+        stored = store.find(self.wanted.reference, self.namespaces)
         if stored is None:
             return "no"
-        if self.store.missing(stored):
+        if store.missing(stored):
             return "damaged"
-        with lease.held(self.store, digests_of(stored)):
-            loading.load(self.engine, self.store, stored, self.wanted.reference, self.deadline)
+        with lease.held(store, digests_of(stored)):
+            loading.load(self.engine, store, stored, self.wanted.reference, self.deadline)
         return ""
 
-    def _from_archive(self) -> str:
+    def _from_archive(self, store: Layout) -> str:
         """Publish and load what a plain archive in the store's directory holds, if there is one."""
-        assert self.store is not None
-        store, name = self.store, self.wanted.reference
+        name = self.wanted.reference
         found = [path for path in (os.path.join(store.path, each) for each in _archive_names(name)) if os.path.isfile(path)]
         if not found:
             return "no"
         store.ensure()
         with files.opened(found[0]) as stream:
             store.require_space(os.fstat(stream.fileno()).st_size)
-            unpacked = archive.unpack(layer.chunks_of(stream), store.blobs, name, {})
+            unpacked = archive.unpack(layer.chunks_of(stream), store, name, {})
         stored = store.commit(name, self.namespaces[0], unpacked.config, unpacked.layers)
         loading.load(self.engine, store, stored, name, self.deadline)
         return ""
@@ -104,9 +103,8 @@ class _Search:
             self.engine.tag(str(registry), name)
         return ""
 
-    def _from_recipe(self) -> str:
-        assert self.wanted.recipe is not None
-        build.run(self.wanted.recipe, str(self.wanted.reference), self.engine.socket, self.deadline)
+    def _from_recipe(self, recipe: build.Recipe) -> str:
+        build.run(recipe, str(self.wanted.reference), self.engine.socket, self.deadline)
         return ""
 
 

@@ -79,7 +79,10 @@ class Images:
         """
         wanted = [self._recipe(image) for image in images]
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
-        means = Means(self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes)
+        means = Means(
+            self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
+            compression=self._site.compression,
+        )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         if alone:
             return account.start(self._user, transport.ensure_all, *arguments, means)

@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
-from . import archive, broadcast, files, layer, lease, loading, publication, sources, turn
+from . import archive, broadcast, compression, files, layer, lease, loading, publication, sources, turn
 from .deadline import Deadline
 from .engine import Engine
 from .errors import Fault, JobFault, ShareFault
@@ -52,6 +52,8 @@ class Means:
     :param held: chain ids of layers that every member's daemon has; sbcast leaves them out.
     :param spool: a directory of every node, for sbcast's file.
     :param nodes: how many will read the store, so that a thousand do not arrive at once.
+    :param compression: how new layers are packed where this node's daemon, and so the others', takes them so: ``none``,
+        ``gzip`` or ``zstd``.
     """
 
     sources: Sequence[str] = sources.SOURCES
@@ -62,6 +64,7 @@ class Means:
     held: Sequence[str] = ()
     spool: str = broadcast.SPOOL
     nodes: int = 1
+    compression: str = compression.NONE
 
 
 def publish_all(
@@ -193,7 +196,7 @@ def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequenc
         "stored": stored.identity.digest if stored else None,
         "layers_local": len(diff_ids),
         "layers_stored": len(stored.layers) if stored else 0,
-        "layers_lacking_in_store": sum(store.blobs.size_of(diff_id) is None for diff_id in set(diff_ids)),
+        "layers_lacking_in_store": len(set(diff_ids) - set(publication.present(store, local, namespaces) if local else ())),
         "layers_lacking_in_daemon": len(archive.wanted(stored, held)) if stored else 0,
     }
 
@@ -217,6 +220,13 @@ def _way(means: Means, store: Optional[Layout], pull: str) -> str:
     return means.transport
 
 
+def _packing(engine: Engine, means: Means) -> str:
+    """Return how layers are packed: as the site wants, if this node can and its daemon would take them so."""
+    if means.compression == compression.ZSTD and not engine.info().takes_zstd:
+        return compression.NONE
+    return means.compression if compression.can(means.compression) else compression.NONE
+
+
 def _registry_name(engine: Engine, wanted: Wanted) -> str:
     """Return under which name and digest a registry has the image that is here, or ""."""
     registry = wanted.registry or wanted.reference
@@ -234,7 +244,8 @@ def _shared(
     taken = lease.take(store, identity.diff_ids, means.job_id)
     try:
         with turn.of(means.turns, f"publish.{identity.digest[7:]}", deadline):
-            stored, method, moved = publication.publish(engine, store, name, namespace, identity, deadline, means.reader, taken)
+            kind = _packing(engine, means)
+            stored, method, moved = publication.publish(engine, store, name, namespace, identity, deadline, means.reader, taken, kind)
     except BaseException:
         lease.give_back(store, taken.name)
         raise
@@ -256,7 +267,8 @@ def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: De
         store = Layout(os.path.join(folder, "store"))
         store.ensure()
         taken = lease.take(store, [])
-        stored, method, _moved = publication.publish(engine, store, name, "site", identity, deadline, means.reader, taken)
+        kind = _packing(engine, means)
+        stored, method, _moved = publication.publish(engine, store, name, "site", identity, deadline, means.reader, taken, kind)
         omitted = {diff_id for diff_id, chain in zip(identity.diff_ids, chain_ids(identity.diff_ids)) if chain in means.held}
         sent = archive.wanted(stored, omitted)
         source = os.path.join(folder, "image.tar")

@@ -46,7 +46,7 @@ def resolve(name: str) -> List[Address]:
     :raises OSError: the name is not known, now at least.
     """
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    every = dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found)
+    every = dict.fromkeys((int(family), str(address[0])) for family, *_rest, address in found)
     usable = [one for one in every if _is_usable(one[1])]
     outside = [one for one in usable if not is_loopback(one)]
     return outside or usable
@@ -89,7 +89,7 @@ def listen(party: Party, ports: Tuple[int, int], at_end: bool = False) -> Tuple[
         listeners = _listeners(addresses, port)
         if listeners:
             return listeners, listeners[0].getsockname()[1]
-    shown = named([number for _, number in addresses])
+    shown = named([number for _family, number in addresses])
     raise NodeFault(
         "rendezvous: no port to listen on",
         "look who holds the ports of PortRange",
@@ -161,5 +161,5 @@ def _nowhere(party: Party, mine: List[Address]) -> NodeFault:
         "give the node's address in DNS or /etc/hosts",
         part="network",
         node=party.leader_address,
-        addresses=named([number for _, number in mine]) or "none",
+        addresses=named([number for _family, number in mine]) or "none",
     )

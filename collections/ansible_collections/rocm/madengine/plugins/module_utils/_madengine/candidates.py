@@ -117,7 +117,7 @@ def scored(collection_dir: str, candidates: Sequence[Candidate], known: Sequence
         seen = earlier.get((candidate.path, candidate.size_bytes, candidate.mtime_ns), {})
         if candidate.refusal:
             score = Score(0, 0, candidate.refusal)
-        elif seen.get("is_usable") is True and type(seen.get("rows")) is int and type(seen.get("scored")) is int:
+        elif seen.get("is_usable") is True and _is_count(seen.get("rows")) and _is_count(seen.get("scored")):
             score = Score(seen["rows"], seen["scored"], plain(str(seen.get("reason"))))
         else:
             score = score_of(os.path.join(collection_dir, candidate.path))
@@ -206,6 +206,10 @@ def _staleness(file_name: str, status: os.stat_result, node: Node, facts: Mappin
     if newer_than is None and file_name not in _gathered(node):
         newer_than = facts.get("since")
     return "older than the job" if newer_than is not None and status.st_mtime < float(newer_than) else ""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _gathered(node: Node) -> List[Any]:

@@ -75,32 +75,39 @@ def _any_of(*choices: str) -> Callable[[str], Names]:
     return choose
 
 
-def _key(name: str, read: Callable[[str], Any], default: Any, expected: str) -> Any:
-    return field(default=default, metadata={"key": name, "read": read, "expected": expected})
+def _key(name: str, read: Callable[[str], Any], expected: str) -> Dict[str, Any]:
+    return {"key": name, "read": read, "expected": expected}
 
 
 @dataclass(frozen=True)
 class Site:
     """The one table of settings: the key in the file, how it is read, its default, and what a value may be."""
 
-    enabled: bool = _key("Enabled", _yes, True, "yes or no")
-    image_store: str = _key("ImageStore", _path, "", "an absolute path, or nothing")
-    transport: str = _key("Transport", _one_of("auto", "shared", "sbcast", "registry"), "auto", "auto, shared, sbcast or registry")
-    compression: str = _key("Compression", _one_of("none", "gzip", "zstd"), "none", "none, gzip or zstd")
-    docker_socket: str = _key("DockerSocket", _path, "/run/docker.sock", "an absolute path")
-    docker_access: str = _key("DockerAccess", _one_of("user", "service"), "user", "user or service")
-    allow_images: Names = _key("AllowImages", _names, ("*",), "patterns separated by commas")
-    allow_build: bool = _key("AllowBuild", _yes, True, "yes or no")
-    deadline_seconds: float = _key("Deadline", _seconds, 600.0, "seconds, more than 0 and less than a day")
-    port_range: Tuple[int, int] = _key("PortRange", _ports, (27800, 27999), "two ports of 1024-65535, such as 27800-27999")
-    key_file: str = _key("KeyFile", _path, "", "an absolute path, or nothing")
-    auth: str = _key("Auth", _one_of("key", "munge"), "key", "key or munge")
-    drain_on: Names = _key("DrainOn", _any_of("docker", "disk", "key", "none"), ("docker",), "docker, disk and key, or none")
-    pass_env: Names = _key("PassEnv", _names, (), "names and patterns; a leading - takes one away")
-    results_policy: str = _key("ResultsPolicy", _one_of("richest", "merge"), "richest", "richest or merge")
-    keep_workspace: bool = _key("KeepWorkspace", _yes, False, "yes or no")
-    metrics_dir: str = _key("MetricsDir", _path, "", "an absolute path, or nothing")
-    log_level: str = _key("LogLevel", _one_of("error", "info", "debug"), "info", "error, info or debug")
+    enabled: bool = field(default=True, metadata=_key("Enabled", _yes, "yes or no"))
+    image_store: str = field(default="", metadata=_key("ImageStore", _path, "an absolute path, or nothing"))
+    transport: str = field(
+        default="auto", metadata=_key("Transport", _one_of("auto", "shared", "sbcast", "registry"), "auto, shared, sbcast or registry")
+    )
+    compression: str = field(default="none", metadata=_key("Compression", _one_of("none", "gzip", "zstd"), "none, gzip or zstd"))
+    docker_socket: str = field(default="/run/docker.sock", metadata=_key("DockerSocket", _path, "an absolute path"))
+    docker_access: str = field(default="user", metadata=_key("DockerAccess", _one_of("user", "service"), "user or service"))
+    allow_images: Names = field(default=("*",), metadata=_key("AllowImages", _names, "patterns separated by commas"))
+    allow_build: bool = field(default=True, metadata=_key("AllowBuild", _yes, "yes or no"))
+    deadline_seconds: float = field(default=600.0, metadata=_key("Deadline", _seconds, "seconds, more than 0 and less than a day"))
+    port_range: Tuple[int, int] = field(
+        default=(27800, 27999), metadata=_key("PortRange", _ports, "two ports of 1024-65535, such as 27800-27999")
+    )
+    key_file: str = field(default="", metadata=_key("KeyFile", _path, "an absolute path, or nothing"))
+    auth: str = field(default="key", metadata=_key("Auth", _one_of("key", "munge"), "key or munge"))
+    drain_on: Names = field(
+        default=("docker",), metadata=_key("DrainOn", _any_of("docker", "disk", "key", "none"), "docker, disk and key, or none")
+    )
+    pass_env: Names = field(default=(), metadata=_key("PassEnv", _names, "names and patterns; a leading - takes one away"))
+    results_policy: str = field(default="richest", metadata=_key("ResultsPolicy", _one_of("richest", "merge"), "richest or merge"))
+    results_wait_seconds: float = _key("ResultsWait", _seconds, 10.0, "seconds, more than 0 and less than a day")
+    keep_workspace: bool = field(default=False, metadata=_key("KeepWorkspace", _yes, "yes or no"))
+    metrics_dir: str = field(default="", metadata=_key("MetricsDir", _path, "an absolute path, or nothing"))
+    log_level: str = field(default="info", metadata=_key("LogLevel", _one_of("error", "info", "debug"), "error, info or debug"))
     warnings: Names = ()
 
     def allows(self, reference: str) -> bool:

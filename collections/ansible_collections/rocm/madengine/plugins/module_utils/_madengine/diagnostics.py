@@ -170,7 +170,7 @@ def masked(text: str, secrets: Sequence[str] = ()) -> str:
 def secrets_in(variables: Iterable[str]) -> List[str]:
     """Return the values of the secrets among ``NAME=value`` lines."""
     pairs = (str(variable).partition("=") for variable in variables)
-    return [value for name, _, value in pairs if environment.is_secret(name) and len(value) >= 4]
+    return [value for name, _equals, value in pairs if environment.is_secret(name) and len(value) >= 4]
 
 
 def state_of(document: Mapping[str, Any], kernel: Sequence[str] = ()) -> Dict[str, Any]:
@@ -218,7 +218,7 @@ def newest_logs(folder: str, at_most: int = _MOST_LOGS) -> List[str]:
                     waiting.append((entry.path, depth + 1))
                 elif _is_log(entry.name) and entry.is_file(follow_symlinks=False):
                     found.append((entry.stat(follow_symlinks=False).st_mtime, entry.path))
-    return [path for _, path in sorted(found, reverse=True)[:at_most]]
+    return [path for _age, path in sorted(found, reverse=True)[:at_most]]
 
 
 def logs_in(archive: Iterable[bytes], lines: int, at_most_bytes: int = _ARCHIVE_BYTES) -> Iterator[Tuple[str, str]]:
@@ -332,7 +332,7 @@ def _last(data: bytes, lines: int) -> str:
 
 def _address(text: str) -> str:
     """Return ``address:port`` of what the kernel writes: words in the machine's byte order, the port in hexadecimal."""
-    host, _, port = text.partition(":")
+    host, _colon, port = text.partition(":")
     words = [bytes.fromhex(host[place : place + 8])[::-1] for place in range(0, len(host), 8)]
     address = ipaddress.ip_address(b"".join(words))
     return f"[{address}]:{int(port, 16)}" if address.version == 6 else f"{address}:{int(port, 16)}"

@@ -105,7 +105,7 @@ class Doorway(Meeting, Generic[AnyHall, AnyGuest]):
 
     def _accepter(self, listener: socket.socket) -> Callable[[int], None]:
         def accept(_mask: int) -> None:
-            for _ in range(_ACCEPTED_AT_ONCE):
+            for _attempt in range(_ACCEPTED_AT_ONCE):
                 try:
                     sock = listener.accept()[0]
                 except BlockingIOError:

@@ -183,7 +183,7 @@ def _info(path: str) -> Tuple[str, str, bool]:
         peer.connect(path)
         peer.sendall(b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n")
         with peer.makefile("rb") as stream:
-            _head, _, body = stream.read(_LARGEST_INFO).partition(b"\r\n\r\n")
+            _head, _blank, body = stream.read(_LARGEST_INFO).partition(b"\r\n\r\n")
     document = json.loads(body)
     kinds = dict(document.get("DriverStatus") or [])
     return document["Driver"], document["DockerRootDir"], str(kinds.get("driver-type", "")).startswith("io.containerd")

@@ -173,7 +173,7 @@ def remove_tree(path: str) -> None:
 
 
 def _empty(top: int) -> None:
-    for _ in range(_MOST_ROUNDS):
+    for _round in range(_MOST_ROUNDS):
         folders = [name for name in os.listdir(top) if not _unlinked(name, top)]
         if not folders:
             return

@@ -47,7 +47,7 @@ def rows(checks: Mapping[str, Sequence[Check]]) -> List[Row]:
             shape = "" if check.status == OK else _DIGITS.sub("#", check.seen)
             place = CLUSTER if check.name in _OF_CLUSTER else node
             groups.setdefault((check.status, check.name, check.remedy, shape), {})[place] = check.seen
-    found = [Row(name, status, tuple(seen), _shown(seen), remedy) for (status, name, remedy, _), seen in groups.items()]
+    found = [Row(name, status, tuple(seen), _shown(seen), remedy) for (status, name, remedy, _seen), seen in groups.items()]
     return sorted(found, key=lambda row: (-STATUSES.index(row.status), _place(row.check)))
 
 

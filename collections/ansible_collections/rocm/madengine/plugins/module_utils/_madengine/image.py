@@ -78,7 +78,7 @@ class Reference:
         """Return the name as ``docker images`` shows it: without ``docker.io/`` and ``library/``."""
         if self.domain != DEFAULT_DOMAIN:
             return self.name
-        first, _, rest = self.path.partition("/")
+        first, _slash, rest = self.path.partition("/")
         return rest if first == "library" and "/" not in rest else self.path
 
     @property

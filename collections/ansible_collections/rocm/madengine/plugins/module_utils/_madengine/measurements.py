@@ -211,7 +211,7 @@ def _end_of_row(text: str) -> int:
     last = cut = text.rfind("\n") + 1
     if text.count('"', 0, cut) % 2 == 0:
         return cut
-    for _ in range(64):
+    for _attempt in range(64):
         before = text.rfind("\n", 0, cut - 1) + 1
         if before and text.count('"', before, cut) % 2:
             return before

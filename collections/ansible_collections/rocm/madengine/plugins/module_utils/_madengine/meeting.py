@@ -56,7 +56,7 @@ class Meeting:
         :raises Fault: the child's own; the others are told by leaving the block.
         """
         ended: List[bool] = []
-        self._selector.register(child, selectors.EVENT_READ, lambda _: ended.append(True) if child.receive() else None)
+        self._selector.register(child, selectors.EVENT_READ, lambda _mask: ended.append(True) if child.receive() else None)
         try:
             self._serve(lambda: bool(ended))
         except BaseException:

@@ -66,11 +66,11 @@ def merge(streams: Iterable[IO[bytes]]) -> Tuple[bytes, List[Dict[str, Any]]]:
             if len(groups) > _MOST_ROWS:
                 raise JobFault("results: too many rows to merge", "use the policy richest", limit=_MOST_ROWS)
     merged = [_merged(rows) for rows in groups.values()]
-    return _text(merged), [how for _, how in merged]
+    return _text(merged), [how for _cells, how in merged]
 
 
 def _merged(rows: Sequence[Row]) -> Tuple[Dict[str, str], Dict[str, Any]]:
-    cells, values = rows[0][0], [value for _, value in rows]
+    cells, values = rows[0][0], [value for _cells, value in rows]
     like = kind(cells["metric"])
     how, combine = _RULES[like]
     value = combine(values)
@@ -111,10 +111,10 @@ _RULES: Dict[str, Tuple[str, Callable[[List[float]], float]]] = {
 
 def _text(merged: Sequence[Tuple[Dict[str, str], Dict[str, Any]]]) -> bytes:
     columns = list(COLUMNS)
-    for cells, _ in merged:
+    for cells, _how in merged:
         columns.extend(name for name in cells if name and name not in columns)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(cells for cells, _ in merged)
+    writer.writerows(cells for cells, _how in merged)
     return stream.getvalue().encode("utf-8", "replace")

@@ -93,7 +93,7 @@ def parse(text: str) -> Samples:
     {('madengine_phase_total', (('phase', 'image'), ('result', 'ok'))): 2.0}
     """
     samples: Samples = {}
-    names = {name for name, _, _ in FAMILIES}
+    names = {name for name, *_rest in FAMILIES}
     for line in text.splitlines():
         match = _LINE.fullmatch(line)
         value = _number(match.group(3)) if match else None

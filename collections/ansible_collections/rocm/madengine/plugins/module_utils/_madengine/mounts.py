@@ -128,7 +128,7 @@ def _mount(value: str) -> Mount:
         fields = next(csv.reader([value], strict=True), [])
     except csv.Error:
         fields = []  # Docker refuses it, and says so better than we could
-    seen = {key.strip().lower(): text for key, _, text in (field.partition("=") for field in fields)}
+    seen = {key.strip().lower(): text for key, _equals, text in (field.partition("=") for field in fields)}
     target = [text for key, text in seen.items() if key in ("target", "dst", "destination")]
     source = [text for key, text in seen.items() if key in ("source", "src")]
     # A field of its own that no -v has: such a mount is never the same as one of ours.
@@ -136,7 +136,7 @@ def _mount(value: str) -> Mount:
 
 
 def _tmpfs(value: str) -> Mount:
-    target, _, mode = value.partition(":")
+    target, _colon, mode = value.partition(":")
     return Mount(clean(target), "", "--tmpfs " + mode)
 
 
@@ -144,7 +144,7 @@ _READERS = {"volume": _volume, "mount": _mount, "tmpfs": _tmpfs}
 
 
 def _wanted(key: str, source: str, where: str) -> Mount:
-    target, _, mode = options.expandable(key, where).partition(":")
+    target, _colon, mode = options.expandable(key, where).partition(":")
     hidden = options.expandable(source, where)
     if not (target.startswith("/") or options.has_expansion(target[:1])) or clean(target) == "/":
         raise JobFault("mounts: no mount point", "give an absolute path inside the container, not /", where=where, found=key)

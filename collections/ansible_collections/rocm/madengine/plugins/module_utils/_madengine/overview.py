@@ -152,7 +152,7 @@ def _logs(folder: str, budget: List[int]) -> Iterator[Dict[str, str]]:
     base = os.path.join(folder, DIAGNOSTICS)
     found: List[Tuple[str, str]] = []
     for place, wanted in ((base, (".log", ".txt", ".json")), (folder, (".live.log",))):
-        for path, _, names in os.walk(place):
+        for path, _folders, names in os.walk(place):
             for name in sorted(names, key=natural):
                 is_seen = place == folder and (path + os.sep).startswith(base + os.sep)
                 if name.endswith(wanted) and name != "summary.json" and not is_seen and len(found) < _MOST_LOGS:
@@ -245,7 +245,7 @@ def _phases(nodes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> List[Di
             "name": name,
             "count": len(times),
             "fastest": picture.duration(min(times)[0]),
-            "median": picture.duration(statistics.median(seconds for seconds, _ in times)),
+            "median": picture.duration(statistics.median(seconds for seconds, _node in times)),
             "slowest": picture.duration(max(times)[0]),
             "slowest_node": max(times)[1],
             "colour": number % COLOURS,

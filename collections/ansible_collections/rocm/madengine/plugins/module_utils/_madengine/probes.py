@@ -206,7 +206,7 @@ def names(node: str, proc: str = "/proc") -> Dict[str, Any]:
     return {
         "node": node,
         "addresses": own_addresses(proc),
-        "named_so": [number for _, number in found],
+        "named_so": [number for _family, number in found],
         "is_loopback": bool(found) and all(addresses.is_loopback(one) for one in found),
     }
 
@@ -238,7 +238,7 @@ def peers(me: str, others: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
         if name == me:
             continue
         try:
-            found = [number for _, number in addresses.resolve(name)]
+            found = [number for _family, number in addresses.resolve(name)]
         except (OSError, UnicodeError):
             unknown.append(name)
         else:
@@ -412,7 +412,7 @@ def _handed_out(proc: str, low: int, high: int) -> int:
         return 0
     ours = set(range(low, high + 1)) & set(range(int(words[0]), int(words[1]) + 1))
     for part in "".join(_lines(f"{proc}/sys/net/ipv4/ip_local_reserved_ports")).split(","):
-        first, _, last = part.strip().partition("-")
+        first, _dash, last = part.strip().partition("-")
         if first:
             ours -= set(range(int(first), int(last or first) + 1))
     return len(ours)

@@ -297,7 +297,7 @@ def _put(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
 
 def _settle(folder: str) -> None:
     """Make all in *folder* outlive a power cut, and readable whatever the umask is."""
-    for place, _, names in os.walk(folder, topdown=False):
+    for place, _folders, names in os.walk(folder, topdown=False):
         for name in names:
             handle = os.open(os.path.join(place, name), os.O_RDONLY | os.O_CLOEXEC)
             try:

@@ -79,7 +79,7 @@ def settle(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
 
     previous = selection(collection_dir)
     with exclusion.held(os.path.join(collection_dir, _LOCK), Deadline(wait_seconds), is_done) as is_due:
-        for _ in range(_MOST_ROUNDS if is_due else 0):
+        for _round in range(_MOST_ROUNDS if is_due else 0):
             choice = select(collection_dir, name, policy, facts, previous)
             publish(choice, collection_dir)
             # A node may have come while we ranked, or a slower holder may have published what it saw before.

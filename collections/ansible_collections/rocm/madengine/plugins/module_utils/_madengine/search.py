@@ -92,7 +92,7 @@ class Search(Meeting, Generic[AnyCaller]):
     def _dial_more(self) -> float:
         """Dial the next target if its time has come; return the seconds until there is something to do again."""
         now = time.monotonic()
-        for connection, (_, until) in list(self._dialled.items()):
+        for connection, (_target, until) in list(self._dialled.items()):
             if now >= until:
                 self._hang_up(connection)
         if now >= self._next:
@@ -103,7 +103,7 @@ class Search(Meeting, Generic[AnyCaller]):
     def _fill_queue(self) -> None:
         """Begin another round if the last one is through; who is still being dialled is not dialled twice."""
         if not self._queue:
-            found, busy = self._addresses(), {target for target, _ in self._dialled.values()}
+            found, busy = self._addresses(), {target for target, _until in self._dialled.values()}
             targets = [(family, number, port) for port in self._ports for family, number in found]
             self._queue.extend(target for target in targets if target not in busy)
 

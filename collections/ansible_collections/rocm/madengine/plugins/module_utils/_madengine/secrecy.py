@@ -67,7 +67,7 @@ def by_name(text: str, where: str) -> str:
     """Return a string of ``docker run`` options with ``-e SECRET=value`` made ``-e SECRET``."""
     changes = []
     for option in options.parse(text, where):
-        name, equals, _ = (option.value or "").partition("=")
+        name, equals, _value = (option.value or "").partition("=")
         if option.name == "env" and equals and environment.is_secret(name):
             changes.append((option, name))
     return options.replaced(text, changes)

@@ -206,7 +206,7 @@ def _pairs(line: str) -> List[Tuple[str, str]]:
 
 
 def _keys(line: str) -> Set[str]:
-    return {key for key, _ in _pairs(line)}
+    return {key for key, _value in _pairs(line)}
 
 
 def _includes(text: str) -> List[str]:
@@ -220,10 +220,10 @@ def _with(lines: List[str], key: str, rule: _Rule) -> List[str]:
     if not found:
         value = rule(None)
         return lines if value is None else _appended(lines, f"{key}={value}\n")
-    if any(rule(value) is None for _, value in found):
+    if any(rule(value) is None for _number, value in found):
         return lines
     if len(found) > 1:
-        places = [number + 1 for number, _ in found]
+        places = [number + 1 for number, _value in found]
         raise JobFault("slurm_conf: a setting stands there more than once", "leave one line of it", key=key, places=places)
     ((place, value),) = found
     above = [] if place and lines[place - 1].startswith(MARK) else [_marked(lines[place])]

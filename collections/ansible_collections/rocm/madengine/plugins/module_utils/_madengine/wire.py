@@ -117,7 +117,7 @@ def number(document: Dict[str, Any], name: str, low: int, high: int) -> int:
     :raises BadLine: it is missing, of another type (a bool is), or outside *low* … *high*.
     """
     value = document.get(name)
-    if type(value) is not int or not low <= value <= high:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise BadLine(f"{name} is no number between {low} and {high}")
     return value
 

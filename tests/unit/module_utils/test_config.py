@@ -33,6 +33,7 @@ TABLE = [
     ("DrainOn", "Disk,docker", ("disk", "docker"), "docker,weather"),
     ("PassEnv", "MY_*,-NCCL_DEBUG", ("MY_*", "-NCCL_DEBUG"), None),
     ("ResultsPolicy", "merge", "merge", "newest"),
+    ("ResultsWait", "2.5", 2.5, "never"),
     ("KeepWorkspace", "True", True, ""),
     ("MetricsDir", "", "", "./metrics"),
     ("LogLevel", "debug", "debug", "loud"),

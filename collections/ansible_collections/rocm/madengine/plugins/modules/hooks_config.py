@@ -47,6 +47,8 @@ options:
       - V(DrainOn) (V(docker)) lists what takes a node out of service, of V(docker), V(disk), V(key), or V(none).
       - V(PassEnv) (none) lists names and patterns of variables that pass into containers. A leading C(-) takes one away.
       - V(ResultsPolicy) (V(richest)) is how a job's result is chosen, V(richest) or V(merge).
+      - V(ResultsWait) (V(10)) is how long, in seconds, the first node's epilog waits for the results of nodes that do not
+        share the job's directory with it. A job whose nodes share it never waits.
       - V(KeepWorkspace) (V(no)) says whether a job's working files outlive it.
       - V(MetricsDir) (none) is the directory of node_exporter's textfile collector.
       - V(LogLevel) (V(info)) is one of V(error), V(info), V(debug).

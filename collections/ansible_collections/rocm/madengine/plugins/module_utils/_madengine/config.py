@@ -104,7 +104,7 @@ class Site:
     )
     pass_env: Names = field(default=(), metadata=_key("PassEnv", _names, "names and patterns; a leading - takes one away"))
     results_policy: str = field(default="richest", metadata=_key("ResultsPolicy", _one_of("richest", "merge"), "richest or merge"))
-    results_wait_seconds: float = _key("ResultsWait", _seconds, 10.0, "seconds, more than 0 and less than a day")
+    results_wait_seconds: float = field(default=10.0, metadata=_key("ResultsWait", _seconds, "seconds, more than 0 and less than a day"))
     keep_workspace: bool = field(default=False, metadata=_key("KeepWorkspace", _yes, "yes or no"))
     metrics_dir: str = field(default="", metadata=_key("MetricsDir", _path, "an absolute path, or nothing"))
     log_level: str = field(default="info", metadata=_key("LogLevel", _one_of("error", "info", "debug"), "error, info or debug"))

@@ -336,10 +336,15 @@ def _only_digest(index: Any) -> str:
 def _descriptor(value: Any) -> Tuple[str, int, str]:
     """Return digest, size in bytes and media type of an OCI descriptor."""
     if isinstance(value, Mapping):
-        digest, size_bytes, media_type = value.get("digest"), value.get("size"), value.get("mediaType")
+        digest, media_type = value.get("digest"), value.get("mediaType")
+        size_bytes: Any = value.get("size")
         if isinstance(digest, str) and is_digest(digest) and _is_size(size_bytes) and isinstance(media_type, str):
             return digest, size_bytes, media_type
     raise ShareFault("layout: not a descriptor", "publish the image again", value=str(value)[:200])
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _layers(diff_ids: Sequence[str], values: Any) -> Tuple[Layer, ...]:

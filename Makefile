@@ -53,7 +53,8 @@ lint-python:
 	@ruff format --quiet --check || { echo 'ruff format: run: .venv/bin/ruff format'; exit 1; }
 lint-types:
 	@mypy --no-error-summary --package ansible_collections.rocm.madengine.plugins
-	@mypy --no-error-summary prolog/prolog.py epilog/epilog.py molecule/shared/inventory/hosts.py molecule/demo/demo.py scripts/summary.py
+	@mypy --no-error-summary prolog/prolog.py epilog/epilog.py molecule/shared/inventory/hosts.py molecule/demo/demo.py
+	@mypy --no-error-summary scripts/*.py
 lint-shell:
 	@shellcheck prolog/task_environment.sh $$(grep -lrI -m1 '^#!/bin/\(ba\)\?sh' prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins)
 lint-yaml:
@@ -73,6 +74,14 @@ test-fast: lint unit ## lint and unit tests, within a minute
 .PHONY: test
 test: $(VENV) ## lint, unit, integration, and jobs on real clusters (up to 30 minutes)
 	@$(WITH_DOCKER) scripts/test
+
+.PHONY: test-pythons
+test-pythons: $(VENV) ## the unit tests of what runs on nodes, under each Python from 3.9 to 3.13 that is here
+	@scripts/test-pythons
+
+.PHONY: sanity
+sanity: $(INSTALLED) ## ansible-test sanity on the collection as built, without a single ignore
+	@scripts/sanity
 
 .PHONY: test-upgrade
 test-upgrade: $(VENV) ## releases that come and go under running jobs, on a cluster of its own (up to 15 minutes)
@@ -102,4 +111,4 @@ lab-down: $(VENV) ## remove that cluster
 
 .PHONY: clean
 clean: ## remove what was built; clusters, .venv and the Docker engine stay
-	@rm -rf dist build/collections build/molecule build/test build/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	@rm -rf dist build/collections build/docs build/molecule build/pythons build/sanity build/test build/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

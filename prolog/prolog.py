@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.join(RELEASE, "lib"))
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
     account,
+    commons,
     config,
     context,
     credential,
@@ -63,19 +64,23 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
         images = images_of(site, job, asked, user, within)
         images.prepare()
         have = [] if job.is_leader else images.have()
-    with meet(have=have) as meeting:
-        offers = lead(meeting, images, wanted, log) if meeting.is_leader else follow(meeting, images, log)
+    collection = handover.collection_dir(job, wanted["models"])
+    with meet(have=have) as meeting, commons.Commons(user, within, (collection, job.attempt, job.node_rank, len(job.nodes))) as common:
+        offers = lead(meeting, images, common, wanted, log) if meeting.is_leader else follow(meeting, images, common, log)
     with log.step("handover"):
         handover.write(here, job, wanted, offers, place.results)
-        here.ready(images=offers, results=wanted["results"], collection_dir=handover.collection_dir(job, wanted["models"]))
+        here.ready(images=offers, results=wanted["results"], collection_dir=collection, apart=common.apart)
 
 
-def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, Any], log: timeline.Timeline) -> Any:
+def lead(
+    meeting: rendezvous.Meeting, images: staging.Images, common: commons.Commons, wanted: Dict[str, Any], log: timeline.Timeline
+) -> Any:
     """Publish the images, and let all go when all have loaded them."""
     with log.step("publish") as facts:
         held = meeting.common() if images.may_broadcast else []
         offers = meeting.attend(images.stage(wanted["images"], len(meeting.party.nodes) == 1, held))
         facts.update(staging.totals(offers))
+    common.mark(meeting)
     meeting.publish(offers)
     try:
         with log.step("rendezvous", nodes=len(meeting.party.nodes)):
@@ -89,13 +94,14 @@ def lead(meeting: rendezvous.Meeting, images: staging.Images, wanted: Dict[str, 
     return offers
 
 
-def follow(meeting: rendezvous.Meeting, images: staging.Images, log: timeline.Timeline) -> Any:
+def follow(meeting: rendezvous.Meeting, images: staging.Images, common: commons.Commons, log: timeline.Timeline) -> Any:
     """Load what the leader offers, and wait until all others have, too."""
     with log.step("wait"):
         offers = meeting.images()
     with log.step("load") as facts:
         loaded = meeting.attend(images.load(offers))
         facts.update(staging.totals(loaded))
+    common.mark(meeting)
     with log.step("rendezvous"):
         meeting.loaded([image["identity"] for image in loaded])
     return offers

@@ -97,3 +97,29 @@ def test_a_directory_that_cannot_be_written_is_a_fault_of_the_share(tmp_path: Pa
     csvs.write(tmp_path / "node_1", "a file")
     with pytest.raises(ShareFault, match="cannot write"):
         parcel.unpack(str(tmp_path), {"files": [FACTS]}, 1)
+
+
+def test_what_is_there_already_is_not_missing_and_what_another_attempt_left_is(tmp_path: Path) -> None:
+    csvs.node(tmp_path, 1, job_id="7", attempt=1)
+    csvs.node(tmp_path, 2, job_id="7", attempt=0)
+    facts = {"job_id": "7", "attempt": 1, "node": "n1"}
+    assert parcel.missing(str(tmp_path), [1, 2, 3], facts) == [2, 3]
+
+
+def test_what_an_earlier_attempt_left_is_set_aside(tmp_path: Path) -> None:
+    for attempt in (0, 1):
+        csvs.node(tmp_path / "member", 1, job_id="7", attempt=attempt)
+        csvs.write(tmp_path / f"member/node_1/multi_results_{attempt}.csv", csvs.table(attempt))
+        parcel.unpack(str(tmp_path / "leader"), parcel.pack(str(tmp_path / "member/node_1"), 1, f"multi_results_{attempt}.csv"), 1)
+    assert sorted(path.name for path in (tmp_path / "leader/node_1").iterdir()) == ["multi_results_1.csv", "node.json"]
+    assert sorted(path.name for path in (tmp_path / "leader/attempt_0/node_1").iterdir()) == ["multi_results_0.csv", "node.json"]
+
+
+def test_the_largest_parcel_goes_into_what_a_delivery_takes(tmp_path: Path) -> None:
+    csvs.node(tmp_path, 0)
+    long = "\u00e9" * 98
+    for number in range(parcel._MOST_FILES + 200):
+        csvs.write(tmp_path / f"node_0/{number:03}{long}.csv", "x" * (parcel.LARGEST_BYTES // 50))
+    packed = parcel.pack(str(tmp_path / "node_0"), 0, "")
+    assert len(packed["left"]) == 100
+    assert parcel.LARGEST_BYTES < len(json.dumps(packed)) < parcel.LONGEST_TEXT

@@ -132,7 +132,21 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = ("verdict", "selected", "best", "candidates", "lacking", "merged", "images", "facts", "reason", "job_id", "exit_code", "policy")
+KEYS = (
+    "verdict",
+    "selected",
+    "best",
+    "candidates",
+    "lacking",
+    "merged",
+    "elsewhere",
+    "images",
+    "facts",
+    "reason",
+    "job_id",
+    "exit_code",
+    "policy",
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -149,6 +163,15 @@ def test_no_document_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, cho
     seen = overview.view(str(base))
     assert report.html(seen).endswith("</html>")
     assert report.text(seen).startswith("Job ")
+
+
+def test_where_the_files_of_nodes_that_are_apart_stayed_is_shown(tmp_path: Path) -> None:
+    jobs.finished(tmp_path, 3)
+    assert "stayed there" not in page_of(tmp_path).seen
+    csvs.node(tmp_path, 2, elsewhere="n3:/home/a/<b>\u202e/node_2")
+    results.settle(str(tmp_path), csvs.NAME, "richest", results.recalled(str(tmp_path)))
+    assert "Further files of 1 node stayed there n3:/home/a/<b> /node_2" in " ".join(page_of(tmp_path).seen.split())
+    assert "Further files\n  where\n  n3:/home/a/<b> /node_2\n" in report.text(overview.view(str(tmp_path)))
 
 
 def test_an_empty_directory_has_a_report_too(tmp_path: Path) -> None:

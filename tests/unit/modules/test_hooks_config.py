@@ -117,5 +117,5 @@ def test_a_file_that_is_no_text_is_replaced(run_module: Run, tmp_path: Path) -> 
 def test_the_documentation_tells_every_key_with_its_default() -> None:
     options = yaml.safe_load(hooks_config.DOCUMENTATION)["options"]["settings"]["description"]
     told = dict(re.findall(r"^V\((\w+)\) \((?:V\()?([^)]*)\)?\)", "\n".join(options), re.MULTILINE))
-    defaults = config.render(config.settings_of(config.Site())).replace("600.0", "600")
+    defaults = config.render(config.settings_of(config.Site())).replace(".0\n", "\n")
     assert told == {key: value or "none" for key, value in (line.split("=") for line in defaults.splitlines())}

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-from . import account, artifacts, diagnostics, files, report, request, results, transport
+from . import account, artifacts, credential, delivery, diagnostics, files, parcel, report, request, results, transport
 from .config import Site
 from .deadline import Deadline
 from .engine import Engine, Refused
 from .errors import Fault, JobFault, ShareFault
+from .party import Party, named
 from .request import Job
 from .state import FAILED, READY, STARTING, JobState
 from .workspace import Workspace
@@ -25,7 +26,7 @@ from .workspace import Workspace
 # SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
 _STOP_SECONDS = 2
 _TIMELINE = "timeline.jsonl"
-_GATHERED = "gathered"
+_GATHERED, _DELIVERED = "gathered", "delivered"
 
 
 class Aftermath:
@@ -65,6 +66,11 @@ class Aftermath:
         """Whether the job failed or its time was up; of one that was cancelled SLURM tells an epilog nothing (``0:0``)."""
         ends_by = self._known.get("ends_by") or float("inf")
         return self._exit_code != "0:0" or time.time() >= ends_by
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the prologs found that not all nodes see the collection directory that the first one sees."""
+        return bool(self._known.get("apart"))
 
     def find(self) -> None:
         """Look for the job's containers, and nobody else's.
@@ -107,17 +113,27 @@ class Aftermath:
             raise JobFault("aftermath: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
         sources: List[artifacts.Source] = [{"path": self._place.results, "all": True}]
         sources += artifacts.workspaces(self._known["job_id"], self._known["node_rank"], len(self._known["nodes"]))
-        with self._kept():
-            gathered = self._as_user(artifacts.gather, sources, self._collection, self._facts(), self._known["began"])
-        self._folder = gathered["folder"]
+        with self._kept(self._place.results):
+            self._folder = self._gathered(sources)
         self._here.ready(**{_GATHERED: self._folder})
+
+    def exchange(self) -> None:
+        """Where nodes are apart: the first one takes the others' results in, and any other brings its own to that one.
+
+        :raises Fault: some did not come, or this node's could not be brought, and where they stay.
+        """
+        if self._is_guest:
+            self._bring()
+        else:
+            self._take_in()
 
     def choose(self) -> None:
         """Rank what all nodes have gathered so far, and publish the best; the last node to come leaves the answer.
 
-        A node that could bring nothing leaves this to the others, who see the same files.
+        A node that could bring nothing leaves this to the others, who see the same files; one that sees others leaves it
+        to the first node.
         """
-        if self._folder:
+        if self._folder and not self._is_guest:
             facts = {"failed": self.has_failed, "exit_code": self._exit_code, "since": self._known["began"]}
             facts.update({name: self._known[name] for name in ("job_id", "attempt", "nodes")})
             self._as_user(results.settle, self._collection, self._csv, self._site.results_policy, facts)
@@ -125,7 +141,9 @@ class Aftermath:
     def report(self) -> None:
         """Put this node's timeline beside its results; the last node to come writes the job's report."""
         if self._folder:
-            self._as_user(_reported, self._collection, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
+            self._put_timeline()
+            if not self._is_guest:
+                self._as_user(report.write_if_last, self._collection, self.is_apart)
 
     def remove(self) -> None:
         """Remove the containers that `find` has found.
@@ -141,8 +159,9 @@ class Aftermath:
         self._as_user(transport.forget, self._store, str(self._job.job_id))
 
     def clean(self) -> None:
-        """Remove the job's workspace and its state; results that could not be gathered stay."""
-        if (self._folder or not self.has_run) and not self._site.keep_workspace:
+        """Remove the job's workspace and its state; results that could not be gathered elsewhere stay."""
+        is_empty = bool(self._folder) and not self._folder.startswith(self._place.path + os.sep)
+        if (is_empty or not self.has_run) and not self._site.keep_workspace:
             self._place.remove()
         self._here.remove()
 
@@ -161,15 +180,77 @@ class Aftermath:
     def _as_user(self, work: Callable[..., Any], *args: Any) -> Any:
         return account.run(account.of(self._job.uid, self._job.gid), work, *args, deadline=self._within)
 
+    def _gathered(self, sources: List[artifacts.Source]) -> str:
+        """Return where this node's results are now; one that is apart may lack the work directory altogether."""
+        try:
+            return self._gathered_in(self._collection, sources)
+        except ShareFault:
+            if not self._is_guest:
+                raise
+        return self._gathered_in(self._place.make_aside(self._job.uid, self._job.gid), sources)
+
+    def _gathered_in(self, collection: str, sources: List[artifacts.Source]) -> str:
+        facts = self._facts()
+        if self._is_guest:
+            facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
+        return str(self._as_user(artifacts.gather, sources, collection, facts, self._known["began"])["folder"])
+
+    def _take_in(self) -> None:
+        """Wait for the parcels of those who are apart; what a run before this one has got is not waited for again."""
+        ranks, refusal = self._known["apart"], None
+        if self._folder:
+            ranks = self._as_user(parcel.missing, self._collection, ranks, self._known)
+        else:
+            refusal = ShareFault("aftermath: the first node has no place for results", "read its epilog log")
+        user = account.of(self._job.uid, self._job.gid)
+
+        def store(rank: int, brought: Any) -> account.Child:
+            return account.start(user, parcel.unpack, self._collection, brought, rank)
+
+        came = delivery.collect(*self._meeting, ranks, store, self._wait, refusal=refusal, ports=self._site.port_range)
+        lost = [str(self._known["nodes"][rank]) for rank in ranks if not came.get(rank)]
+        if lost:
+            raise ShareFault(
+                "aftermath: not all nodes brought their results", "fetch them there", missing=named(lost), waited_seconds=self._wait
+            )
+
+    def _bring(self) -> None:
+        """Bring this node's candidates to the first node; what is not taken there stays here."""
+        if self._folder and not self._known.get(_DELIVERED):
+            with self._kept(self._folder):
+                self._put_timeline()
+                packed = self._as_user(parcel.pack, self._folder, self._known["node_rank"], self._csv)
+                delivery.deliver(*self._meeting, packed, self._wait, ports=self._site.port_range)
+            self._here.ready(**{_DELIVERED: True})
+
+    def _put_timeline(self) -> None:
+        self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
+
     @contextlib.contextmanager
-    def _kept(self) -> Iterator[None]:
-        """Have a fault say where the results stay, whatever it is."""
+    def _kept(self, where: str) -> Iterator[None]:
+        """Have a fault say *where* the results stay, whatever it is."""
         try:
             yield
         except Fault as fault:
-            if self._place.results not in str(fault):
-                fault.seen = {**fault.seen, "results": self._place.results}
+            if where not in str(fault):
+                fault.seen = {**fault.seen, "results": where}
             raise
+
+    @property
+    def _is_guest(self) -> bool:
+        """Whether the first node does not see what this one writes."""
+        return self.is_apart and self._known.get("node_rank") != 0
+
+    @property
+    def _meeting(self) -> Tuple[Party, credential.Credential]:
+        """Return who meets, as the prologs knew each other, and this node's proof that it belongs to them."""
+        known = self._known
+        party = Party(self._job.cluster, self._job.job_id, known["attempt"], tuple(known["nodes"]), known["node"])
+        return party, credential.of(self._site.auth, self._site.key_file)
+
+    @property
+    def _wait(self) -> float:
+        return self._site.results_wait_seconds
 
     @property
     def _store(self) -> str:
@@ -210,9 +291,8 @@ def _diagnosed(socket: str, dest: str, job_id: str) -> str:
         return str(diagnostics.diagnose(docker, dest, job_id)["summary"])
 
 
-def _reported(collection: str, path: str, text: str) -> None:
+def _written(path: str, text: str) -> None:
     try:
         files.write(path, text)
     except OSError as error:
         raise ShareFault("aftermath: cannot write", "look at the share", path=path, error=error.strerror or str(error)) from error
-    report.write_if_last(collection)

@@ -96,7 +96,7 @@ def gather(
     haul = _Haul(allowed, Deadline(allowed["seconds"]))
     with _explained(folder, sources):
         os.makedirs(collection_dir, exist_ok=True)
-        _set_aside(collection_dir, folder, facts)
+        set_aside(collection_dir, folder, facts)
         os.makedirs(folder, exist_ok=True)
         for item in _worth(sources, str(facts.get("csv") or ""), since, haul):
             _take(item, folder, haul)
@@ -266,8 +266,12 @@ def _read(source: IO[bytes], size: int) -> bytes:
         raise _Unreadable(error.strerror or str(error)) from error
 
 
-def _set_aside(collection_dir: str, folder: str, facts: Mapping[str, Any]) -> None:
-    """Move what an earlier attempt of a requeued job has left to ``attempt_<n>/``: it is kept, and is not this one's."""
+def set_aside(collection_dir: str, folder: str, facts: Mapping[str, Any]) -> None:
+    """Move what an earlier attempt of a requeued job has left to ``attempt_<n>/``: it is kept, and is not this one's.
+
+    :param folder: of one node, in the collection directory.
+    :param facts: ``attempt``, the present one.
+    """
     earlier = candidates.document(os.path.join(folder, NODE_FACTS)).get("attempt")
     if not isinstance(earlier, int) or earlier == facts.get("attempt"):
         return

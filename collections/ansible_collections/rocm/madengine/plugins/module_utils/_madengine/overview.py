@@ -62,6 +62,7 @@ def view(collection_dir: str) -> Dict[str, Any]:
         "table": _result(collection_dir, chosen),
         "candidates": _candidates(chosen),
         "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in _dicts(chosen.get("lacking"))],
+        "elsewhere": [shown(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
         "merged": [
             {key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in _dicts(chosen.get("merged"))[:_MOST_ROWS]
         ],
@@ -280,8 +281,12 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
+def _list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _dicts(value: Any) -> List[Dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [item for item in _list(value) if isinstance(item, dict)]
 
 
 def _field(item: Mapping[str, Any], key: str) -> str:

@@ -15,14 +15,16 @@ import base64
 import binascii
 import json
 import os
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from . import candidates, files
+from . import artifacts, candidates, files
 from .artifacts import safe
 from .errors import Fault, JobFault, ShareFault
 
 LARGEST_BYTES = 4 << 20
+LONGEST_TEXT = 6 << 20  # characters of a parcel as JSON: base64 makes four of three bytes, and there are names
 _MOST_FILES = 50
+_MOST_LEFT = 100
 _ALWAYS = (candidates.NODE_FACTS, "timeline.jsonl")
 
 
@@ -30,7 +32,7 @@ def pack(folder: str, rank: int, csv: str, at_most_bytes: int = LARGEST_BYTES) -
     """Return the parcel of a node's directory, as `artifacts.gather` leaves it.
 
     :param csv: the name of the result; empty: every CSV may be it.
-    :returns: ``{rank, files: [[name, base64], …], left: [name, …], folder}``; *left* did not fit and is in *folder*.
+    :returns: ``{rank, files: [[name, base64], …], left: [name, …], folder}``; *left* (the first 100) did not fit and is in *folder*.
     :raises JobFault: there is no ``node.json``.
     """
     wanted = [name for name in sorted(os.listdir(folder), key=candidates.natural) if candidates.is_candidate(name, csv)]
@@ -50,7 +52,7 @@ def pack(folder: str, rank: int, csv: str, at_most_bytes: int = LARGEST_BYTES) -
             continue
         room -= len(data)
         packed.append([name, base64.b64encode(data).decode()])
-    return {"rank": rank, "files": packed, "left": left, "folder": folder}
+    return {"rank": rank, "files": packed, "left": left[:_MOST_LEFT], "folder": folder}
 
 
 def unpack(collection_dir: str, parcel: Mapping[str, Any], rank: int) -> List[str]:
@@ -64,12 +66,23 @@ def unpack(collection_dir: str, parcel: Mapping[str, Any], rank: int) -> List[st
     contents = _opened(parcel)
     folder = os.path.join(collection_dir, f"node_{int(rank)}")
     try:
+        artifacts.set_aside(collection_dir, folder, json.loads(dict(contents)[candidates.NODE_FACTS]))
         os.makedirs(folder, exist_ok=True)
         for name, data in contents:
             files.write(os.path.join(folder, name), data)
     except OSError as error:
         raise ShareFault("parcel: cannot write", "make room there", folder=folder, error=error.strerror or str(error)) from error
-    return [name for name, _ in contents]
+    return [name for name, _data in contents]
+
+
+def missing(collection_dir: str, ranks: Sequence[int], facts: Mapping[str, Any]) -> List[int]:
+    """Return those of *ranks* whose results are not in the collection directory yet.
+
+    :param facts: ``job_id`` and ``attempt``: what another one has left does not count.
+    """
+    wanted = {key: facts.get(key) for key in ("job_id", "attempt")}
+    there = (candidates.document(os.path.join(collection_dir, f"node_{int(rank)}", candidates.NODE_FACTS)) for rank in ranks)
+    return [rank for rank, known in zip(ranks, there) if any(known.get(key) != value for key, value in wanted.items())]
 
 
 def _opened(parcel: Mapping[str, Any]) -> List[Tuple[str, bytes]]:

@@ -45,15 +45,17 @@ def write(collection_dir: str, formats: Sequence[str] = ("html", "text"), dest: 
     return {"changed": bool(stale), "verdict": seen["verdict"], "files": list(paths), "text": made.get(TEXT) or text(seen)}
 
 
-def write_if_last(collection_dir: str) -> bool:
+def write_if_last(collection_dir: str, is_last: bool = False) -> bool:
     """Write what can be written (no HTML without Jinja2) if all nodes are done or they are few; say whether it did.
 
     For an epilog: with hundreds of nodes only those that come last write, with a few each does.
+
+    :param is_last: nobody else is going to come, whatever is missing.
     """
     chosen = results.selection(collection_dir)
     expected = (chosen.get("facts") or {}).get("nodes") or []
     done = [rank for rank in range(len(expected)) if os.path.exists(os.path.join(collection_dir, f"node_{rank}", overview.TIMELINE))]
-    if not chosen or (len(expected) > _SMALL_JOB and len(done) < len(expected)):
+    if not chosen or (not is_last and len(expected) > _SMALL_JOB and len(done) < len(expected)):
         return False
     write(collection_dir, ("html", "text") if has_jinja() else ("text",))
     return True
@@ -96,6 +98,7 @@ def text(seen: Mapping[str, Any]) -> str:
     rows = [[item["path"], item["node"], str(item["rows"]), str(item["scored"]), item["reason"]] for item in seen["candidates"]]
     lines += _table("Candidates", ["file", "node", "rows", "count", "why"], rows)
     lines += _table("Lacking", ["node", "why"], [[item["node"], item["reason"]] for item in seen["lacking"]])
+    lines += _table("Further files", ["where"], [[place] for place in seen["elsewhere"]])
     lines += _table("Images", ["image", "id", "nodes"], [[item["image"], item["image_id"], item["nodes"]] for item in seen["images"]])
     rows = [
         [item["name"], str(item["count"]), item["fastest"], item["median"], item["slowest"], item["slowest_node"]]

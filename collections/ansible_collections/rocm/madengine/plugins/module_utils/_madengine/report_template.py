@@ -235,6 +235,10 @@ PAGE = """<!doctype html>
     <summary>{{ lacking | length }} {{ "node lacks" if lacking | length == 1 else "nodes lack" }} data</summary>
   <table>{% for item in lacking %}<tr><td>{{ item.node }}</td><td>{{ item.reason }}</td></tr>{% endfor %}</table></details>
   {% endif %}
+  {% if elsewhere %}
+  <details><summary>Further files of {{ elsewhere | length }} {{ "node" if elsewhere | length == 1 else "nodes" }} stayed there</summary>
+  <table>{% for place in elsewhere %}<tr><td>{{ place }}</td></tr>{% endfor %}</table></details>
+  {% endif %}
 </section>
 {% endif %}
 

@@ -120,6 +120,7 @@ def select(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
         "best": _best(selected),
         "merged": notes,
         "candidates": [candidate.to_dict() for candidate in ranked],
+        "elsewhere": _elsewhere(nodes, facts),
         **_images(nodes, facts),
         "facts": {key: facts.get(key) for key in _FACTS},
         "basis": question,
@@ -339,6 +340,12 @@ def _images(nodes: Sequence[Node], facts: Mapping[str, Any]) -> Dict[str, Any]:
     }
     known: Set[str] = {image["image_id"] for image in images.values() if image["image_id"]}
     return {"images": images, "images_agree": len(known) <= 1}
+
+
+def _elsewhere(nodes: Sequence[Node], facts: Mapping[str, Any]) -> List[str]:
+    """Return where further files of nodes are that share no directory with the others, as ``node:path``."""
+    said = (node.facts.get("elsewhere") for node in nodes if not refusal_of(node, facts))
+    return [plain(str(place)) for place in said if place]
 
 
 def _said(nodes: Sequence[Node], facts: Mapping[str, Any], key: str) -> str:

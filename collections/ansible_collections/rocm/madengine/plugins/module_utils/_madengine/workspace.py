@@ -51,6 +51,17 @@ class Workspace:
         except OSError as error:
             raise files.local_fault("workspace", self.path, error) from error
 
+    def make_aside(self, uid: int, gid: int) -> str:
+        """Make the directory for what can be gathered nowhere else, and return it.
+
+        :raises OSError: it cannot be made.
+        """
+        path = os.path.join(self.path, "kept")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            os.chown(path, uid, gid)
+        return path
+
     def remove(self) -> None:
         """Remove it and all in it; harmless if it is gone, and no link in it is followed."""
         files.remove_tree(self.path)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import aftermath, artifacts
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine import aftermath, artifacts, credential, delivery, parcel
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.aftermath import Aftermath
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.request import Job
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.state import JobState
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.workspace import Workspace
@@ -80,10 +80,11 @@ class Node:
         self.collection = self.share / str(JOB_ID)
         self.docker = Docker()
         self.site = Site()
+        self.name = "n2"
 
     def job(self, uid: Optional[int] = None) -> Job:
         return Job(
-            "lab", JOB_ID, 1, "alice", self.uid if uid is None else uid, self.gid, "n2", ("n1", "n2", "n3"), "/", "", "madengine", ""
+            "lab", JOB_ID, 1, "alice", self.uid if uid is None else uid, self.gid, self.name, ("n1", "n2", "n3"), "/", "", "madengine", ""
         )
 
     def has_run(self, **facts: Any) -> None:
@@ -341,3 +342,145 @@ def test_a_job_without_containers_has_nothing_to_diagnose(node: Node, monkeypatc
     monkeypatch.setattr(ended, "_as_user", lambda *_: pytest.fail("there is nobody to ask"))
     ended.find()
     ended.diagnose()
+
+
+# Nodes that share no work directory.
+
+
+class Post:
+    """Stands in for the network between the epilogs; it knows what it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fault: Optional[Exception] = None
+        self.brought: List[Any] = []
+        self.awaited: List[Any] = []
+        self.bringing: Dict[int, Any] = {}
+        self.refusal: Optional[Exception] = None
+        monkeypatch.setattr(delivery, "deliver", self._deliver)
+        monkeypatch.setattr(delivery, "collect", self._collect)
+        monkeypatch.setattr(credential, "of", lambda auth, path: "proof")
+
+    def _deliver(self, party: Any, proof: Any, brought: Any, wait: float, ports: Any) -> None:
+        self.brought.append((party, brought))
+        if self.fault is not None:
+            raise self.fault
+
+    def _collect(self, party: Any, proof: Any, awaited: Any, store: Any, wait: float, refusal: Any, ports: Any) -> Dict[int, bool]:
+        self.awaited.append(list(awaited))
+        self.refusal = refusal
+        for rank, brought in self.bringing.items():
+            store(rank, brought).result()
+        return dict.fromkeys(self.bringing, True)
+
+
+@pytest.fixture
+def post(monkeypatch: pytest.MonkeyPatch) -> Post:
+    return Post(monkeypatch)
+
+
+PARTS = ("find", "stop", "gather", "exchange", "choose", "remove", "report", "clean")
+
+
+def done(ended: Aftermath, *parts: str) -> None:
+    for part in parts or PARTS:
+        getattr(ended, part)()
+
+
+def test_a_node_that_is_apart_brings_its_results_to_the_first_once_and_leaves_the_choice_to_it(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    assert node.ended().is_apart
+    done(node.ended(), "gather", "exchange")
+    done(node.ended())  # as if the first run had been killed now
+    assert len(post.brought) == 1
+    party, brought = post.brought[0]
+    assert (party.node, party.attempt, party.nodes, party.job_id) == ("n2", 0, ("n1", "n2", "n3"), JOB_ID)
+    assert [name for name, _ in brought["files"]] == ["node.json", "timeline.jsonl", csvs.NAME]
+    facts = json.loads((node.collection / "node_1/node.json").read_text())
+    assert facts["elsewhere"] == f"n2:{node.collection}/node_1"
+    assert sorted(os.listdir(node.collection)) == ["node_1"]
+    assert (os.path.lexists(node.place.path), node.here.exists()) == (False, False)
+
+
+def test_what_nobody_takes_stays_where_the_fault_says(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    post.fault = PeerFault("n1", ShareFault("rendezvous: the leader did not answer", "read its epilog log"))
+    ended = node.ended()
+    ended.gather()
+    with pytest.raises(PeerFault) as caught:
+        ended.exchange()
+    assert f"results='{node.collection}/node_1'" in caught.value.line()
+    done(ended, "choose", "remove", "report", "clean")
+    assert (node.collection / "node_1" / csvs.NAME).read_text() == csvs.table(12.5)
+    assert not node.here.exists()
+
+
+def test_a_node_without_the_work_directory_keeps_its_files_in_its_own_for_a_week(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    node.wrote("results.log", "long")
+    node.share.rmdir()
+    node.share.write_text("no directory")
+    done(node.ended())
+    kept = os.path.join(node.place.path, "kept/node_1")
+    assert post.brought[0][1]["folder"] == kept
+    assert sorted(os.listdir(kept)) == [csvs.NAME, "node.json", "results.log", "timeline.jsonl"]
+    assert json.loads(Path(kept, "node.json").read_text())["elsewhere"] == f"n2:{kept}"
+    assert not node.here.exists()
+
+
+def test_the_first_node_takes_in_what_has_not_come_yet_and_chooses_among_all(node: Node, post: Post) -> None:
+    node.name = "n1"
+    node.has_run(apart=[1, 2])
+    node.wrote(csvs.NAME, csvs.table(""))
+    facts = {"job_id": JOB_ID, "attempt": 0, "node": "n3"}
+    post.bringing = {2: packed(node, 2, facts)}
+    ended = node.ended()
+    ended.gather()
+    with pytest.raises(ShareFault, match="not all nodes brought their results") as caught:
+        ended.exchange()
+    assert (caught.value.seen["missing"], post.refusal) == ("n2", None)
+    done(ended, "choose", "report")
+    selection = node.selection()
+    assert (selection["verdict"], selection["selected"]["node"]) == ("partial", "n3")
+    assert [(item["node"], item["reason"]) for item in selection["lacking"]][-1] == ("n2", "nothing came from this node")
+    assert {path.stat().st_uid for path in node.collection.rglob("*")} == {node.uid}
+    with pytest.raises(ShareFault):  # as if it had been killed: what has come is not waited for again
+        done(node.ended(), "gather", "exchange")
+    assert post.awaited == [[1, 2], [1]]
+
+
+def packed(node: Node, rank: int, facts: Dict[str, Any]) -> Dict[str, Any]:
+    base = Path(node.place.path, "elsewhere")
+    csvs.node(base, rank, **facts)
+    csvs.write(base / f"node_{rank}" / csvs.NAME, csvs.table(42.5))
+    return parcel.pack(str(base / f"node_{rank}"), rank, csvs.NAME)
+
+
+def test_a_first_node_that_has_no_place_tells_the_others_so(node: Node, post: Post) -> None:
+    node.name = "n1"
+    node.has_run(apart=[1, 2])
+    node.share.rmdir()
+    node.share.write_text("no directory")
+    ended = node.ended()
+    with pytest.raises(ShareFault, match="cannot write the collection directory"):
+        ended.gather()
+    with pytest.raises(ShareFault, match="not all nodes"):
+        ended.exchange()
+    assert "has no place" in str(post.refusal)
+
+
+def test_a_user_whom_the_node_has_forgotten_exchanges_nothing(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    ended = node.ended(uid=UNKNOWN)
+    with pytest.raises(JobFault):
+        ended.gather()
+    ended.exchange()
+    assert post.brought == []
+
+
+@pytest.mark.parametrize("apart", [{}, {"apart": []}])
+def test_nodes_that_share_the_directory_are_not_apart(node: Node, apart: Dict[str, Any]) -> None:
+    node.has_run(**apart)
+    assert not node.ended().is_apart

@@ -117,3 +117,15 @@ def test_what_nobody_gathered_stays_for_a_week_and_what_a_running_job_has_for_ev
     place.sweep({2}.__contains__)
     place.sweep({2}.__contains__)
     assert sorted(os.listdir(tmp_path / "jobs")) == ["2", "3", "not-a-job"]
+
+
+def test_what_can_be_gathered_nowhere_else_has_a_place_of_the_user_s(tmp_path: Path) -> None:
+    place = Workspace(4711, str(tmp_path))
+    place.make(UID, GID)
+    os.mkdir(os.path.join(place.path, "kept"), 0o700)  # by a run that was killed before it gave it away
+    path = place.make_aside(NOBODY if UID == 0 else UID, GID)
+    assert (path, mode(path), os.stat(path).st_uid) == (os.path.join(place.path, "kept"), 0o700, NOBODY if UID == 0 else UID)
+    os.rmdir(path)
+    Path(path).write_text("no directory")
+    with pytest.raises(NodeFault, match="workspace"):
+        place.make_aside(UID, GID)

@@ -54,12 +54,14 @@ class Workspace:
     def make_aside(self, uid: int, gid: int) -> str:
         """Make the directory for what can be gathered nowhere else, and return it.
 
-        :raises OSError: it cannot be made.
+        :raises NodeFault: it cannot be made (part ``disk``).
         """
         path = os.path.join(self.path, "kept")
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-            os.chown(path, uid, gid)
+        try:
+            os.makedirs(path, 0o700, exist_ok=True)
+            os.chown(path, uid, gid)  # also if a run before this one was killed in between
+        except OSError as error:
+            raise files.local_fault("workspace", path, error) from error
         return path
 
     def remove(self) -> None:

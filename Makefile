@@ -79,9 +79,11 @@ test: $(VENV) ## lint, unit, integration, and jobs on real clusters (up to 30 mi
 test-pythons: $(VENV) ## the unit tests of what runs on nodes, under each Python from 3.9 to 3.13 that is here
 	@scripts/test-pythons
 
-.PHONY: sanity
+.PHONY: sanity importer
 sanity: $(INSTALLED) ## ansible-test sanity on the collection as built, without a single ignore
 	@scripts/sanity
+importer: $(INSTALLED) ## what Galaxy's importer says of the tarball, and ansible-builder of what it needs
+	@scripts/importer
 
 .PHONY: test-upgrade
 test-upgrade: $(VENV) ## releases that come and go under running jobs, on a cluster of its own (up to 15 minutes)
@@ -111,4 +113,4 @@ lab-down: $(VENV) ## remove that cluster
 
 .PHONY: clean
 clean: ## remove what was built; clusters, .venv and the Docker engine stay
-	@rm -rf dist build/collections build/docs build/molecule build/pythons build/sanity build/test build/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	@rm -rf dist build/collections build/docs build/importer build/molecule build/pythons build/sanity build/test build/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -473,8 +473,15 @@ def sbcast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "sbcast").write_text('#!/bin/sh\n[ "$1 $2" = "--force --jobid=7" ] || exit 9\ncp "$3" "$4" && ln "$4" "$4.member"\n')
     (folder / "sbcast").chmod(0o755)
-    monkeypatch.setattr(broadcast.send, "__defaults__", (f"{folder}:/usr/bin:/bin",))
+    monkeypatch.setattr(broadcast.send, "__defaults__", (0, f"{folder}:/usr/bin:/bin"))
+    monkeypatch.setattr(broadcast.plan, "__defaults__", (f"{folder}:/usr/bin:/bin",))
     return tmp_path
+
+
+def arrive(offer: dict) -> None:
+    """Put what sbcast has brought where the other node has it."""
+    for piece in broadcast.targets(offer["path"], offer["pieces"]):
+        os.rename(piece + ".member", piece)
 
 
 def test_without_a_store_slurm_brings_the_layers_that_not_every_member_has(
@@ -484,9 +491,9 @@ def test_without_a_store_slurm_brings_the_layers_that_not_every_member_has(
     spool = sbcast / "spool"
     spool.mkdir()
     offer = publish(leader, "", job_id="7", spool=str(spool), held=chain_ids(BASE.diff_ids))
-    assert (offer["transport"], offer["layers_moved"]) == ("sbcast", 1)
-    assert os.listdir(spool) == [os.path.basename(offer["path"]) + ".member"]
-    os.rename(offer["path"] + ".member", offer["path"])
+    assert (offer["transport"], offer["layers_moved"], offer["pieces"]) == ("sbcast", 1, 1)
+    assert os.listdir(spool) == [os.path.basename(offer["path"]) + ".0.member"]
+    arrive(offer)
     member.images["b:1"] = BASE
     done = transport.obtain(member, offer, within())
     assert (done["layers_moved"], done["bytes_moved"]) == (1, len(NEXT.layers[2]))
@@ -496,14 +503,40 @@ def test_without_a_store_slurm_brings_the_layers_that_not_every_member_has(
         transport.obtain(images.Daemon(), offer, within())
 
 
+def test_an_image_in_pieces_is_loaded_whole_and_none_of_them_stays(leader: images.Daemon, member: images.Daemon, sbcast: Path) -> None:
+    script = sbcast / "bin" / "sbcast"
+    script.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo slurm-wlm 24.11.5; exit; }\n'
+        '[ "$1 $2 $3 $4" = "--force --jobid=7 --treewidth=1 --size=131072" ] || exit 9\ncp "$5" "$6" && ln "$6" "$6.member"\n'
+    )
+    large = images.make(os.urandom(5 * broadcast.STRIPE), Env=["A=d"])
+    leader.images["a:1"] = large
+    spool = sbcast / "spool"
+    spool.mkdir()
+    offer = publish(leader, "", job_id="7", spool=str(spool), nodes=17)
+    assert offer["pieces"] == 6
+    assert len(os.listdir(spool)) == 6
+    arrive(offer)
+    transport.obtain(member, offer, within())
+    assert member.images["a:1"] == large
+    assert os.listdir(spool) == []
+
+
 def test_a_broadcast_that_was_damaged_on_its_way_is_never_loaded(leader: images.Daemon, member: images.Daemon, sbcast: Path) -> None:
     offer = publish(leader, "", job_id="7", spool=str(sbcast))
-    data = Path(offer["path"] + ".member").read_bytes()
+    data = Path(offer["path"] + ".0.member").read_bytes()
     for damage in (data[:-1], b"!" + data[1:], data + b"!"):
-        Path(offer["path"]).write_bytes(damage)
+        Path(offer["path"] + ".0").write_bytes(damage)
         with pytest.raises(ShareFault, match="differs"):
             transport.obtain(member, offer, within())
     assert member.images == {}
+
+
+@pytest.mark.parametrize("pieces", [None, 0, -1, 10**9, "2", 1.5])
+def test_a_broadcast_in_an_impossible_number_of_pieces_is_refused(leader: images.Daemon, sbcast: Path, pieces: Any) -> None:
+    offer = publish(leader, "", job_id="7", spool=str(sbcast))
+    with pytest.raises(ShareFault, match="not an offer"):
+        transport.obtain(images.Daemon(), {**offer, "pieces": pieces}, within())
 
 
 def test_a_broadcast_that_fails_is_the_shares_fault_and_leaves_nothing(leader: images.Daemon, sbcast: Path) -> None:

@@ -20,9 +20,9 @@ import random
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from . import archive, broadcast, compression, files, layer, lease, loading, publication, sources, turn
+from . import archive, broadcast, compression, layer, lease, loading, publication, sources, turn
 from .deadline import Deadline
 from .engine import Engine
 from .errors import Fault, JobFault, ShareFault
@@ -140,7 +140,7 @@ def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline, turns: 
     done = {"reference": str(name), "identity": wanted, "transport": offer["transport"]}
     with contextlib.ExitStack() as stack:
         if offer["transport"] == "sbcast":
-            stack.callback(_unlink, str(offer.get("path")))  # it came for this job alone
+            stack.enter_context(_removed(_pieces(offer)))  # they came for this job alone
         if loading.is_here(engine, name, wanted):
             return {**done, **_figures("none", None, 0, 0, started)}
         stack.enter_context(turn.of(turns, f"load.{wanted[7:]}", deadline))
@@ -271,13 +271,12 @@ def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: De
         stored, method, _moved = publication.publish(engine, store, name, "site", identity, deadline, means.reader, taken, kind)
         omitted = {diff_id for diff_id, chain in zip(identity.diff_ids, chain_ids(identity.diff_ids)) if chain in means.held}
         sent = archive.wanted(stored, omitted)
-        source = os.path.join(folder, "image.tar")
-        digest, size_bytes = store.blobs.put(archive.write(store, stored, name, omitted))
-        os.rename(store.blobs.path_of(digest), source)
-        os.chmod(source, 0o600)
-        broadcast.send(source, target, means.job_id, deadline)
-    _unlink(target)  # this node's own copy
-    offer = {"transport": "sbcast", "path": target, "digest": digest, "size_bytes": size_bytes}
+        content, plan = layer.Hashed(archive.write(store, stored, name, omitted)), broadcast.plan(means.nodes, deadline)
+        pieces = broadcast.cut(content, folder, plan.pieces)
+        size_bytes = sum(os.path.getsize(each) for each in pieces)
+        with _removed(broadcast.targets(target, len(pieces))):  # this node's own copy
+            broadcast.send(pieces, target, means.job_id, deadline, plan.width)
+    offer = {"transport": "sbcast", "path": target, "pieces": len(pieces), "digest": content.digest, "size_bytes": size_bytes}
     return {**offer, **_figures(method, stored, len(sent), sum(each.size_bytes for each in sent), started)}
 
 
@@ -304,13 +303,8 @@ def _take_registry(engine: Engine, name: Reference, offer: Mapping[str, Any], de
 
 def _take_broadcast(engine: Engine, name: Reference, offer: Mapping[str, Any], deadline: Deadline, started: float) -> Dict[str, Any]:
     path, digest, size_bytes = str(offer.get("path")), str(offer.get("digest")), offer.get("size_bytes")
-    try:
-        stream = files.opened(path)
-    except Fault as fault:
-        raise ShareFault("transport: the broadcast did not arrive", "share a store", **{**fault.seen, "image": str(name)}) from fault
-    with stream:
-        chunks = layer.verified(layer.chunks_of(stream), digest, size_bytes if isinstance(size_bytes, int) else None, path)
-        engine.load(chunks, deadline.left())
+    chunks = broadcast.joined(_pieces(offer))
+    engine.load(layer.verified(chunks, digest, size_bytes if isinstance(size_bytes, int) else None, path), deadline.left())
     loading.require(engine, name, offer["identity"])
     figures = _figures("full", None, 0, 0, started)
     return {**figures, **{key: offer[key] for key in ("layers_total", "layers_moved", "bytes_total", "bytes_moved") if key in offer}}
@@ -332,9 +326,23 @@ def _checked(offer: Mapping[str, Any]) -> Tuple[Reference, str]:
     return name, wanted
 
 
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+def _pieces(offer: Mapping[str, Any]) -> List[str]:
+    """Return the files in which a broadcast came; their number came over the wire."""
+    pieces = offer.get("pieces")
+    if not isinstance(pieces, int) or not 1 <= pieces <= broadcast.MOST_PIECES:
+        raise ShareFault("transport: not an offer", "install the same release on all nodes", pieces=pieces)
+    return broadcast.targets(str(offer.get("path")), pieces)
+
+
+@contextlib.contextmanager
+def _removed(paths: Iterable[str]) -> Iterator[None]:
+    """Remove files when the block ends, however it ends."""
+    try:
+        yield
+    finally:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _figures(method: str, stored: Optional[Stored], layers_moved: int, bytes_moved: int, started: float) -> Dict[str, Any]:

@@ -232,21 +232,27 @@ def test_a_tag_is_given(daemon: Daemon, docker: engine.Engine) -> None:
     assert daemon.asked[-1][1] == f"/images/{A}/tag?tag=1&repo=r.io/a&force=1"
 
 
-def test_a_jobs_containers_are_known_by_label_or_environment_and_no_others(daemon: Daemon, docker: engine.Engine) -> None:
+def test_a_jobs_containers_are_known_by_label_environment_or_cgroup_in_this_order_and_no_others(daemon: Daemon, docker: engine.Engine) -> None:
     listed = [
         {"Id": "c1", "Names": ["/one"], "Image": "a:1", "State": "running", "Labels": {"madengine.job": "7"}},
         {"Id": "c2", "Names": ["/two"], "Image": "a:1", "State": "exited", "Labels": {}},
         {"Id": "c3", "Names": ["/three"], "Image": "a:1", "State": "running", "Labels": {"madengine.job": "77"}},
         {"Id": "c4", "Names": ["/four"], "Image": "a:1", "State": "running", "Labels": None},
         {"Id": "c5", "Names": None, "Image": "a:1", "State": "running", "Labels": {}},
+        {"Id": "c6", "Names": ["/six"], "Image": "a:1", "State": "exited", "Labels": {}},
+        {"Id": "c7", "Names": ["/seven"], "Image": "a:1", "State": "exited", "Labels": {}},
     ]
+    placed = {"HostConfig": {"CgroupParent": "/slurm/uid_2000/job_7"}}
     daemon.answer("GET", "/containers/json", listed)
     daemon.answer("GET", "/containers/c2/json", {"Config": {"Env": ["A=b", "SLURM_JOB_ID=7"]}})
     daemon.answer("GET", "/containers/c3/json", {"Config": {"Env": ["SLURM_JOB_ID=7"]}})  # the label says whose it is
     daemon.answer("GET", "/containers/c4/json", {"Config": {"Env": ["SLURM_JOB_ID=77"]}})
+    daemon.answer("GET", "/containers/c6/json", placed)
+    daemon.answer("GET", "/containers/c7/json", {**placed, "Config": {"Env": ["SLURM_JOB_ID=8"]}})  # it says whose it is
     assert docker.containers_of("7") == [
         {"id": "c1", "name": "one", "image": "a:1", "state": "running"},
         {"id": "c2", "name": "two", "image": "a:1", "state": "exited"},
+        {"id": "c6", "name": "six", "image": "a:1", "state": "exited"},
     ]
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
+from . import cgroup
 from .errors import Fault, JobFault, NodeFault
 from .image import Identity, Reference, chain_ids
 
@@ -148,7 +149,9 @@ class Engine:
             client.tag(name, reference.name, reference.tag, force=True)
 
     def containers_of(self, job_id: str) -> List[Dict[str, str]]:
-        """Return the containers that carry the job's label, or its ``SLURM_JOB_ID`` in their environment.
+        """Return the containers of a job: by their label, else by ``SLURM_JOB_ID`` in their environment, else by their cgroup.
+
+        What a container says itself comes first: one that names another job is not this one's, wherever it was put.
 
         :returns: id, name, image and state (``running``, ``exited`` …) of each.
         """
@@ -314,7 +317,11 @@ def _is_of(client: Any, container: Mapping[str, Any], job_id: str) -> bool:
     if JOB_LABEL in labels:
         return str(labels[JOB_LABEL]) == job_id
     document = _or_none(lambda: client.inspect_container(container["Id"])) or {}
-    return f"SLURM_JOB_ID={job_id}" in ((document.get("Config") or {}).get("Env") or [])
+    named = [each for each in (document.get("Config") or {}).get("Env") or [] if each.startswith("SLURM_JOB_ID=")]
+    if named:
+        return f"SLURM_JOB_ID={job_id}" in named
+    parent = (document.get("HostConfig") or {}).get("CgroupParent") or ""
+    return cgroup.job_of(str(container["Id"]), str(parent), int((document.get("State") or {}).get("Pid") or 0)) == job_id
 
 
 def _container(each: Mapping[str, Any]) -> Dict[str, str]:

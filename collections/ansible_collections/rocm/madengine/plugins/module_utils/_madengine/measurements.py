@@ -124,21 +124,21 @@ def score(stream: IO[bytes]) -> Score:
     >>> score(io.BytesIO(b"model,performance,metric\\nllama,12.5,tokens_per_second\\nllama,nan,latency\\n")).reason
     '1 of 2 rows holds a finite performance'
     """
-    table, rows, scored = Table(stream), 0, 0
+    table, blank, scored = Table(stream), 0, 0
     values: List[Dict[str, Any]] = []
     places: Optional[Tuple[int, int, int]] = None
     for row in table:
         places = places or table.places()
         if places is None:
             break  # whatever follows, no row of it can count
-        value = _value(row, places)
+        value = _value(row, *places)
         if value is None:
-            rows += not table.is_no_data(row)
+            blank += not table.is_no_data(row)
             continue
-        rows += 1
         scored += 1
-        if len(values) < MOST_VALUES:
+        if scored <= MOST_VALUES:
             values.append(_shown(row, places, value))
+    rows = scored + blank
     return Score(rows, scored, _reason(table, rows, scored), tuple(values))
 
 
@@ -149,7 +149,7 @@ def records(stream: IO[bytes]) -> Iterator[Tuple[Dict[str, str], float]]:
         places = table.places()
         if places is None:
             return
-        value = _value(row, places)
+        value = _value(row, *places)
         if value is not None:
             cells = [cell.strip() for cell in row] + [""] * (len(table.header) - len(row))
             yield dict(zip(table.header, cells)), value
@@ -173,18 +173,16 @@ def number(text: str) -> Optional[float]:
 
 def plain(text: str) -> str:
     """Return *text* as one short line without control, escape or direction characters."""
-    return "".join(char if char.isprintable() else " " for char in text[:_LONGEST_TEXT]).strip()
+    cut = text[:_LONGEST_TEXT]
+    return (cut if cut.isprintable() else "".join(char if char.isprintable() else " " for char in cut)).strip()
 
 
-def _value(row: List[str], places: Tuple[int, int, int]) -> Optional[float]:
-    model, performance, metric = places
+def _value(row: List[str], model: int, performance: int, metric: int) -> Optional[float]:
     try:
         value = number(row[performance])
-        if value is None or not row[model].strip() or not row[metric].strip():
-            return None
+        return value if value is not None and row[model].strip() and row[metric].strip() else None
     except IndexError:  # a ragged row
         return None
-    return value
 
 
 def _shown(row: List[str], places: Tuple[int, int, int], value: float) -> Dict[str, Any]:

@@ -90,12 +90,12 @@ test-upgrade: $(VENV) ## releases that come and go under running jobs, on a clus
 	@mkdir -p build && MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-up lab-site >build/test-upgrade.log
 	@MADLAB_NAME=madupgrade pytest tests/cluster/upgrade; status=$$?; MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-down >>build/test-upgrade.log; exit $$status
 
-.PHONY: bench bench-gate bench-images bench-rendezvous bench-results
-bench: bench-gate bench-rendezvous bench-results bench-images ## measure everything beside its peers, into build/bench/
+.PHONY: bench bench-gate bench-images bench-rendezvous bench-results bench-scale
+bench: bench-gate bench-rendezvous bench-results bench-images bench-scale ## measure everything beside its peers, into build/bench/
 bench-gate bench-rendezvous bench-results: bench-%: $(VENV)
 	@python tests/bench/$*.py
-bench-images: $(VENV)
-	@$(WITH_DOCKER) python tests/bench/images.py
+bench-images bench-scale: bench-%: $(VENV)
+	@$(WITH_DOCKER) python tests/bench/$*.py
 
 .PHONY: demo demo-down
 demo: ## show one real multi-node job on a real cluster

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import testinfra
 
@@ -22,6 +23,7 @@ ENV FLAVOUR=lab
 CMD ["cat", "/payload"]
 """
 NODES = ("n1", "n2", "n3")
+SCRIPT = "#!/bin/sh\nsrun --ntasks-per-node=1 docker run --rm $MAD_IMAGE true && echo ran\n"
 _OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
 _STATE = "/run/madengine/jobs"
 
@@ -109,6 +111,17 @@ class Cluster:
     def free_docker(self, node: str) -> None:
         self.hosts[node].run("kill -CONT $(pidof dockerd)")
 
+    @contextlib.contextmanager
+    def setting(self, line: str, *nodes: str) -> Iterator[None]:
+        """Add *line* to hooks.conf of *nodes*, or of all, for a while."""
+        for node in nodes or NODES:
+            self.run(node, f"cp -p /etc/madengine/hooks.conf /run/hooks.conf && echo {line} >> /etc/madengine/hooks.conf")
+        try:
+            yield
+        finally:
+            for node in nodes or NODES:
+                self.run(node, "cp -p /run/hooks.conf /etc/madengine/hooks.conf")
+
     def until_phase(self, node: str, job_id: int, phase: str) -> None:
         """Return when the job's prolog on *node* has that phase behind it."""
         self.until(node, f"grep -q '\"{phase}\"' {_STATE}/{job_id}/timeline.jsonl 2>/dev/null")
@@ -166,6 +179,13 @@ def _seconds(facts: Dict[str, str]) -> float:
     days, _, clock = text.rpartition("-")
     hours, minutes, seconds = (int(part) for part in clock.split(":"))
     return float(int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds)
+
+
+def the_line(output: str) -> str:
+    """Return the one line of ours that a user reads."""
+    lines = [line for line in output.splitlines() if line.startswith("madengine: ")]
+    assert len(lines) == 1, output
+    return lines[0]
 
 
 def build_image(cluster: Cluster, node: str, reference: str, payload: str) -> None:

@@ -8,9 +8,8 @@ import subprocess
 from typing import Iterator, Tuple
 
 import pytest
-from helpers.cluster import NODES, Cluster, build_image, container, manifest
+from helpers.cluster import NODES, SCRIPT, Cluster, build_image, container, manifest, the_line
 
-SCRIPT = "#!/bin/sh\nsrun --ntasks-per-node=1 docker run --rm $MAD_IMAGE true && echo ran\n"
 FOLDER = "/shared/home/alice/faults"
 
 
@@ -19,18 +18,6 @@ def project(cluster: Cluster, image: str) -> str:
     """Return the submit directory of a job whose image only n1 has."""
     cluster.write(f"{FOLDER}/build_manifest.json", manifest(image))
     return FOLDER
-
-
-@contextlib.contextmanager
-def setting(cluster: Cluster, line: str) -> Iterator[None]:
-    """Add *line* to every node's hooks.conf for a while."""
-    for node in NODES:
-        cluster.run(node, f"cp -p /etc/madengine/hooks.conf /run/hooks.conf && echo {line} >> /etc/madengine/hooks.conf")
-    try:
-        yield
-    finally:
-        for node in NODES:
-            cluster.run(node, "cp -p /run/hooks.conf /etc/madengine/hooks.conf")
 
 
 @contextlib.contextmanager
@@ -44,13 +31,6 @@ def deaf_docker(cluster: Cluster, node: str) -> Iterator[None]:
 
 def submitted(cluster: Cluster, folder: str) -> int:
     return cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder)
-
-
-def the_line(output: str) -> str:
-    """Return the one line that a user reads."""
-    lines = [line for line in output.splitlines() if line.startswith("madengine: ")]
-    assert len(lines) == 1, output
-    return lines[0]
 
 
 def port_of(cluster: Cluster, job_id: int) -> Tuple[str, int]:
@@ -87,7 +67,7 @@ def test_a_leader_that_dies_fails_the_job_and_no_member_waits_for_its_deadline(c
 def test_a_node_without_docker_leaves_service_if_the_site_says_so_and_the_others_are_idle_at_once(cluster: Cluster, project: str) -> None:
     cluster.run("n2", "systemctl stop docker.socket docker")
     try:
-        with setting(cluster, "DrainOn=docker"):
+        with cluster.setting("DrainOn=docker"):
             job_id = submitted(cluster, project)
             cluster.until("c0", "sinfo -h -N -n n2 -o %T | grep -q drain")
             cluster.until("n2", "grep -q 'madengine: node: engine' /run/madengine/last_fault")
@@ -104,7 +84,7 @@ def test_a_node_without_docker_leaves_service_if_the_site_says_so_and_the_others
 def test_a_node_without_docker_fails_the_job_and_stays_if_the_site_says_so(cluster: Cluster, project: str) -> None:
     cluster.run("n2", "systemctl stop docker.socket docker")
     try:
-        with setting(cluster, "DrainOn=none"):
+        with cluster.setting("DrainOn=none"):
             ended = cluster.wait(submitted(cluster, project))
             assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
             assert the_line(ended.output).startswith("madengine: node: n2: engine: ")
@@ -125,7 +105,7 @@ def test_a_share_that_is_not_mounted_on_one_node_fails_the_job_with_that_nodes_n
 
 
 def test_when_the_time_is_up_the_line_names_the_node_that_was_waited_for(cluster: Cluster, project: str) -> None:
-    with setting(cluster, "Deadline=4"), deaf_docker(cluster, "n3"):
+    with cluster.setting("Deadline=4"), deaf_docker(cluster, "n3"):
         ended = cluster.wait(submitted(cluster, project))
     assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
     assert "n3" in the_line(ended.output)
@@ -276,7 +256,7 @@ def test_two_jobs_of_one_user_on_the_same_nodes_meet_each_for_itself(cluster: Cl
 
 
 def test_a_setting_that_does_not_exist_is_named_in_the_journal_and_stops_no_job(cluster: Cluster, project: str) -> None:
-    with setting(cluster, "Colour=red"):
+    with cluster.setting("Colour=red"):
         ended = cluster.wait(submitted(cluster, project))
     assert (ended.state, ended.output.split()) == ("COMPLETED", ["ran"]), f"{ended}\n{cluster.evidence()}"
     assert "unknown key (key='Colour'" in cluster.run("n1", "journalctl -q -t madengine --no-pager -n 30")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What fails while an image is on its way, with real daemons: nothing half is left, and the next job heals."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, List
+
+import pytest
+from helpers.cluster import DOCKERFILE, NODES, SCRIPT, Cluster, manifest, the_line
+
+STORE = "/shared/madengine"
+SMALL = "/run/small"
+
+
+def project(cluster: Cluster, name: str, reference: str, **model: Any) -> str:
+    """Return a submit directory with a manifest for *reference*."""
+    folder = f"/shared/home/alice/{name}"
+    cluster.run("n1", f"rm -rf {folder}")
+    cluster.write(f"{folder}/build_manifest.json", manifest(reference, **model))
+    return folder
+
+
+def layers_of(cluster: Cluster, reference: str) -> List[str]:
+    return sorted({cluster.run(node, f"docker image inspect -f '{{{{.RootFS.Layers}}}}' {reference}") for node in NODES})
+
+
+def grow(cluster: Cluster, reference: str, mib: int) -> None:
+    """Add a layer of noise to n1's image."""
+    script = f"docker run --name grow {reference} dd if=/dev/urandom of=/noise bs=1M count={mib} && docker commit grow {reference}"
+    cluster.run("n1", f"{script} && docker rm grow")
+
+
+def test_a_node_whose_disk_is_full_fails_the_job_with_its_name_and_stays_in_service(cluster: Cluster, image: str) -> None:
+    folder = project(cluster, "disk", image)
+    grow(cluster, image, 80)
+    options = f"--data-root {SMALL} --exec-root /run/small-exec --pidfile /run/small.pid -H unix:///run/small.sock"
+    cluster.run("n3", f"mkdir -p {SMALL} && mount -t tmpfs -o size=64m none {SMALL}")
+    cluster.run("n3", f"systemd-run --unit=small --property=PrivateNetwork=yes dockerd {options} --bridge none --iptables=false -l error -G docker")
+    try:
+        cluster.until("n3", "docker -H unix:///run/small.sock info >/dev/null 2>&1")
+        with cluster.setting("DockerSocket=/run/small.sock", "n3"):
+            ended = cluster.wait(cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder))
+        assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+        assert the_line(ended.output).startswith("madengine: node: n3: ")
+        assert "no space" in the_line(ended.output)
+        cluster.wait_idle()
+        assert cluster.run("n3", "docker -H unix:///run/small.sock images -q") == ""
+    finally:
+        cluster.run("n3", f"systemctl stop small; umount {SMALL}")
+    ended = cluster.wait(cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder))
+    assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+
+
+def test_a_daemon_that_dies_in_the_middle_of_a_load_leaves_nothing_half_and_the_next_job_heals(cluster: Cluster, image: str) -> None:
+    folder = project(cluster, "restart", image)
+    cluster.hold_docker("n3")
+    job_id = cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder)
+    cluster.until_phase("n3", job_id, "wait")  # its load has begun, and its daemon is as deaf as if it were busy with it
+    cluster.run("n3", "systemctl kill --signal=KILL docker")
+    ended = cluster.wait(job_id)
+    assert ended.state in ("COMPLETED", "FAILED"), f"{ended}\n{cluster.evidence()}"
+    if ended.state == "FAILED":
+        assert "n3: engine: " in the_line(ended.output)
+    cluster.wait_idle()
+    ended = cluster.wait(cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder))
+    assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    assert len(layers_of(cluster, image)) == 1
+
+
+def test_two_leaders_that_publish_one_image_at_once_both_succeed(cluster: Cluster, image: str) -> None:
+    grow(cluster, image, 60)
+    cluster.run("n1", f"docker save {image} -o /shared/two.tar")
+    cluster.run("n2", "docker load -qi /shared/two.tar")
+    folder = project(cluster, "two", image)
+    jobs = [cluster.submit(SCRIPT, f"--nodelist={nodes}", "-N2", "--comment=madengine", folder=folder) for nodes in ("n1,n3", "n2,n3")]
+    for job_id in jobs:
+        ended = cluster.wait(job_id)
+        assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    assert len(layers_of(cluster, image)) == 1
+    assert cluster.run("n1", f"ls -A {STORE}/tmp {STORE}/leases | grep -v : | grep . | wc -l").strip() == "0"
+
+
+def test_an_image_that_nobody_has_is_built_once_from_the_manifest_s_dockerfile(cluster: Cluster, image: str) -> None:
+    reference = image.replace(":v1", ":built")
+    folder = project(cluster, "build", reference)
+    cluster.write(f"{folder}/docker/tiny.Dockerfile", DOCKERFILE)
+    cluster.write(f"{folder}/docker/payload", "built\n")
+    cluster.run("n1", f"cp /bin/busybox {folder}/docker/")
+    with cluster.setting("AllowBuild=no"):
+        ended = cluster.wait(cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder))
+        assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+        assert "nobody has it" in the_line(ended.output)
+    ended = cluster.wait(cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder))
+    assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    assert len(layers_of(cluster, reference)) == 1
+    assert cluster.run("n3", f"docker run --rm {reference}") == "built\n"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_site_may_have_its_layers_packed(cluster: Cluster, image: str, kind: str) -> None:
+    with cluster.setting(f"Compression={kind}"):
+        ended = cluster.wait(cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=project(cluster, "packed", image)))
+    assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    [index] = cluster.run("n1", f"cat {STORE}/images/*/{image.replace('/', '%2F').replace(':', '%3A')}/index.json").split("\x00")
+    digest = json.loads(index)["manifests"][0]["digest"]
+    stored = json.loads(cluster.run("n1", f"cat {STORE}/blobs/sha256/{digest[7:]}"))
+    assert stored["layers"][-1]["mediaType"].endswith(f"+{kind}")  # the others were in the store before, and stay as they are
+    assert len(layers_of(cluster, image)) == 1

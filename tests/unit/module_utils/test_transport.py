@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
 )
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Info, Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Reference, chain_ids
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.layout import Layout
 from helpers import images
@@ -546,6 +547,20 @@ def test_a_broadcast_that_fails_is_the_shares_fault_and_leaves_nothing(leader: i
         publish(leader, "", job_id="8", spool=str(spool))
     os.unlink(sbcast / "bin" / "sbcast")
     with pytest.raises(ShareFault, match="no sbcast on this node"):
+        publish(leader, "", job_id="7", spool=str(spool))
+    assert os.listdir(spool) == []
+
+
+def test_a_broadcast_for_which_this_nodes_disk_is_too_small_is_not_begun(
+    leader: images.Daemon, sbcast: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, margin = sbcast / "spool", 64 << 20
+    spool.mkdir()
+    leader.images["a:1"] = images.make(bytes(8 << 20), Env=["A=e"])
+    has_room_for_the_layers_alone = types.SimpleNamespace(f_frsize=1, f_bavail=margin + (12 << 20))
+    monkeypatch.setattr(os, "statvfs", lambda _path: has_room_for_the_layers_alone)
+    (sbcast / "bin" / "sbcast").write_text("#!/bin/sh\necho it was begun; exit 1\n")
+    with pytest.raises(NodeFault, match=r"too little space.*free space on this node"):
         publish(leader, "", job_id="7", spool=str(spool))
     assert os.listdir(spool) == []
 

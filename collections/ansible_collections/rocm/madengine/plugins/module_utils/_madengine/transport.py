@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from . import archive, broadcast, compression, layer, lease, loading, publication, sources, turn
+from . import archive, broadcast, compression, files, layer, lease, loading, publication, sources, turn
 from .deadline import Deadline
 from .engine import Engine
 from .errors import Fault, JobFault, ShareFault
@@ -271,6 +271,7 @@ def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: De
         stored, method, _moved = publication.publish(engine, store, name, "site", identity, deadline, means.reader, taken, kind)
         omitted = {diff_id for diff_id, chain in zip(identity.diff_ids, chain_ids(identity.diff_ids)) if chain in means.held}
         sent = archive.wanted(stored, omitted)
+        files.require_space(folder, 2 * sum(each.size_bytes for each in sent))  # the pieces, and this node's own copy of them
         content, plan = layer.Hashed(archive.write(store, stored, name, omitted)), broadcast.plan(means.nodes, deadline)
         pieces = broadcast.cut(content, folder, plan.pieces)
         size_bytes = sum(os.path.getsize(each) for each in pieces)

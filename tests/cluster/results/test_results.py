@@ -80,12 +80,58 @@ def test_however_a_job_fails_its_results_and_diagnostics_are_kept_and_no_bystand
     assert all(cluster.run(node, "docker ps -q") == "" for node in NODES)
 
 
+def test_a_container_that_runs_out_of_memory_is_said_to_have_and_no_bystander_of_its_image_is_touched(
+    cluster: Cluster, project: str, image: str
+) -> None:
+    """SLURM's own OUT_OF_MEMORY takes control groups of its own, which this lab's nodes cannot give it; Docker's limit is as real."""
+    bystander = cluster.run("n1", f"docker run -d -e SLURM_JOB_ID=1 --memory 20m {image} sleep 300").strip()
+    start = """srun --ntasks-per-node=1 sh -c 'if [ $NODE_RANK = 0 ]; then do="tail /dev/zero"; fi
+        docker run --env-file $MAD_ENV_FILE --memory 20m $MAD_IMAGE sh -c "echo last words; $do"'
+    """
+    ended = cluster.wait(submit(cluster, project, SCRIPT + start))
+    is_untouched = cluster.hosts["n1"].run(f"docker rm -f {bystander}").rc == 0
+    assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+    collection = f"{project}/madengine-{ended.job_id}"
+    selection = cluster.json(f"{collection}/selection.json")
+    assert (selection["verdict"], selection["selected"]["node"], selection["exit_code"]) == ("job_failed", "n3", "137:0")
+    seen = [cluster.json(f"{collection}/node_{rank}/diagnostics/summary.json") for rank in range(3)]
+    assert [[each["oom_killed"] for each in one["containers"]] for one in seen] == [[True], [False], [False]]
+    assert "exit code 137, out of memory" in seen[0]["summary"]
+    assert "out of memory" in cluster.run("n1", f"cat {collection}/report.txt")
+    assert "last words" in cluster.run("n1", f"cat {collection}/node_0/diagnostics/*/output.log")
+    assert is_untouched
+    assert cluster.leftovers(ended.job_id) == {}
+    assert all(cluster.run(node, "docker ps -aq") == "" for node in NODES)
+
+
+def test_a_container_in_the_jobs_control_group_goes_with_the_job_and_none_beside_it(cluster: Cluster, project: str, image: str) -> None:
+    # Started without the job's environment: nothing but its place tells whose it is.
+    start = f"docker run -d --cgroup-parent /slurm/uid_2000/job_$SLURM_JOB_ID/step_batch {image} sleep 300 >own\n"
+    start += f"docker create --cgroup-parent /slurm/uid_2000/job_$SLURM_JOB_ID {image} sleep 300 >>own\n"
+    job_id = submit(cluster, project, "#!/bin/sh\n" + start + "touch started\nsleep 300\n")
+    cluster.until("n1", f"test -e {project}/started")
+    places = [f"/slurm/uid_2000/job_{job_id}7", f"/user.slice/job_{job_id}", f"job_{job_id}"]
+    bystanders = [cluster.run("n1", f"docker run -d --cgroup-parent {place} {image} sleep 300").strip() for place in places]
+    named = f"docker run -d -e SLURM_JOB_ID={job_id}7 --cgroup-parent /slurm/uid_2000/job_{job_id} {image} sleep 300"
+    bystanders.append(cluster.run("n1", named).strip())
+    own = cluster.run("n1", f"cat {project}/own").split()
+    cluster.run("c0", f"scancel {job_id}")
+    cluster.wait(job_id)
+    left = cluster.run("n1", "docker ps -aq --no-trunc").split()
+    cluster.run("n1", "docker rm -f " + " ".join(left))
+    assert (len(own), sorted(left)) == (2, sorted(bystanders))
+
+
 def test_a_csv_of_an_earlier_run_is_never_reported(cluster: Cluster, project: str) -> None:
     stale = WRITE.replace("> perf_tiny.csv'", "> perf_tiny.csv; touch -d 2020-01-01 perf_tiny.csv'")
     ended = cluster.wait(submit(cluster, project, "#!/bin/sh\n" + stale))
     assert ended.state == "COMPLETED"
-    selection = cluster.json(f"{project}/madengine-{ended.job_id}/selection.json")
+    collection = f"{project}/madengine-{ended.job_id}"
+    selection = cluster.json(f"{collection}/selection.json")
     assert (selection["verdict"], selection["selected"]) == ("missing", None)
+    # Nodes that share the directory wait for nobody, and what told them that they do is gone.
+    assert "exchange" not in cluster.run("n1", f"cat {collection}/node_*/timeline.jsonl")
+    assert ".nodes" not in cluster.run("n1", f"ls -A {collection}")
 
 
 def test_a_work_dir_that_cannot_be_written_keeps_the_results_on_the_node_and_the_journal_says_where(cluster: Cluster, project: str) -> None:

@@ -165,6 +165,14 @@ def test_no_document_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, cho
     assert report.text(seen).startswith("Job ")
 
 
+@pytest.mark.parametrize(("code", "words"), [("0:125", "out of memory"), ("0:9", "signal 9"), ("3:0", "exit code 3")])
+def test_how_the_job_ended_is_said_in_words(tmp_path: Path, code: str, words: str) -> None:
+    csvs.collection(tmp_path, [csvs.table(1)])
+    results.settle(str(tmp_path), csvs.NAME, "richest", {"failed": True, "exit_code": code})
+    assert report.text(overview.view(str(tmp_path))).startswith(f"Job 4711: job_failed ({words})\n")
+    assert words in page_of(tmp_path).seen
+
+
 def test_where_the_files_of_nodes_that_are_apart_stayed_is_shown(tmp_path: Path) -> None:
     jobs.finished(tmp_path, 3)
     assert "stayed there" not in page_of(tmp_path).seen

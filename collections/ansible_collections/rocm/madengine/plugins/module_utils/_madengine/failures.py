@@ -50,6 +50,22 @@ def lines_of(log: Iterable[str]) -> Iterator[str]:
     yield from _verdict(traceback)
 
 
+def ending(exit_code: str) -> str:
+    """Return in words how a job ended that SLURM says *exit_code* of (``status:signal``); empty for a success.
+
+    Source: slurm.h, ``SIG_OOM``: a step that the kernel ended for want of memory has ``0:125``.
+
+    >>> [ending(code) for code in ("0:0", "3:0", "0:9", "0:125")]
+    ['', 'exit code 3', 'signal 9', 'out of memory']
+    """
+    status, _, number = exit_code.partition(":")
+    if number == "125":
+        return "out of memory"
+    if number not in ("", "0"):
+        return f"signal {number}"
+    return "" if status in ("", "0") else f"exit code {status}"
+
+
 def is_benign(line: str) -> bool:
     """Say whether *line* is known noise."""
     return any(pattern in line for pattern in BENIGN)

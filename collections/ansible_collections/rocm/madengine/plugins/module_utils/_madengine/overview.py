@@ -17,7 +17,7 @@ import re
 import statistics
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from . import diagnostics, files, measurements, picture, results
+from . import diagnostics, failures, files, measurements, picture, results
 from .candidates import Node, document, natural, nodes_in, refusal_of
 from .errors import Fault
 
@@ -27,6 +27,7 @@ _MOST_ROWS = 100
 _MOST_COLUMNS = 12
 _MOST_PHASES = 100
 _MOST_LOGS = 200
+_LONGEST_CODE = 20
 _LOG_LINES = 120
 _LOG_BYTES = 24 << 10
 _ALL_LOGS_BYTES = 6 << 20
@@ -57,7 +58,7 @@ def view(collection_dir: str) -> Dict[str, Any]:
         "verdict": shown(str(chosen.get("verdict") or "missing")),
         "reason": shown(str(chosen.get("reason") or "no choice was made: there is no selection.json")),
         "policy": shown(str(chosen.get("policy") or "")),
-        "exit_code": shown(str(chosen.get("exit_code") or "")),
+        "ending": failures.ending(shown(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
         "best": _best(chosen),
         "table": _result(collection_dir, chosen),
         "candidates": _candidates(chosen),
@@ -103,7 +104,7 @@ def _node(collection_dir: str, node: Node, budget: List[int]) -> Dict[str, Any]:
     return {
         "name": shown(node.name),
         "rank": node.rank,
-        "exit_code": _field(node.facts, "exit_code"),
+        "ending": failures.ending(_field(node.facts, "exit_code")[:_LONGEST_CODE]),
         "has_failed": node.facts.get("failed") is True,
         "image": _field(node.facts, "image"),
         "image_id": _field(node.facts, "image_id"),

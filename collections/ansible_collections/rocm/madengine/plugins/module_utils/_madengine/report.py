@@ -90,7 +90,8 @@ def _template() -> Any:
 
 def text(seen: Mapping[str, Any]) -> str:
     """Return the report as plain text."""
-    lines = [f"Job {seen['job_id']}: {seen['verdict']}", seen["reason"], ""]
+    ending = f" ({seen['ending']})" if seen["ending"] else ""
+    lines = [f"Job {seen['job_id']}: {seen['verdict']}{ending}", seen["reason"], ""]
     if seen["best"]:
         best = seen["best"]
         lines += [f"{best['performance']} {best['metric']}  ({best['model']}, {best['path']}, {best['node']})", ""]

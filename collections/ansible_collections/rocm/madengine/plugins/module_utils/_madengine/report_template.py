@@ -115,7 +115,7 @@ PAGE = """<!doctype html>
 <main>
 <section id="verdict">
   <div class="top"><h1>Job {{ job_id }}</h1><span class="verdict {{ verdict }}">{{ verdict.replace("_", " ") }}</span>
-  {% if exit_code not in ("", "0:0") %}<span class="small soft">exit code {{ exit_code }}</span>{% endif %}</div>
+  {% if ending %}<span class="small soft">{{ ending }}</span>{% endif %}</div>
   {% if best %}
   <p class="number{{ " void" if verdict == "job_failed" }}" title="{{ best.performance }}">
     {{ best.number }} <small>{{ best.metric }}</small></p>
@@ -258,7 +258,7 @@ PAGE = """<!doctype html>
   <details{% if node.diagnosis and nodes | length <= 8 %} open{% endif %}>
     <summary><span class="name">{{ node.name }}</span> <span class="soft small">rank {{ node.rank }}, {{ node.files }}
       {{ "file" if node.files == 1 else "files" }}, {{ node.size }}
-      {%- if node.has_failed %}, exit code {{ node.exit_code }}{% endif %}</span></summary>
+      {%- if node.has_failed and node.ending %}, {{ node.ending }}{% endif %}</span></summary>
     {% if node.diagnosis %}<div class="fault"><p>{{ node.diagnosis }}</p></div>{% endif %}
     {% if node.phases %}
     <div class="scroll"><table><thead><tr><th>phase</th><th class="right">time</th><th class="right">bytes</th><th>outcome</th></tr>

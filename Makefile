@@ -24,7 +24,7 @@ export MOLECULE_EPHEMERAL_DIRECTORY ?= $(CURDIR)/build/molecule/$(MADLAB_NAME)
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 .PHONY: venv
 venv: $(VENV) ## make .venv with the pinned requirements
@@ -54,7 +54,7 @@ lint-python:
 lint-types:
 	@mypy --no-error-summary --package ansible_collections.rocm.madengine.plugins
 	@mypy --no-error-summary prolog/prolog.py epilog/epilog.py molecule/shared/inventory/hosts.py molecule/demo/demo.py
-	@mypy --no-error-summary scripts/*.py
+	@mypy --no-error-summary scripts/*.py docs/site/conf.py
 lint-shell:
 	@shellcheck prolog/task_environment.sh $$(grep -lrI -m1 '^#!/bin/\(ba\)\?sh' prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins)
 lint-yaml:
@@ -84,6 +84,10 @@ sanity: $(INSTALLED) ## ansible-test sanity on the collection as built, without 
 	@scripts/sanity
 importer: $(INSTALLED) ## what Galaxy's importer says of the tarball, and ansible-builder of what it needs
 	@scripts/importer
+
+.PHONY: docs
+docs: $(INSTALLED) ## the documentation's site: guides, modules and roles, in build/docs/html
+	@scripts/docs
 
 .PHONY: test-upgrade
 test-upgrade: $(VENV) ## releases that come and go under running jobs, on a cluster of its own (up to 15 minutes)

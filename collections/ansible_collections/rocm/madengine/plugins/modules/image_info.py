@@ -17,17 +17,8 @@ description:
   - Says of each whether this node's Docker daemon has the very same image, another one under its name, or none.
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
+  - rocm.madengine.store
 options:
-  store:
-    description:
-      - The absolute path of the image store.
-    type: path
-    required: true
-  namespaces:
-    description:
-      - Whose images are listed; V(site) and users' numeric ids. Everybody's if not given.
-    type: list
-    elements: str
   node:
     description:
       - Whether this node's Docker daemon is asked too.

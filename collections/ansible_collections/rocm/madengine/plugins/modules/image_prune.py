@@ -19,6 +19,7 @@ description:
   - Without O(older_than_days) and O(budget) only what no image needs is removed.
 extends_documentation_fragment:
   - rocm.madengine.attributes
+  - rocm.madengine.store
 attributes:
   check_mode:
     support: full
@@ -28,11 +29,6 @@ attributes:
     support: partial
     details: Images grow older between two runs.
 options:
-  store:
-    description:
-      - The absolute path of the image store.
-    type: path
-    required: true
   older_than_days:
     description:
       - Images that nobody has published for so many days are removed. A job that uses an image publishes it again.
@@ -41,11 +37,6 @@ options:
     description:
       - The size that the store's images may have, for example V(500G). The longest unused ones go until the others fit.
     type: str
-  namespaces:
-    description:
-      - Whose images may be removed; V(site) and users' numeric ids. Everybody's if not given.
-    type: list
-    elements: str
   grace_seconds:
     description:
       - Layers without an image that are younger stay.

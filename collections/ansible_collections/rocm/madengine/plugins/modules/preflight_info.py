@@ -49,18 +49,6 @@ options:
     description: Directory of the hooks' releases.
     type: path
     default: /opt/madengine-hooks
-  prolog:
-    description: What SLURM's C(Prolog) must hold.
-    type: str
-    default: /etc/slurm/prolog.d/*
-  epilog:
-    description: What SLURM's C(Epilog) must hold.
-    type: str
-    default: /etc/slurm/epilog.d/*
-  task_prolog:
-    description: What SLURM's C(TaskProlog) must be.
-    type: path
-    default: /etc/slurm/task_prolog
   ask_slurm:
     description: Whether to ask SLURM's controller for its settings, which one node can do for all.
     type: bool
@@ -106,6 +94,7 @@ options:
     default: []
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
+  - rocm.madengine.slurm
 attributes:
   check_mode:
     details: >-

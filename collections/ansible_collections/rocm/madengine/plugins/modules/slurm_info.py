@@ -16,24 +16,13 @@ description:
   - Asks C(scontrol show config) once and judges the settings that C(rocm.madengine.slurm_hooks) depends on.
   - Changes nothing.
 options:
-  prolog:
-    description: What SLURM's C(Prolog) must hold.
-    type: str
-    default: /etc/slurm/prolog.d/*
-  epilog:
-    description: What SLURM's C(Epilog) must hold.
-    type: str
-    default: /etc/slurm/epilog.d/*
-  task_prolog:
-    description: What SLURM's C(TaskProlog) must be.
-    type: path
-    default: /etc/slurm/task_prolog
   deadline:
     description: The longest that the prolog may take, in seconds; SLURM's timers must lie behind it.
     type: float
     default: 600
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
+  - rocm.madengine.slurm
 seealso:
   - name: slurm.conf
     description: SLURM's manual of the settings.

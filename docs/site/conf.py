@@ -16,6 +16,7 @@ extensions = ["sphinx_antsibull_ext"]
 highlight_language = "none"
 html_theme = "alabaster"
 html_theme_options = {"fixed_sidebar": True, "page_width": "1100px"}
+html_sidebars = {"**": ["about.html", "searchfield.html", "localtoc.html", "relations.html"]}
 html_show_sphinx = False
 html_copy_source = False
 html_use_index = False

@@ -42,6 +42,25 @@ def test_after_the_epilog_it_changes_nothing(tmp_path: Path, run_module: Any) ->
     assert run_module(results_collect, src=str(tmp_path), name=csvs.NAME)[1]["changed"] is False
 
 
+@pytest.mark.parametrize("policy", results.POLICIES)
+def test_what_the_epilog_was_asked_for_need_not_be_said_again(tmp_path: Path, run_module: Any, policy: str) -> None:
+    csvs.collection(tmp_path, [csvs.table(1), csvs.table(2)])
+    csvs.write(tmp_path / "node_0/perf_other.csv", csvs.table(7, 8, 9))
+    results.settle(str(tmp_path), csvs.NAME, policy, {"job_id": "4711", "nodes": ["n1", "n2"], "attempt": 0})
+    answer = run_module(results_collect, src=str(tmp_path))[1]
+    assert (answer["changed"], answer["dest"], len(answer["candidates"])) == (False, str(tmp_path / csvs.NAME), 2)
+    assert run_module(results_collect, src=str(tmp_path), name="")[1]["selected"]["published"] == "perf_other.csv"
+
+
+@pytest.mark.parametrize("forged", [{"name": "../x"}, {"name": 7, "policy": []}, {"policy": "none"}, {"name": "a\nb"}])
+def test_a_forged_question_is_not_asked(tmp_path: Path, run_module: Any, forged: Any) -> None:
+    csvs.collection(tmp_path, [csvs.table(1)])
+    csvs.write(tmp_path / "selection.json", json.dumps({"version": 1, **forged}))
+    answer = run_module(results_collect, src=str(tmp_path))[1]
+    assert answer["verdict"] in ("ok", "missing")
+    assert sorted(path.parent for path in tmp_path.rglob("*.csv") if path.parent not in (tmp_path, tmp_path / "node_0")) == []
+
+
 @pytest.mark.parametrize("dest", [None, "out.csv", "folder"])
 def test_check_mode_foretells_and_writes_nothing(tmp_path: Path, run_module: Any, dest: Any) -> None:
     csvs.collection(tmp_path / "job", [csvs.table(2)])

@@ -30,8 +30,8 @@ options:
       - The name of the CSV, which madengine calls C(multiple_results).
       - A node's C(<stem>_rank<N>.csv) are candidates too.
       - If it is empty, every CSV in a node's directory is a candidate.
+      - If it is not given, the one that the epilog was asked for; where no epilog has chosen, as if it were empty.
     type: str
-    default: ''
   dest:
     description:
       - Where the result is put. In an existing directory it keeps its own name.
@@ -42,9 +42,9 @@ options:
       - V(richest) takes the best CSV as it is.
       - V(merge) makes one table of all nodes' CSVs, for data-parallel serving, where each node measured its own share.
         Per model and metric, what is like a throughput is summed, what is like a latency averaged, and of memory the maximum taken.
+      - If it is not given, what the epilog did; where no epilog has chosen, V(richest).
     type: str
     choices: [richest, merge]
-    default: richest
   newer_than:
     description:
       - CSVs that were last written before this time are another run's and never the result.
@@ -219,9 +219,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "src": {"type": "path", "required": True},
-            "name": {"type": "str", "default": ""},
+            "name": {"type": "str"},
             "dest": {"type": "path"},
-            "policy": {"type": "str", "choices": list(results.POLICIES), "default": "richest"},
+            "policy": {"type": "str", "choices": list(results.POLICIES)},
             "newer_than": {"type": "str"},
             "nodes": {"type": "list", "elements": "str"},
             "fail_on": {"type": "list", "elements": "str", "choices": list(results.VERDICTS), "default": ["missing", "empty"]},
@@ -235,7 +235,9 @@ def _collect(module: AnsibleModule) -> Dict[str, Any]:
     src, dest = module.params["src"], module.params["dest"]
     if not os.path.isdir(src):
         raise JobFault("results: no collection directory", "give the directory that holds node_0", src=src)
-    choice = results.select(src, module.params["name"], module.params["policy"], _facts(module.params))
+    name, policy = results.asked(src)
+    name = name if module.params["name"] is None else module.params["name"]
+    choice = results.select(src, name, module.params["policy"] or policy, _facts(module.params))
     target = _target(choice, src, dest)
     answer = {**{key: choice.document[key] for key in _SHOWN}, "line": results.line(choice.document), "dest": target}
     answer["rows"] = choice.document["selected"]["rows"] if choice.document["selected"] else 0

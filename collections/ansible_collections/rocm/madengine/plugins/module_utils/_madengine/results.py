@@ -18,7 +18,7 @@ import io
 import json
 import os
 from dataclasses import dataclass, replace
-from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from . import exclusion, files, measurements, merging
 from .candidates import Candidate, Node, document, found, nodes_in, refusal_of, score_of, scored
@@ -114,6 +114,7 @@ def select(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
         "job_id": str(facts.get("job_id") or _said(nodes, facts, "job_id")),
         "attempt": facts.get("attempt"),
         "exit_code": str(facts.get("exit_code") or _said(nodes, facts, "exit_code")),
+        "name": name,
         "policy": policy,
         **_verdict(chosen, usable, nodes, facts, policy),
         "selected": selected,
@@ -197,6 +198,17 @@ def recalled(collection_dir: str) -> Dict[str, Any]:
     attempts = [node.facts.get("attempt") for node in nodes_in(collection_dir)]
     known = [attempt for attempt in attempts if isinstance(attempt, int)]
     return {"attempt": max(known)} if known else {}
+
+
+def asked(collection_dir: str) -> Tuple[str, str]:
+    """Return the name and the policy that the last `settle` there was given; every CSV, and the richest, if there was none."""
+    kept = selection(collection_dir)
+    name, policy = kept.get("name"), kept.get("policy")
+    try:
+        _check(str(name or ""), str(policy or POLICIES[0]))
+    except JobFault:  # the job's user may have written it
+        return "", POLICIES[0]
+    return str(name or ""), str(policy or POLICIES[0])
 
 
 def line(chosen: Mapping[str, Any]) -> str:

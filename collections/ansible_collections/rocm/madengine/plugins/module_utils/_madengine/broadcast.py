@@ -133,7 +133,7 @@ def _started(words: Sequence[str], path: str) -> Iterator[subprocess.Popen[bytes
 
 
 def _answer(process: subprocess.Popen[bytes], deadline: Deadline) -> Tuple[int, str]:
-    output, _ = process.communicate(timeout=max(1.0, deadline.left()))
+    output, _errors = process.communicate(timeout=max(1.0, deadline.left()))
     return process.returncode, " ".join(output.decode("utf-8", "replace").split())[-280:]
 
 

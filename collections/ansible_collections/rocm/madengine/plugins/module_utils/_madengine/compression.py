@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import threading
 import zlib
-from typing import IO, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
 
 from . import account, layer
 from .errors import ShareFault
@@ -98,12 +98,11 @@ def _through(words: Sequence[str], chunks: Iterable[bytes], path: str) -> Iterat
     with subprocess.Popen(
         words, bufsize=0, env={"PATH": path, "LC_ALL": "C"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        feeder = threading.Thread(target=_feed, args=(process.stdin, chunks, failures), daemon=True)
+        into, out_of = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)  # both are pipes
+        feeder = threading.Thread(target=_feed, args=(into, chunks, failures), daemon=True)
         feeder.start()
         try:
-            yield from layer.chunks_of(process.stdout)
+            yield from layer.chunks_of(out_of)
             feeder.join()
         except BaseException:
             process.kill()

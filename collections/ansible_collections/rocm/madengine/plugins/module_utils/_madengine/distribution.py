@@ -179,7 +179,7 @@ def plan(image: str, looks: Mapping[str, Look], source: str = "", pull: bool = F
         raise JobFault("distribution: no node has the image, nor has the store", remedy, image=image)
     if not found:
         return Plan(next(iter(answered)), "")
-    ((identity, hosts),) = found.items()
+    identity, hosts = next(iter(found.items()))
     return Plan("" if stored == identity else hosts[0], identity)
 
 

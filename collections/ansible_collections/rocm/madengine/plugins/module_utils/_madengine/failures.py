@@ -58,7 +58,7 @@ def ending(exit_code: str) -> str:
     >>> [ending(code) for code in ("0:0", "3:0", "0:9", "0:125")]
     ['', 'exit code 3', 'signal 9', 'out of memory']
     """
-    status, _, number = exit_code.partition(":")
+    status, _colon, number = exit_code.partition(":")
     if number == "125":
         return "out of memory"
     if number not in ("", "0"):

@@ -12,6 +12,7 @@ MADLAB_NAME    madlab         names the network, the label and build/lab/<name>;
 MADLAB_BASE    debian:trixie  the nodes' distribution (or debian:bookworm)
 MADLAB_STORE   classic        the nodes' Docker image store: classic or containerd
 MADLAB_SHARED  yes            yes: /shared is one directory on all nodes; no: there is none
+MADLAB_CONFIG  files          files: every host has a slurm.conf; configless: the controller alone has
 =============  =============  ========================================================================
 
 It is a program and no template because testinfra reads the inventory without templating: ``ansible_host`` must be literal.
@@ -55,6 +56,7 @@ def inventory() -> dict[str, object]:
                 "lab_image": f"madlab-node:{base.rpartition(':')[2]}",
                 "lab_store": choice("MADLAB_STORE", "classic", "containerd"),
                 "lab_shared": shared,
+                "lab_is_configless": choice("MADLAB_CONFIG", "files", "configless") == "configless",
                 "lab_home": "/shared/home" if shared else "/home",
                 "lab_dir": str(REPOSITORY / "build" / "lab" / (name or "demo")),
             },

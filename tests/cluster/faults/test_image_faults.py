@@ -36,7 +36,8 @@ def test_a_node_whose_disk_is_full_fails_the_job_with_its_name_and_stays_in_serv
     grow(cluster, image, 80)
     options = f"--data-root {SMALL} --exec-root /run/small-exec --pidfile /run/small.pid -H unix:///run/small.sock"
     cluster.run("n3", f"mkdir -p {SMALL} && mount -t tmpfs -o size=64m none {SMALL}")
-    cluster.run("n3", f"systemd-run --unit=small --property=PrivateNetwork=yes dockerd {options} --bridge none --iptables=false -l error -G docker")
+    # A network of its own: without a bridge, dockerd takes the one away that is there.
+    cluster.run("n3", f"systemd-run --unit=small --property=PrivateNetwork=yes dockerd {options} --bridge none --iptables=false -G docker")
     try:
         cluster.until("n3", "docker -H unix:///run/small.sock info >/dev/null 2>&1")
         with cluster.setting("DockerSocket=/run/small.sock", "n3"):

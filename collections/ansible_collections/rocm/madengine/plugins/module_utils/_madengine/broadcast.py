@@ -5,7 +5,7 @@
 
 One sbcast sends a block when every node has said that it has the one before, so most links are idle at any time; and with
 its defaults the first node sends each block to eight others. As a chain (width 1) each node sends each byte once, and
-pieces that follow each other keep all its links busy. At 16 nodes that takes a fifth of the time (``make bench-scale``).
+pieces that follow each other keep all its links busy. At 16 nodes that takes a third of the time (``make bench-scale``).
 
 Source: sbcast(1) of Slurm 22.05 and 24.11; run from a prolog as the job's user it works in both (measured). In 22.05 the
 width is the first node's alone, the others hand on to TreeWidth nodes at once: pieces make that slower (measured).

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 from helpers.cluster import NODES, Cluster, manifest
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 FOLDER = "/shared/home/alice/results"
 # Every node writes its CSV; the last one knows the throughput.
 WRITE = """srun --ntasks-per-node=1 sh -c 'cd $MAD_RESULTS_DIR && { echo model,performance,metric
@@ -144,6 +149,51 @@ def test_a_work_dir_that_cannot_be_written_keeps_the_results_on_the_node_and_the
         assert kept in cluster.run(node, "journalctl -q -t madengine --no-pager -o cat | grep 'madengine: share'")
         cluster.run(node, f"rm -r /var/lib/madengine/jobs/{job_id}")
     cluster.run("n1", f"chmod 755 {project}")
+
+
+def test_a_work_dir_that_is_full_on_one_node_costs_that_node_s_results_alone_and_they_stay_there(cluster: Cluster, project: str) -> None:
+    job_id = submit(cluster, project, SCRIPT.replace("NODE_RANK = 2", "NODE_RANK = 1") + "touch written\nsleep 300\n")
+    cluster.until("n1", f"test -e {project}/written")
+    # A share of its own, without a byte left: what a full one looks like to the node that comes too late.
+    cluster.run("n3", f"mount -t tmpfs -o size=4k,mode=777 none {project} && head -c 4096 /dev/zero >{project}/full")
+    try:
+        cluster.run("c0", f"scancel {job_id}")
+        cluster.wait(job_id)
+        cluster.wait_idle()
+    finally:
+        cluster.run("n3", f"umount {project}")
+    selection = cluster.json(f"{project}/madengine-{job_id}/selection.json")
+    assert (selection["verdict"], selection["selected"]["node"]) == ("partial", "n2")
+    assert [entry["node"] for entry in selection["lacking"]] == ["n3"]
+    kept = f"/var/lib/madengine/jobs/{job_id}/results"
+    assert "perf_tiny.csv" in cluster.run("n3", f"ls {kept}")
+    line = cluster.run("n3", "journalctl -q -t madengine --no-pager -o cat | grep 'madengine: share' | tail -n 1")
+    assert "No space left on device" in line
+    assert kept in line
+    cluster.run("n3", f"rm -r /var/lib/madengine/jobs/{job_id}")
+
+
+def playbook(name: str, job_id: int) -> subprocess.CompletedProcess[str]:
+    """Run one of the collection's playbooks, as an admin does, for a job whose files the login host sees."""
+    options = ["-e", "madengine_login=c0", "-e", f"madengine_job_id={job_id}", "-e", f"madengine_root={FOLDER}"]
+    command = ["ansible-playbook", "--inventory", str(REPOSITORY / "molecule/shared/inventory"), f"rocm.madengine.{name}", *options]
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    environment.setdefault("ANSIBLE_COLLECTIONS_PATH", str(REPOSITORY / "build/collections"))
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_from_a_login_host_the_playbooks_show_the_choice_and_change_nothing(cluster: Cluster, project: str) -> None:
+    ended = cluster.wait(submit(cluster, project, SCRIPT))
+    cluster.wait_idle()
+    chosen, reported = playbook("collect_results", ended.job_id), playbook("job_report", ended.job_id)
+    assert "best: node_2/perf_tiny.csv rows=1 performance=42.5 metric=tokens/s node=n3" in chosen.stdout, chosen.stdout + chosen.stderr
+    assert f"Job {ended.job_id}: ok" in reported.stdout, reported.stdout + reported.stderr
+    for done in (chosen, reported):
+        assert (done.returncode, "changed=0" in done.stdout) == (0, True), done.stdout + done.stderr
+    cluster.run("n1", f"rm {project}/madengine-{ended.job_id}/node_*/perf_tiny.csv")
+    without = playbook("collect_results", ended.job_id)
+    assert without.returncode != 0
+    assert "missing" in without.stdout
 
 
 def test_a_requeued_jobs_first_attempt_does_not_count(cluster: Cluster, project: str) -> None:

@@ -261,7 +261,7 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
             (node.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
         began = time.monotonic()
         status = node.tell(prolog, SLURMD_NODENAME=name, **more)
-        queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases()))
+        queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases(), node.here.facts().get("apart")))
 
 
 def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, **failing: Dict[str, Exception]) -> Dict[str, Any]:
@@ -280,28 +280,37 @@ def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, *
                 each.join(60)
         assert [each.exitcode for each in nodes] == [0] * len(names)
     found = [queue.get() for _ in names]
-    return {name: (status, verdict, seconds, phases) for name, status, verdict, seconds, phases in found}
+    return {name: rest for name, *rest in found}
 
 
 def test_the_nodes_of_a_job_get_ready_together(key: str) -> None:
     found = together(key, [LEADER, "n2", "n3"])
-    assert {(status, verdict) for status, verdict, _, _ in found.values()} == {(context.DONE, "ready")}
+    assert {(status, verdict) for status, verdict, *_ in found.values()} == {(context.DONE, "ready")}
     assert found[LEADER][3] == {"manifest": "ok", "publish": "ok", "rendezvous": "ok", "release": "ok", "handover": "ok"}
     assert found["n2"][3] == {"manifest": "ok", "wait": "ok", "load": "ok", "rendezvous": "ok", "handover": "ok"}
 
 
+def test_the_nodes_find_out_who_of_them_is_apart_and_leave_nothing_in_the_work_directory(key: str, tmp_path: Path) -> None:
+    names = [LEADER, "n2", "n3"]
+    assert {name: end[4] for name, end in together(key, names).items()} == {LEADER: [1, 2], "n2": [1], "n3": [2]}
+    (tmp_path / "build_manifest.json").write_text(json.dumps(manifests.built()))
+    found = together(key, names, {"SLURM_JOB_WORK_DIR": str(tmp_path)})
+    assert {name: end[4] for name, end in found.items()} == {name: [] for name in names}
+    assert sorted(os.listdir(tmp_path)) == ["build_manifest.json", "key"]
+
+
 def test_a_lease_that_cannot_be_given_back_fails_no_job(key: str) -> None:
     found = together(key, [LEADER, "n2"], **{LEADER: {"release": ShareFault("layout: gone", "look")}})
-    assert {verdict for _, verdict, _, _ in found.values()} == {"ready"}
+    assert {verdict for _, verdict, *_ in found.values()} == {"ready"}
 
 
 @pytest.mark.parametrize("names", [[LEADER, "broken"], [LEADER, "n2", "broken"]])
 def test_what_only_one_node_lacks_all_nodes_say_at_once_and_name_it(key: str, names: List[str]) -> None:
     found = together(key, names)
-    assert {status for status, _, _, _ in found.values()} == {context.DONE}
+    assert {status for status, *_ in found.values()} == {context.DONE}
     assert found["broken"][1].startswith("madengine: job: ")
     for name in names[:-1]:
-        _, verdict, seconds, _ = found[name]
+        _, verdict, seconds, *_ = found[name]
         assert verdict.startswith("madengine: job: broken: ")
         assert "build_manifest.json" in verdict
         assert seconds < 5  # half the deadline

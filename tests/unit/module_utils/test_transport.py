@@ -551,6 +551,11 @@ def test_a_broadcast_that_fails_is_the_shares_fault_and_leaves_nothing(leader: i
     assert os.listdir(spool) == []
 
 
+def test_nobody_can_guess_where_a_broadcast_will_lie(leader: images.Daemon, sbcast: Path) -> None:
+    first, second = (publish(leader, "", job_id="7", spool=str(sbcast))["path"] for _ in range(2))
+    assert first != second
+
+
 def test_a_broadcast_for_which_this_nodes_disk_is_too_small_is_not_begun(
     leader: images.Daemon, sbcast: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

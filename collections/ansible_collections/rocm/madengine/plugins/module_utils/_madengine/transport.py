@@ -262,7 +262,8 @@ def _shared(
 
 def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: Deadline, means: Means, started: float) -> Offer:
     """Send an archive of the layers that not every member has, by way of a store of its own that goes at once."""
-    target = os.path.join(means.spool, f"madengine-{means.job_id}-{identity.digest[7:23]}.tar")
+    # Everybody may write there: under a name that nobody can guess lies neither another user's file or link nor an older attempt's.
+    target = os.path.join(means.spool, f"madengine-{means.job_id}-{os.urandom(8).hex()}.tar")
     with tempfile.TemporaryDirectory(prefix="madengine-", dir=means.spool) as folder:
         store = Layout(os.path.join(folder, "store"))
         store.ensure()

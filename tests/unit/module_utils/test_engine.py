@@ -232,7 +232,7 @@ def test_a_tag_is_given(daemon: Daemon, docker: engine.Engine) -> None:
     assert daemon.asked[-1][1] == f"/images/{A}/tag?tag=1&repo=r.io/a&force=1"
 
 
-def test_a_jobs_containers_are_known_by_label_environment_or_cgroup_in_this_order_and_no_others(daemon: Daemon, docker: engine.Engine) -> None:
+def test_a_jobs_containers_are_known_by_label_environment_or_cgroup_in_this_order(daemon: Daemon, docker: engine.Engine) -> None:
     listed = [
         {"Id": "c1", "Names": ["/one"], "Image": "a:1", "State": "running", "Labels": {"madengine.job": "7"}},
         {"Id": "c2", "Names": ["/two"], "Image": "a:1", "State": "exited", "Labels": {}},

@@ -363,6 +363,18 @@ def test_a_parcel_is_whole_only_when_every_part_has_come() -> None:
     assert "awaited=[2]" in repr(place)
 
 
+def test_whoever_is_still_there_at_the_end_is_told_why_it_is_over() -> None:
+    place, bearer, courier = meeting_of_two()
+    talk(bearer, courier)
+    courier.choose()
+    bearer.receive(bytes(courier.outgoing))
+    courier.outgoing.clear()
+    place.close(ShareFault("delivery: the time is up", "raise ResultsWait"))
+    talk(bearer, courier)
+    assert (bearer.is_over, place.is_busy, courier.is_taken) == (True, False, False)
+    assert str(courier.fault) == "delivery: the time is up; raise ResultsWait"
+
+
 @pytest.mark.parametrize(("name", "fields"), [
     ("PARCEL", {"size": 0}),
     ("PARCEL", {"size": parcel.LONGEST_TEXT + 1}),

@@ -69,7 +69,8 @@ def links_that_lead_nowhere(root: Path) -> List[str]:
 def hooks_that_the_role_forgets(root: Path) -> List[str]:
     """What stands in prolog/ or epilog/ and is not, as a link to just that file, among the role's files; and the reverse."""
     real = {f"{folder}/{path.name}" for folder in ("prolog", "epilog") for path in (root / folder).iterdir() if path.is_file()}
-    carried = {str(path.relative_to(root / HOOK_FILES)) for path in (root / HOOK_FILES).rglob("*") if not path.is_dir()}
+    folders = [root / HOOK_FILES / folder for folder in ("prolog", "epilog")]
+    carried = {str(path.relative_to(root / HOOK_FILES)) for folder in folders for path in folder.rglob("*") if not path.is_dir()}
     astray = {name for name in real & carried if not os.path.samefile(root / name, root / HOOK_FILES / name)}
     return sorted((real ^ carried) | astray)
 

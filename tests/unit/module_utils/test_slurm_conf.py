@@ -153,3 +153,38 @@ def test_no_file_whatever_breaks_it(text: str) -> None:
     with contextlib.suppress(JobFault):
         assert slurm_conf.programs(slurm_conf.merged(text, WANTED))["Prolog"]
     slurm_conf.restored(text)
+
+
+FILTERED = slurm_conf.Wanted(WANTED.prolog, WANTED.epilog, WANTED.task_prolog, WANTED.deadline_seconds, has_cli_filter=True)
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ("", "cli_filter/lua"),
+    ("CliFilterPlugins=cli_filter/syslog # all\n", "cli_filter/syslog,cli_filter/lua"),
+    ("CliFilterPlugins=syslog,user_defaults\n", "syslog,user_defaults,cli_filter/lua"),
+    ("CliFilterPlugins=lua\n", "lua"),
+    ("clifilterplugins=cli_filter/lua,x\n", "cli_filter/lua,x"),
+    ("PrologFlags=X11 CliFilterPlugins=syslog\n", "syslog,cli_filter/lua"),
+])  # fmt: skip
+def test_the_filter_is_added_to_the_sites_and_goes_alone_when_it_is_not_wanted_any_more(before: str, after: str) -> None:
+    plain, filtered = slurm_conf.merged(before, WANTED), slurm_conf.merged(before, FILTERED)
+    assert slurm_conf.values(filtered)["clifilterplugins"] == after
+    assert slurm_conf.merged(filtered, FILTERED) == filtered
+    assert slurm_conf.values(slurm_conf.merged(filtered, WANTED)) == slurm_conf.values(plain)
+    assert slurm_conf.merged(slurm_conf.merged(filtered, WANTED), WANTED) == slurm_conf.merged(filtered, WANTED)
+    assert slurm_conf.restored(filtered) == slurm_conf.restored(slurm_conf.merged(filtered, WANTED)) == before
+
+
+def test_what_names_the_filter_is_ours_to_set_only_where_it_is_wanted() -> None:
+    assert FILTERED.keys() - WANTED.keys() == {"clifilterplugins"}
+    tree = {"/etc/slurm/a.conf": "CliFilterPlugins=syslog\n"}
+    assert slurm_conf.included("Include a.conf\n", "/etc/slurm/slurm.conf", tree.get, WANTED.keys()) == {}
+    assert slurm_conf.included("Include a.conf\n", "/etc/slurm/slurm.conf", tree.get, FILTERED.keys()) == {
+        "clifilterplugins": "/etc/slurm/a.conf"
+    }
+
+
+def test_the_mark_of_another_setting_stays_when_the_filter_goes() -> None:
+    text = slurm_conf.merged("BatchStartTimeout=20\n", FILTERED)
+    assert slurm_conf.merged(text, WANTED) == slurm_conf.merged("BatchStartTimeout=20\n", WANTED)
+    assert slurm_conf.restored(f"{MARK} BatchStartTimeout=20\n", {"clifilterplugins"}) == f"{MARK} BatchStartTimeout=20\n"

@@ -49,6 +49,12 @@ options:
     description: The longest that the prolog may take, in seconds; SLURM's timers must lie behind it.
     type: float
     default: 600
+  cli_filter:
+    description:
+      - Whether C(CliFilterPlugins) holds C(cli_filter/lua) as well; where not, it is taken out again if this module has put it there.
+      - Every submission fails where SLURM cannot load that filter, so M(rocm.madengine.cli_filter) comes first.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - rocm.madengine.attributes
 attributes:
@@ -92,6 +98,12 @@ programs:
   returned: success
   type: dict
   sample: {Prolog: /etc/slurm/prolog.d/*, Epilog: /etc/slurm/epilog.d/*, TaskProlog: /etc/slurm/task_prolog}
+filters:
+  description: The filters of submissions that the file names, when the module is done.
+  returned: success
+  type: list
+  elements: str
+  sample: [cli_filter/lua]
 displaced:
   description: The site's own programs that gave way to those of the hooks, by key.
   returned: success
@@ -107,7 +119,7 @@ backup_file:
 import os
 import subprocess
 import tempfile
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Set
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine import files, slurm_conf
@@ -128,6 +140,7 @@ def main() -> None:
             "epilog": {"type": "str", "default": "/etc/slurm/epilog.d/*"},
             "task_prolog": {"type": "path", "default": "/etc/slurm/task_prolog"},
             "deadline": {"type": "float", "default": 600},
+            "cli_filter": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -137,8 +150,8 @@ def main() -> None:
 def _settled(module: AnsibleModule) -> Dict[str, Any]:
     asked, path = module.params, os.path.realpath(module.params["path"])
     if not os.path.exists(path):
-        return {"changed": False, "exists": False, "differs": False, "programs": {}, "displaced": {}}
-    wanted = slurm_conf.Wanted(asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"])
+        return {"changed": False, "exists": False, "differs": False, "programs": {}, "filters": [], "displaced": {}}
+    wanted = slurm_conf.Wanted(asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"], asked["cli_filter"])
     before = _text(path)
     after = slurm_conf.merged(before, wanted) if asked["state"] == "present" else slurm_conf.restored(before)
     result = {
@@ -146,11 +159,12 @@ def _settled(module: AnsibleModule) -> Dict[str, Any]:
         "exists": True,
         "differs": after != before,
         "programs": slurm_conf.programs(after),
+        "filters": slurm_conf.filters(after),
         "displaced": slurm_conf.displaced(before, wanted),
         "diff": {"before_header": path, "after_header": path, "before": before, "after": after},
     }
     if after != before:
-        _require_no_other_place(after, path)
+        _require_no_other_place(after, path, wanted.keys())
         result.update(_replaced(module, path, after))
     return result
 
@@ -159,7 +173,7 @@ def _text(path: str) -> str:
     return files.read(path, _LARGEST_BYTES).decode("utf-8", "surrogateescape")
 
 
-def _require_no_other_place(text: str, path: str) -> None:
+def _require_no_other_place(text: str, path: str, keys: Set[str]) -> None:
     """Two places of one setting would be two truths: SLURM takes the later one.
 
     :raises JobFault: an included file sets what we set.
@@ -168,7 +182,7 @@ def _require_no_other_place(text: str, path: str) -> None:
     def read(name: str) -> Optional[str]:
         return _text(name) if os.path.isfile(name) else None
 
-    for key, place in slurm_conf.included(text, path, read).items():
+    for key, place in slurm_conf.included(text, path, read, keys).items():
         raise JobFault("slurm_conf: an included file sets it too", f"move that line into {path}", key=key, place=place)
 
 

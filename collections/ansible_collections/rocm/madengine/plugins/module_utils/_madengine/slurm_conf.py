@@ -30,7 +30,10 @@ _PAIR = re.compile(r'(?P<key>[A-Za-z0-9_.]+)\s*[-*+/]?=\s*(?P<value>"[^"]*"|\S+)
 _INCLUDE = re.compile(r"\s*include\s+(\S+)", re.IGNORECASE)
 _COMMENT = re.compile(r"(?<!\\)#.*", re.DOTALL)
 PROGRAMS = ("Prolog", "Epilog", "TaskProlog")
-MANAGED = {"prologflags", "prolog", "epilog", "taskprolog", "prologepilogtimeout", "prologtimeout", "batchstarttimeout", "authinfo"}
+CLI_FILTER = "cli_filter/lua"
+FILTERS = {"clifilterplugins"}
+ALWAYS = {"prologflags", "prolog", "epilog", "taskprolog", "prologepilogtimeout", "prologtimeout", "batchstarttimeout", "authinfo"}
+MANAGED = ALWAYS | FILTERS
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,18 @@ class Wanted:
 
     :param prolog: the value of ``Prolog``, e.g. ``/etc/slurm/prolog.d/*``; the others likewise.
     :param deadline_seconds: the longest that a prolog may take.
+    :param has_cli_filter: whether the commands that submit jobs run SLURM's filter in Lua.
     """
 
     prolog: str
     epilog: str
     task_prolog: str
     deadline_seconds: float
+    has_cli_filter: bool = False
+
+    def keys(self) -> Set[str]:
+        """Return what `merged` may set, in small letters."""
+        return MANAGED if self.has_cli_filter else ALWAYS
 
     def least_seconds(self) -> int:
         """Return how long SLURM's own timers must be at least."""
@@ -54,30 +63,33 @@ class Wanted:
 def merged(text: str, wanted: Wanted) -> str:
     """Return *text* with what the hooks need; the same text if it has all of it.
 
+    Where the filter is not wanted any more, what we have set for it goes.
+
     :raises JobFault: a setting stands in it more than once, or names several programs, so that no single line can be changed.
     """
     rules = _rules(wanted)
-    lines = list(_lines(text))
+    lines = list(_lines(text if wanted.has_cli_filter else restored(text, FILTERS)))
     for key, rule in rules.items():
         lines = _with(lines, key, rule)
     return "".join(lines)
 
 
-def restored(text: str) -> str:
+def restored(text: str, keys: Set[str] = MANAGED) -> str:
     """Return *text* as it was before `merged`: each changed line as it stood, each added one gone.
 
     What else has been changed in the meantime stays.
+
+    :param keys: of these settings alone, in small letters; by default of all that `merged` may set.
     """
     out: List[str] = []
-    before: List[str] = []
+    marked: List[str] = []
     for line in _lines(text):
         if line.startswith(MARK):
-            before.append(_unmarked(line))
+            marked.append(line)
             continue
-        # Where the line below the mark is none of ours, somebody has taken ours away.
-        out += [*before, "" if before and _keys(line) & MANAGED else line]
-        before = []
-    return "".join(out + before)
+        out += map(_unmarked, marked) if marked and _keys(line) & keys else [*_left(marked, keys), line]
+        marked = []
+    return "".join(out + _left(marked, keys))
 
 
 def displaced(text: str, wanted: Wanted) -> Dict[str, str]:
@@ -96,6 +108,15 @@ def programs(text: str) -> Dict[str, str]:
     return found
 
 
+def filters(text: str) -> List[str]:
+    """Return the filters of submissions that *text* names, by their full names.
+
+    >>> filters("CliFilterPlugins=lua,cli_filter/syslog")
+    ['cli_filter/lua', 'cli_filter/syslog']
+    """
+    return [name if "/" in name else f"cli_filter/{name}" for name in values(text).get("clifilterplugins", "").split(",") if name]
+
+
 def values(text: str) -> Dict[str, str]:
     """Return the settings in *text*, by their keys in small letters; of several, the last.
 
@@ -105,11 +126,12 @@ def values(text: str) -> Dict[str, str]:
     return {key: value for line in _lines(text) for key, value in _pairs(line)}
 
 
-def included(text: str, path: str, read: Callable[[str], Optional[str]]) -> Dict[str, str]:
+def included(text: str, path: str, read: Callable[[str], Optional[str]], keys: Set[str] = MANAGED) -> Dict[str, str]:
     """Return where files that *text* includes, and theirs, set what the hooks need: path by key in small letters.
 
     :param path: where *text* is, for names without a directory.
     :param read: gives a file's text, or None where there is none.
+    :param keys: the settings to look for.
     """
     found: Dict[str, str] = {}
     waiting, seen = [(text, path)], {path}
@@ -120,7 +142,7 @@ def included(text: str, path: str, read: Callable[[str], Optional[str]]) -> Dict
             more = None if other in seen else read(other)
             seen.add(other)
             if more is not None:
-                found.update({key: other for key in values(more) if key in MANAGED})
+                found.update({key: other for key in values(more) if key in keys})
                 waiting.append((more, other))
     return found
 
@@ -132,7 +154,9 @@ _Rule = Callable[[Optional[str]], Optional[str]]
 
 def _rules(wanted: Wanted) -> Mapping[str, _Rule]:
     least = wanted.least_seconds()
+    rules: Dict[str, _Rule] = {"CliFilterPlugins": _filters} if wanted.has_cli_filter else {}
     return {
+        **rules,
         "PrologFlags": _flags,
         "Prolog": lambda value: _program(value, wanted.prolog),
         "Epilog": lambda value: _program(value, wanted.epilog),
@@ -148,6 +172,11 @@ def _flags(value: Optional[str]) -> Optional[str]:
     have = [flag for flag in (value or "").split(",") if flag]
     missing = [flag for flag in ("Alloc", "DeferBatch") if flag.lower() not in {one.strip().lower() for one in have}]
     return ",".join(have + missing) if missing else None
+
+
+def _filters(value: Optional[str]) -> Optional[str]:
+    have = [name for name in (value or "").split(",") if name]
+    return None if {CLI_FILTER, "lua"} & set(have) else ",".join([*have, CLI_FILTER])
 
 
 def _program(value: Optional[str], ours: str) -> Optional[str]:
@@ -228,6 +257,14 @@ def _with(lines: List[str], key: str, rule: _Rule) -> List[str]:
     ((place, value),) = found
     above = [] if place and lines[place - 1].startswith(MARK) else [_marked(lines[place])]
     return lines[:place] + above + [_replaced(lines[place], key, str(rule(value)))] + lines[place + 1 :]
+
+
+def _left(marked: List[str], keys: Set[str]) -> List[str]:
+    """Return what becomes of marks above a line that is not to be given back: that of another setting stays.
+
+    Where all settings are given back, somebody has taken our line away.
+    """
+    return marked if keys < MANAGED else [_unmarked(line) for line in marked]
 
 
 def _appended(lines: List[str], line: str) -> List[str]:

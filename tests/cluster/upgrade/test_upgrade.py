@@ -274,20 +274,26 @@ def test_nodes_with_two_keys_fail_the_job_that_starts_between_them_and_stay_in_s
         everywhere(cluster, "rm -f /etc/madengine/key")
 
 
+def configured(cluster: Cluster) -> List[str]:
+    """Return the hosts that have a slurm.conf: the controller alone where the nodes are configless."""
+    return [host for host in ("c0", *NODES) if cluster.hosts[host].file(CONF).exists]
+
+
 @pytest.fixture
 def own_conf(cluster: Cluster) -> Iterator[str]:
     """A slurm.conf without us and with a prolog of the site's; give its text, and put the lab's own back at the end."""
-    hosts = ("c0", *NODES)
-    for host in hosts:
+    for host in configured(cluster):
         cluster.run(host, f"cp -p {CONF} /root/slurm.conf.lab")
         cluster.run(host, f"sed -i '/^Prolog/d;/^Epilog/d;/^TaskProlog/d;/^BatchStart/d;/^AuthInfo/d' {CONF}")
         cluster.run(host, f"printf 'Prolog=/etc/slurm/site_prolog # since 2019\\nPrologFlags=Alloc\\nBatchStartTimeout=20\\n' >> {CONF}")
+    for host in NODES:
         cluster.write("/etc/slurm/site_prolog", "#!/bin/sh\necho $SLURM_JOB_ID >> /run/site_prolog\n", user="root", mode="0755", node=host)
     cluster.run("c0", "scontrol reconfigure")
     text = cluster.run("c0", f"cat {CONF}")
     yield text
-    for host in hosts:
-        cluster.run(host, f"cp -p /root/slurm.conf.lab {CONF}; rm -f {CONF}.*~ /etc/slurm/prolog.d/90-site /run/site_prolog")
+    for host in configured(cluster):
+        cluster.run(host, f"cp -p /root/slurm.conf.lab {CONF}; rm -f {CONF}.*~")
+    everywhere(cluster, "rm -f /etc/slurm/prolog.d/90-site /run/site_prolog")
     cluster.run("c0", "scontrol reconfigure")
 
 
@@ -306,7 +312,7 @@ def test_slurm_conf_is_merged_and_given_back_without_a_restart(cluster: Cluster,
     assert set(everywhere(cluster, f"grep -c '^{ended.job_id}$' /run/site_prolog").values()) == {"1\n"}
     assert set(well(built, "site", slurm_hooks_manage_slurm_conf=True).values()) == {0}
     well(built, "uninstall", slurm_hooks_manage_slurm_conf=True)
-    assert {cluster.run(host, f"cat {CONF}") for host in ("c0", *NODES)} == {own_conf}
+    assert {cluster.run(host, f"cat {CONF}") for host in configured(cluster)} == {own_conf}
     ended = cluster.job("#!/bin/sh\nsrun true\n", "-N3")
     assert ended.state == "COMPLETED"
     assert set(everywhere(cluster, f"grep -c '^{ended.job_id}$' /run/site_prolog; ls /etc/slurm/prolog.d").values()) == {"1\n00-noop\n"}

@@ -38,10 +38,10 @@ def before(cluster: Cluster) -> List[str]:
 @pytest.fixture(scope="module")
 def filtered(cluster: Cluster, before: List[str]) -> Iterator[None]:
     """Switch the filter on for the tests of this file, and off again, on a cluster that is then as it was."""
-    switched = switch(True)
-    assert switched.status == 0, switched.output
     cluster.run("c0", f"install -d -o alice -g alice {FOLDER} {BARE}")
     cluster.write(f"{FOLDER}/build_manifest.json", "{}")
+    switched = switch(True)
+    assert switched.status == 0, switched.output
     yield
     switched = switch(False)
     assert switched.status == 0, switched.output
@@ -149,10 +149,11 @@ def test_the_longest_request_is_submitted(cluster: Cluster, filtered: None) -> N
 def test_a_shell_that_exports_a_store_is_served_as_if_it_had_asked(cluster: Cluster, filtered: None, image: str) -> None:
     cluster.write(f"{FOLDER}/build_manifest.json", manifest(image))
     script = "srun --ntasks-per-node=1 docker run --rm --pull never $MAD_IMAGE cat /payload"
-    code, out, said = shell(["sbatch", "--wait", "--parsable", "-N3", "--output=out", f"--wrap={script}"], STORE)
-    assert (code, said) == (0, ""), cluster.evidence()
-    assert cluster.run("n1", f"cat {FOLDER}/out").split() == [image] * 3
-    assert cluster.facts(int(out.split(";")[0]))["Comment"] == "madengine:store=/shared/madengine"
+    code, out, said = shell(["sbatch", "--parsable", "-N3", f"--wrap={script}"], STORE)
+    assert (code, said) == (0, "")
+    ended = cluster.wait(int(out.split(";")[0]))
+    assert (ended.state, ended.output.split()) == ("COMPLETED", [image] * 3), f"{ended}\n{cluster.evidence()}"
+    assert ended.facts["Comment"] == "madengine:store=/shared/madengine"
 
 
 @pytest.mark.parametrize("command", [["srun", "-N2"], ["salloc", "-N2", "srun"]], ids=["srun", "salloc"])

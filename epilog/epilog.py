@@ -40,7 +40,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
         parts += [("gather", ended.gather), *([("exchange", ended.exchange)] if ended.is_apart else []), ("choose", ended.choose)]
     if ended.may_have_run:
         parts += [("remove", ended.remove), ("report", ended.report)]
-    if ended.may_hold_leases:
+    if ended.may_have_left_images:
         parts += [("release", ended.release)]
     parts += [("clean", ended.clean)]
     context.each(parts, log, journal.say, site.drain_on)

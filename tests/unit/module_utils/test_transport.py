@@ -597,3 +597,16 @@ def test_a_thousand_members_do_not_arrive_at_once(leader: images.Daemon, path: s
         transport.obtain(images.Daemon(), {**offer, "spread_seconds": said}, within())
     assert len(slept) == 2
     assert all(0 <= seconds <= 5 for seconds in slept)
+
+
+def test_what_a_job_has_left_on_its_images_way_goes_and_nobody_elses(tmp_path: Path, path: str) -> None:
+    store = Layout(path)
+    store.ensure()
+    mine, others = lease.take(store, [], "7"), lease.take(store, [], "71")
+    for name in ("madengine-7-abc.tar.0", "madengine-7-xyz/store/blob", "madengine-71-abc.tar.0", "madengine-7"):
+        (tmp_path / "spool" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "spool" / name).write_text("x")
+    transport.forget(path, "7", str(tmp_path / "spool"))
+    assert sorted(os.listdir(tmp_path / "spool")) == ["madengine-7", "madengine-71-abc.tar.0"]
+    assert os.listdir(store.leases) == [others.name] != [mine.name]
+    transport.forget("", "7", str(tmp_path / "nowhere"))

@@ -57,9 +57,9 @@ class Aftermath:
         return self._known.get("status") != FAILED
 
     @property
-    def may_hold_leases(self) -> bool:
-        """Whether the job may still have leases in the image store: its first node's prolog may have been killed."""
-        return self._job.is_leader and self._known.get("status") != READY and bool(self._store)
+    def may_have_left_images(self) -> bool:
+        """Whether something of the job's images may still lie about: its prolog did not come to its end."""
+        return self._known.get("status") != READY
 
     @property
     def has_failed(self) -> bool:
@@ -155,7 +155,7 @@ class Aftermath:
                 self._with_each(docker, docker.remove)
 
     def release(self) -> None:
-        """Give back the leases that the job still has in the image store."""
+        """Give back the leases that the job still has in the image store, and remove what came of a broadcast."""
         self._as_user(transport.forget, self._store, str(self._job.job_id))
 
     def clean(self) -> None:

@@ -15,6 +15,7 @@ a child process that is the job's user: plain values go in, dictionaries that fi
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import random
 import tempfile
@@ -156,10 +157,20 @@ def release(offers: Iterable[Mapping[str, Any]]) -> None:
             lease.give_back(Layout(str(offer.get("where"))), str(offer.get("lease")))
 
 
-def forget(store_path: str, job_id: str) -> None:
-    """Give back whatever lease a job that is over still has in a store; harmless if it has none."""
-    with contextlib.suppress(Fault, OSError):
-        lease.give_back_all(Layout(store_path), job_id)
+def forget(store_path: str, job_id: str, spool: str = broadcast.SPOOL) -> None:
+    """Remove what a job that is over has left on its images' way, if anything: leases in a store, pieces of a broadcast.
+
+    :param store_path: the store, or "" if there is none.
+    """
+    if store_path:
+        with contextlib.suppress(Fault, OSError):
+            lease.give_back_all(Layout(store_path), job_id)
+    for path in glob.glob(os.path.join(glob.escape(spool), _spooled(job_id) + "*")):
+        with contextlib.suppress(OSError):  # another user's, or gone
+            if os.path.isdir(path):
+                files.remove_tree(path)
+            else:
+                os.unlink(path)
 
 
 def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str], deadline: Deadline) -> Done:
@@ -263,8 +274,8 @@ def _shared(
 def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: Deadline, means: Means, started: float) -> Offer:
     """Send an archive of the layers that not every member has, by way of a store of its own that goes at once."""
     # Everybody may write there: under a name that nobody can guess lies neither another user's file or link nor an older attempt's.
-    target = os.path.join(means.spool, f"madengine-{means.job_id}-{os.urandom(8).hex()}.tar")
-    with tempfile.TemporaryDirectory(prefix="madengine-", dir=means.spool) as folder:
+    target = os.path.join(means.spool, f"{_spooled(means.job_id)}{os.urandom(8).hex()}.tar")
+    with tempfile.TemporaryDirectory(prefix=_spooled(means.job_id), dir=means.spool) as folder:
         store = Layout(os.path.join(folder, "store"))
         store.ensure()
         taken = lease.take(store, [])
@@ -280,6 +291,11 @@ def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: De
             broadcast.send(pieces, target, means.job_id, deadline, plan.width)
     offer = {"transport": "sbcast", "path": target, "pieces": len(pieces), "digest": content.digest, "size_bytes": size_bytes}
     return {**offer, **_figures(method, stored, len(sent), sum(each.size_bytes for each in sent), started)}
+
+
+def _spooled(job_id: str) -> str:
+    """Return how the names of a job's files in the spool begin."""
+    return f"madengine-{job_id}-"
 
 
 def _take_shared(engine: Engine, name: Reference, offer: Mapping[str, Any], deadline: Deadline, started: float) -> Dict[str, Any]:

@@ -112,10 +112,10 @@ BUILT_TO_HURT = {
 
 @pytest.mark.parametrize("text", BUILT_TO_HURT.values(), ids=BUILT_TO_HURT)
 def test_a_list_that_is_built_to_hurt_is_refused_in_a_moment(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(JobFault):
         hostlist.expand(text)
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_the_largest_allocation_is_none_of_those() -> None:

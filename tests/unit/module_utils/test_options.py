@@ -175,7 +175,7 @@ def test_an_option_string_that_an_expansion_may_add_to_is_known_as_such() -> Non
 
 @pytest.mark.parametrize("text", ["$(" * 5000, "${" * 5000, "'" * 9999, '"' * 9999, "\\" * 9999, "-v " * 9999, "`" * 9999, '"$(' * 3000])
 def test_a_hostile_string_is_read_or_refused_at_once(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with contextlib.suppress(JobFault):
         options.parse(text)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1

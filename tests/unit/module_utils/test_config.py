@@ -31,7 +31,7 @@ TABLE = [
     ("KeyFile", "/etc/madengine/key", "/etc/madengine/key", "key"),
     ("Auth", "munge", "munge", "none"),
     ("DrainOn", "Disk,docker", ("disk", "docker"), "docker,weather"),
-    ("PassEnv", "MY_*,-NCCL_DEBUG", ("MY_*", "-NCCL_DEBUG"), None),
+    ("PassEnv", "MY_*,-NCCL_DEBUG", ("MY_*", "-NCCL_DEBUG"), "MY-NAME"),
     ("ResultsPolicy", "merge", "merge", "newest"),
     ("ResultsWait", "2.5", 2.5, "never"),
     ("KeepWorkspace", "True", True, ""),
@@ -72,6 +72,7 @@ def test_a_value_that_means_nothing_is_refused_strictly_and_warned_of_otherwise(
     ("PortRange", "80"), ("PortRange", "1024-65536"), ("PortRange", "a-b"), ("PortRange", ""),
     ("PortRange", "-2000"),
     ("PortRange", "2000-"),
+    ("PassEnv", "*"), ("PassEnv", "A,-@nothing"), ("PassEnv", "1ST"),
     ("Enabled", ""), ("Transport", ""), ("Auth", "key,munge"),
 ])  # fmt: skip
 def test_the_edges_of_a_value_are_watched(key: str, value: str) -> None:

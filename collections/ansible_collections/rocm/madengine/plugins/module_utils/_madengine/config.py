@@ -17,7 +17,7 @@ import fnmatch
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from . import files
+from . import environment, files
 from .errors import JobFault
 
 PATH = "/etc/madengine/hooks.conf"
@@ -48,6 +48,15 @@ def _ports(text: str) -> Tuple[int, int]:
 
 def _names(text: str) -> Names:
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def _words(text: str) -> Names:
+    words = _names(text)
+    try:
+        environment.choose(*environment.split(words))
+    except JobFault as fault:  # known here, it is a warning in the journal; later it would fail users' jobs
+        raise ValueError(text) from fault
+    return words
 
 
 def _path(text: str) -> str:
@@ -102,7 +111,7 @@ class Site:
     drain_on: Names = field(
         default=("docker",), metadata=_key("DrainOn", _any_of("docker", "disk", "key", "none"), "docker, disk and key, or none")
     )
-    pass_env: Names = field(default=(), metadata=_key("PassEnv", _names, "names and patterns; a leading - takes one away"))
+    pass_env: Names = field(default=(), metadata=_key("PassEnv", _words, "names, patterns and groups such as @fabric; a leading - takes one away"))
     results_policy: str = field(default="richest", metadata=_key("ResultsPolicy", _one_of("richest", "merge"), "richest or merge"))
     results_wait_seconds: float = field(default=10.0, metadata=_key("ResultsWait", _seconds, "seconds, more than 0 and less than a day"))
     keep_workspace: bool = field(default=False, metadata=_key("KeepWorkspace", _yes, "yes or no"))

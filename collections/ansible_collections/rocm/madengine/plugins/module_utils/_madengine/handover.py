@@ -31,7 +31,7 @@ def wanted(asked: Request, pass_env: Sequence[str]) -> Optional[Dict[str, Any]]:
     :param pass_env: the site's ``PassEnv``.
     :returns: ``images``, ``results`` (names of CSVs), ``environment`` and ``document``, as ``manifest.load_for_job`` gives
         them; None for a job that asked for nothing and has no manifest.
-    :raises JobFault: the manifest or the site's ``PassEnv`` cannot be used.
+    :raises JobFault: the manifest cannot be used.
     """
     add, without = environment.split(pass_env)
     if not asked.is_explicit and not os.path.lexists(asked.manifest):

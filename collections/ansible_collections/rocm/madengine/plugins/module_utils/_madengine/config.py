@@ -111,7 +111,7 @@ class Site:
     drain_on: Names = field(
         default=("docker",), metadata=_key("DrainOn", _any_of("docker", "disk", "key", "none"), "docker, disk and key, or none")
     )
-    pass_env: Names = field(default=(), metadata=_key("PassEnv", _words, "names, patterns and groups such as @fabric; a leading - takes one away"))
+    pass_env: Names = field(default=(), metadata=_key("PassEnv", _words, "names, patterns or @groups; a leading - takes one away"))
     results_policy: str = field(default="richest", metadata=_key("ResultsPolicy", _one_of("richest", "merge"), "richest or merge"))
     results_wait_seconds: float = field(default=10.0, metadata=_key("ResultsWait", _seconds, "seconds, more than 0 and less than a day"))
     keep_workspace: bool = field(default=False, metadata=_key("KeepWorkspace", _yes, "yes or no"))

@@ -5,14 +5,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 from helpers.cluster import NODES, Cluster, manifest
+from helpers.playbooks import Played, play
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 FOLDER = "/shared/home/alice/results"
 # Every node writes its CSV; the last one knows the throughput.
 WRITE = """srun --ntasks-per-node=1 sh -c 'cd $MAD_RESULTS_DIR && { echo model,performance,metric
@@ -175,27 +171,22 @@ def test_a_work_dir_that_is_full_on_one_node_costs_that_node_s_results_alone_and
     cluster.run("n3", f"rm -r /var/lib/madengine/jobs/{job_id}")
 
 
-def playbook(name: str, job_id: int) -> subprocess.CompletedProcess[str]:
-    """Run one of the collection's playbooks, as an admin does, for a job whose files the login host sees."""
-    options = ["-e", "madengine_login=c0", "-e", f"madengine_job_id={job_id}", "-e", f"madengine_root={FOLDER}"]
-    command = ["ansible-playbook", "--inventory", str(REPOSITORY / "molecule/shared/inventory"), f"rocm.madengine.{name}", *options]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
-    environment.setdefault("ANSIBLE_COLLECTIONS_PATH", str(REPOSITORY / "build/collections"))
-    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+def shown(name: str, job_id: int) -> Played:
+    """Run one of the collection's playbooks for a job whose files the login host sees."""
+    return play(name, madengine_login="c0", madengine_job_id=job_id, madengine_root=FOLDER)
 
 
 def test_from_a_login_host_the_playbooks_show_the_choice_and_change_nothing(cluster: Cluster, project: str) -> None:
     ended = cluster.wait(submit(cluster, project, SCRIPT))
     cluster.wait_idle()
-    chosen, reported = playbook("collect_results", ended.job_id), playbook("job_report", ended.job_id)
-    assert "best: node_2/perf_tiny.csv rows=1 performance=42.5 metric=tokens/s node=n3" in chosen.stdout, chosen.stdout + chosen.stderr
-    assert f"Job {ended.job_id}: ok" in reported.stdout, reported.stdout + reported.stderr
+    chosen, reported = shown("collect_results", ended.job_id), shown("job_report", ended.job_id)
+    assert "best: node_2/perf_tiny.csv rows=1 performance=42.5 metric=tokens/s node=n3" in chosen.output, chosen.output
+    assert f"Job {ended.job_id}: ok" in reported.output, reported.output
     for done in (chosen, reported):
-        assert (done.returncode, "changed=0" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert (done.status, done.changed) == (0, {}), done.output
     cluster.run("n1", f"rm {project}/madengine-{ended.job_id}/node_*/perf_tiny.csv")
-    without = playbook("collect_results", ended.job_id)
-    assert without.returncode != 0
-    assert "missing" in without.stdout
+    without = shown("collect_results", ended.job_id)
+    assert (without.status != 0, "missing" in without.output) == (True, True), without.output
 
 
 def test_a_requeued_jobs_first_attempt_does_not_count(cluster: Cluster, project: str) -> None:

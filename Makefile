@@ -95,7 +95,7 @@ test-upgrade: $(VENV) ## releases that come and go under running jobs, on a clus
 	@MADLAB_NAME=madupgrade pytest tests/cluster/upgrade; status=$$?; MADLAB_NAME=madupgrade $(MAKE) --no-print-directory lab-down >>build/test-upgrade.log; exit $$status
 
 .PHONY: bench bench-gate bench-images bench-rendezvous bench-results bench-scale
-bench: bench-gate bench-rendezvous bench-results bench-images bench-scale ## measure everything beside its peers, into build/bench/
+bench: bench-gate bench-rendezvous bench-results bench-images bench-scale ## measure everything beside its peers, into build/bench/ (an hour)
 bench-gate bench-rendezvous bench-results: bench-%: $(VENV)
 	@python tests/bench/$*.py
 bench-images bench-scale: bench-%: $(VENV)

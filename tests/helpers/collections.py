@@ -86,7 +86,8 @@ def tagged(root: Path, tag: str) -> Collection:
     built = ["collection", "build", str(source / "collections" / WHERE), "--output-path", str(root)]
     subprocess.run([galaxy, *built], check=True, capture_output=True)
     (tarball,) = root.glob("rocm-madengine-*.tar.gz")
-    install = ["collection", "install", str(tarball), "--collections-path", str(root), "--offline"]
+    # By force: the same version may be known elsewhere already.
+    install = ["collection", "install", str(tarball), "--collections-path", str(root), "--offline", "--force"]
     subprocess.run([galaxy, *install], check=True, capture_output=True)
     return _made(root, tag.lstrip("v"))
 

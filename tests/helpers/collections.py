@@ -65,7 +65,8 @@ class Collection:
 
     def environment(self) -> Dict[str, str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "ANSIBLE_COLLECTIONS_PATH": str(self.root), "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
+        plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "NO_COLOR": "1"}  # molecule asks for colour
+        return {**os.environ, **plain, "PATH": path, "ANSIBLE_COLLECTIONS_PATH": str(self.root)}
 
 
 def this(root: Path, version: str) -> Collection:

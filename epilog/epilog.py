@@ -17,23 +17,23 @@ from typing import List, Mapping
 RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(RELEASE, "lib"))
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
-    aftermath,
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import (
     config,
-    context,
+    exit_status,
+    job_end,
+    job_state,
     journal,
     metrics,
     request,
-    state,
     timeline,
     workspace,
 )
 
 
-def story(site: config.Site, job: request.Job, here: state.JobState, log: timeline.Timeline) -> None:
+def story(site: config.Site, job: request.Job, here: job_state.JobState, log: timeline.Timeline) -> None:
     """Keep what the job has left of worth on this node, and remove the rest."""
-    ended = aftermath.Aftermath(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
-    parts: List[context.Part] = []
+    ended = job_end.Aftermath(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
+    parts: List[exit_status.Part] = []
     if ended.may_have_run:
         parts += [("find", ended.find), ("diagnose", ended.diagnose), ("stop", ended.stop)]
     if ended.has_run:
@@ -43,7 +43,7 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
     if ended.may_have_left_images:
         parts += [("release", ended.release)]
     parts += [("clean", ended.clean)]
-    context.each(parts, log, journal.say, site.drain_on)
+    exit_status.each(parts, log, journal.say, site.drain_on)
 
 
 def exit_code(environ: Mapping[str, str]) -> str:
@@ -58,14 +58,14 @@ def main() -> int:
 
     def hook() -> None:
         job = request.job_of(os.environ)
-        here = state.JobState(job.job_id)
+        here = job_state.JobState(job.job_id)
         if here.exists():
             log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
             ending = "ok" if exit_code(os.environ) == "0:0" else "failed"
             with metrics.counted(site.metrics_dir, log, os.path.basename(RELEASE), journal.say, ending):
                 story(site, job, here, log)
 
-    return context.run(hook, lambda fault: None, journal.say, site.drain_on)
+    return exit_status.run(hook, lambda fault: None, journal.say, site.drain_on)
 
 
 if __name__ == "__main__":

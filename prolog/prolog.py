@@ -19,43 +19,40 @@ from typing import Any, Callable, Dict, Iterator, List
 RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(RELEASE, "lib"))
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
-    account,
-    commons,
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import deadline, errors, process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import (
     config,
-    context,
-    credential,
-    deadline,
-    errors,
-    handover,
+    exit_status,
+    job_images,
+    job_state,
     journal,
     metrics,
-    rendezvous,
     request,
-    slurm,
-    staging,
-    state,
+    task_environment,
     timeline,
     workspace,
 )
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, credential
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import shared_dir
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings
 
 # A node that gives up before it has met the others looks for them no longer than this; a lease that is not given back expires.
 TELLING_SECONDS, RELEASE_SECONDS = 3.0, 30.0
 
 
-def story(site: config.Site, job: request.Job, here: state.JobState, log: timeline.Timeline) -> None:
+def story(site: config.Site, job: request.Job, here: job_state.JobState, log: timeline.Timeline) -> None:
     """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
     within = deadline.Deadline(site.deadline_seconds)
     place = workspace.Workspace(job.job_id)
     meet = functools.partial(meeting_of, site, job, within)
     with told_to_all(meet):
         with log.step("manifest"):
-            user = account.of(job.uid, job.gid)
+            user = process.of(job.uid, job.gid)
             asked = request.read(job)
-            wanted = account.run(user, handover.wanted, asked, site.pass_env, deadline=within)
+            wanted = process.run(user, task_environment.wanted, asked, site.pass_env, deadline=within)
         if wanted is not None:
             place.make(job.uid, job.gid)
-            place.sweep(lambda job_id: state.JobState(job_id).exists())
+            place.sweep(lambda job_id: job_state.JobState(job_id).exists())
     if wanted is None:  # `madengine run` without a manifest: it did not ask, and there is nothing to do for it
         tell(meet, errors.JobFault("handover: no manifest on this node", "put it where all nodes see it", path=asked.manifest))
         here.remove()
@@ -64,22 +61,22 @@ def story(site: config.Site, job: request.Job, here: state.JobState, log: timeli
         images = images_of(site, job, asked, user, within)
         images.prepare()
         have = [] if job.is_leader else images.have()
-    collection = handover.collection_dir(job, wanted["models"])
-    with meet(have=have) as meeting, commons.Commons(user, within, (collection, job.attempt, job.node_rank, len(job.nodes))) as common:
+    collection = task_environment.collection_dir(job, wanted["models"])
+    with meet(have=have) as meeting, shared_dir.Commons(user, within, (collection, job.attempt, job.node_rank, len(job.nodes))) as common:
         offers = lead(meeting, images, common, wanted, log) if meeting.is_leader else follow(meeting, images, common, log)
     with log.step("handover"):
-        handover.write(here, job, wanted, offers, place.results)
+        task_environment.write(here, job, wanted, offers, place.results)
         here.ready(images=offers, results=wanted["results"], collection_dir=collection, apart=common.apart)
 
 
 def lead(
-    meeting: rendezvous.Meeting, images: staging.Images, common: commons.Commons, wanted: Dict[str, Any], log: timeline.Timeline
+    meeting: barrier.Meeting, images: job_images.Images, common: shared_dir.Commons, wanted: Dict[str, Any], log: timeline.Timeline
 ) -> Any:
     """Publish the images, and let all go when all have loaded them."""
     with log.step("publish") as facts:
         held = meeting.common() if images.may_broadcast else []
         offers = meeting.attend(images.stage(wanted["images"], len(meeting.party.nodes) == 1, held))
-        facts.update(staging.totals(offers))
+        facts.update(job_images.totals(offers))
     common.mark(meeting)
     meeting.publish(offers)
     try:
@@ -94,13 +91,13 @@ def lead(
     return offers
 
 
-def follow(meeting: rendezvous.Meeting, images: staging.Images, common: commons.Commons, log: timeline.Timeline) -> Any:
+def follow(meeting: barrier.Meeting, images: job_images.Images, common: shared_dir.Commons, log: timeline.Timeline) -> Any:
     """Load what the leader offers, and wait until all others have, too."""
     with log.step("wait"):
         offers = meeting.images()
     with log.step("load") as facts:
         loaded = meeting.attend(images.load(offers))
-        facts.update(staging.totals(loaded))
+        facts.update(job_images.totals(loaded))
     common.mark(meeting)
     with log.step("rendezvous"):
         meeting.loaded([image["identity"] for image in loaded])
@@ -108,7 +105,7 @@ def follow(meeting: rendezvous.Meeting, images: staging.Images, common: commons.
 
 
 @contextlib.contextmanager
-def told_to_all(meet: Callable[..., rendezvous.Meeting]) -> Iterator[None]:
+def told_to_all(meet: Callable[..., barrier.Meeting]) -> Iterator[None]:
     """Let the other nodes know at once why this one gives up, where they would wait for it until the deadline."""
     try:
         yield
@@ -117,30 +114,30 @@ def told_to_all(meet: Callable[..., rendezvous.Meeting]) -> Iterator[None]:
         raise
 
 
-def tell(meet: Callable[..., rendezvous.Meeting], error: Exception) -> None:
+def tell(meet: Callable[..., barrier.Meeting], error: Exception) -> None:
     """Let those who have come to meet this node know why it does not take part."""
     with contextlib.suppress(Exception), meet(grace_seconds=TELLING_SECONDS):
         raise error
 
 
-def meeting_of(site: config.Site, job: request.Job, within: deadline.Deadline, **options: Any) -> rendezvous.Meeting:
+def meeting_of(site: config.Site, job: request.Job, within: deadline.Deadline, **options: Any) -> barrier.Meeting:
     """Return the meeting of the job's nodes; one that is alone needs no proof of what it is, and no key."""
     proof = credential.of(site.auth, site.key_file) if len(job.nodes) > 1 else credential.Munge()
-    return rendezvous.meet(party(job), proof, within, ports=site.port_range, **options)
+    return barrier.meet(party(job), proof, within, ports=site.port_range, **options)
 
 
 def images_of(
-    site: config.Site, job: request.Job, asked: request.Request, user: account.Account, within: deadline.Deadline
-) -> staging.Images:
+    site: config.Site, job: request.Job, asked: request.Request, user: process.Account, within: deadline.Deadline
+) -> job_images.Images:
     """Return the job's images, as the one who may ask Docker sees them."""
-    acting = user if site.docker_access == "user" else account.named(account.SERVICE)
+    acting = user if site.docker_access == "user" else process.named(process.SERVICE)
     folder = os.path.dirname(asked.manifest)
-    return staging.Images(site, asked.store, acting, within, asked.transport, job.job_id, folder, len(job.nodes))
+    return job_images.Images(site, asked.store, acting, within, asked.transport, job.job_id, folder, len(job.nodes))
 
 
-def party(job: request.Job) -> rendezvous.Party:
+def party(job: request.Job) -> barrier.Party:
     """Return who meets."""
-    return rendezvous.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node)
+    return barrier.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node)
 
 
 def main() -> int:
@@ -153,12 +150,12 @@ def main() -> int:
         job = request.job_of(os.environ)
         if not site.enabled or not request.concerns_us(job):
             return
-        if len(job.nodes) > 1 and not slurm.meets_in_prolog(os.environ.get("SLURM_CONF", "")):
+        if len(job.nodes) > 1 and not settings.meets_in_prolog(os.environ.get("SLURM_CONF", "")):
             journal.say(f"madengine: job {job.job_id}: stepping aside; its nodes cannot meet while PrologFlags lacks Alloc")
             return
         for warning in site.warnings:
             journal.say(f"madengine: {warning}")
-        here = state.JobState(job.job_id)
+        here = job_state.JobState(job.job_id)
         here.begin(job.uid, job.gid, RELEASE, {**job.facts(), "began": time.time()})
         verdicts.append(here.fail)
         log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
@@ -169,7 +166,7 @@ def main() -> int:
         for verdict in verdicts:
             verdict(fault)
 
-    return context.run(hook, decide, journal.say, site.drain_on)
+    return exit_status.run(hook, decide, journal.say, site.drain_on)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any, Dict, List, Tuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from helpers.hooks import Node
 
 ROUNDS, WARM = 400, 20

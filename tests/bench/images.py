@@ -54,20 +54,21 @@ def worker(action: str, reference: str) -> None:
     """Do one step of ours inside a node; print its figures as JSON. The clock starts before the imports."""
     began = time.monotonic()
     sys.path.insert(0, "/repo/collections")
-    from ansible_collections.rocm.madengine.plugins.module_utils._madengine import engine, feed, transport
-    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine, layer_server
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
 
-    handle = feed.start("/var/run/docker.sock") if action == "publish" else -1
+    handle = layer_server.start("/var/run/docker.sock") if action == "publish" else -1
     docker, within = engine.Engine(), Deadline(3600)
     if action == "publish":
-        means = transport.Means(sources=("local",), reader=feed.Remote(handle))
-        report = transport.publish(docker, "/shared/store", reference, "site", within, means)
+        means = transports.Means(sources=("local",), reader=layer_server.Remote(handle))
+        report = transports.publish(docker, "/shared/store", reference, "site", within, means)
         Path(f"/shared/{reference.replace('/', '_')}.offer").write_text(json.dumps(report))
     else:
-        report = transport.obtain(docker, json.loads(Path(f"/shared/{reference.replace('/', '_')}.offer").read_text()), within)
+        report = transports.obtain(docker, json.loads(Path(f"/shared/{reference.replace('/', '_')}.offer").read_text()), within)
     seconds = time.monotonic() - began
     print(
-        json.dumps({"seconds": seconds, "rss_mib": _peak_rss_mib(), **{key: report[key] for key in transport.FIGURES if key != "seconds"}})
+        json.dumps({"seconds": seconds, "rss_mib": _peak_rss_mib(), **{key: report[key] for key in transports.FIGURES if key != "seconds"}})
     )
 
 

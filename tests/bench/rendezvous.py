@@ -29,13 +29,13 @@ from typing import Any, Dict, Iterator, List, Tuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import leader as leader_module
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import rendezvous, wire
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.connection import Connection, dial
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.credential import Key
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.party import Party
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.visit import Visit
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, framing
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import leader as leader_module
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.connection import Connection, dial
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.credential import Key
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import Visit
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Party
 
 MEMBERS = (2, 64, 512, 2048)
 REPEATS = {2: 41, 64: 25, 512: 9, 2048: 5}
@@ -58,7 +58,7 @@ def nodes_of(members: int) -> Tuple[str, ...]:
 
 def lead(members: int) -> None:
     """Be the leader; say when it listens, and at the end how much memory it took."""
-    with rendezvous.meet(party(0, nodes_of(members)), KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as meeting:
+    with barrier.meet(party(0, nodes_of(members)), KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as meeting:
         assert isinstance(meeting, leader_module.Leader)
         print(meeting.port, flush=True)
         meeting.common()
@@ -144,7 +144,7 @@ def strangers(port: int) -> Iterator[None]:
 def annoy(port: int) -> None:
     """Hold idle connections and slow writers, connect and reset, and say all that an uninvited guest can say."""
     stale = Visit(party(1, nodes_of(2)), KEY, port)
-    stale.receive(wire.plain("CHALLENGE", v=wire.VERSION, nonce=wire.nonce()))
+    stale.receive(framing.plain("CHALLENGE", v=framing.VERSION, nonce=framing.nonce()))
     replayed, forged = bytes(stale.outgoing), b'{"line":"JOIN","rank":1,"nonce":"x","n":0,"mac":"' + b"0" * 64 + b'"}\n'
     rude = [b"\x00\xff garbage\n", b"A" * 9000, b"[" * 8000 + b"\n", replayed, forged, b'{"line":"LOADED","index":0,"of":1,"n":0}\n']
     idle = [socket.create_connection((AT, port)) for _ in range(IDLE)]

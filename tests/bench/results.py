@@ -27,7 +27,8 @@ from typing import Any, Callable, Dict, List
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import artifacts, measurements, report, results
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import render
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import collect, csv_score, selection
 from helpers import csvs
 
 ROUNDS, CANDIDATES, ROWS = 3, 1000, 1000
@@ -62,15 +63,15 @@ class Gigabyte:
 
 
 def choose(root: Path) -> Any:
-    chosen = results.select(str(root / "many"), csvs.NAME, "richest", {}).document
+    chosen = selection.select(str(root / "many"), csvs.NAME, "richest", {}).document
     return [chosen["selected"]["path"], chosen["selected"]["scored"], len(chosen["candidates"])]
 
 
 def again(root: Path) -> Any:
     """One more node has come: what the epilogs before have scored is not read again."""
-    known = results.settle(str(root / "many"), csvs.NAME, "richest", {})
+    known = selection.settle(str(root / "many"), csvs.NAME, "richest", {})
     start = time.perf_counter()
-    results.select(str(root / "many"), csvs.NAME, "richest", {}, known)
+    selection.select(str(root / "many"), csvs.NAME, "richest", {}, known)
     return time.perf_counter() - start
 
 
@@ -91,11 +92,11 @@ def _is_finite(text: str) -> bool:
 
 def gigabyte(_root: Path) -> Any:
     row = b"llama-3.1-8b,18432.7,tokens_per_second,12.5\n"
-    return measurements.score(Gigabyte(HEADER.encode(), row)).scored  # type: ignore[arg-type]
+    return csv_score.score(Gigabyte(HEADER.encode(), row)).scored  # type: ignore[arg-type]
 
 
 def one_row_of_a_gigabyte(_root: Path) -> Any:
-    return measurements.score(Gigabyte(HEADER.encode(), b"x,")).rows  # type: ignore[arg-type]
+    return csv_score.score(Gigabyte(HEADER.encode(), b"x,")).rows  # type: ignore[arg-type]
 
 
 def epilog(root: Path) -> Any:
@@ -105,10 +106,10 @@ def epilog(root: Path) -> Any:
     for rank in range(3):
         start = time.perf_counter()
         facts = {"rank": rank, "node": f"n{rank + 1}", "job_id": "4711", "attempt": 0, "csv": csvs.NAME}
-        artifacts.gather([str(root / f"node{rank}/run_directory")], str(root / "job"), facts, 1.0)
-        results.settle(str(root / "job"), csvs.NAME, "richest", {"job_id": "4711", "attempt": 0, "nodes": ["n1", "n2", "n3"]})
+        collect.gather([str(root / f"node{rank}/run_directory")], str(root / "job"), facts, 1.0)
+        selection.settle(str(root / "job"), csvs.NAME, "richest", {"job_id": "4711", "attempt": 0, "nodes": ["n1", "n2", "n3"]})
         csvs.write(root / f"job/node_{rank}/timeline.jsonl", '{"time": 1790000000, "phase": "gather", "seconds": 0.1, "result": "ok"}\n')
-        report.write_if_last(str(root / "job"))
+        render.write_if_last(str(root / "job"))
         spent.append(time.perf_counter() - start)
     return max(spent)
 

@@ -34,8 +34,8 @@ from typing import Any, Callable, Dict, Iterator, List
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import broadcast
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast
 
 RECEIVERS = (2, 4, 8, 16)
 RECOMMENDED, MOST_RATIO = "sbcast in pieces", 2.0  # 16 receivers may take so many times as long as 2
@@ -141,13 +141,13 @@ def namespace(number: int) -> int:
     return os.open(f"/run/netns/n{number}", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def by_sbcast(cluster: Cluster, receivers: int, plan: broadcast.Plan) -> float:
+def by_sbcast(cluster: Cluster, receivers: int, plan: sbcast.Plan) -> float:
     """Return the seconds of a broadcast as planned; what has arrived is compared afterwards."""
     with open(SOURCE / "file", "rb") as stream:
-        pieces = broadcast.cut(iter(lambda: stream.read(1 << 20), b""), str(SOURCE), plan.pieces)
+        pieces = sbcast.cut(iter(lambda: stream.read(1 << 20), b""), str(SOURCE), plan.pieces)
     sent = hashlib.sha256(b"".join(Path(piece).read_bytes() for piece in sorted(pieces))).hexdigest()
     began = time.monotonic()
-    broadcast.send(pieces, f"{SPOOL}/file", cluster.jobs[receivers], Deadline(600), plan.width)
+    sbcast.send(pieces, f"{SPOOL}/file", cluster.jobs[receivers], Deadline(600), plan.width)
     seconds = time.monotonic() - began
     for piece in pieces:
         os.unlink(piece)
@@ -202,8 +202,8 @@ def measure(cluster: Cluster, rounds: int, limit_seconds: float) -> List[Dict[st
     """Take turns, so that the machine's moods hit all alike; return a row for each transport and number of receivers."""
     transports: Dict[str, Callable[[int], float]] = {
         "single source": from_single_source,
-        "sbcast": lambda receivers: by_sbcast(cluster, receivers, broadcast.Plan()),
-        RECOMMENDED: lambda receivers: by_sbcast(cluster, receivers, broadcast.plan(receivers + 1, Deadline(10))),
+        "sbcast": lambda receivers: by_sbcast(cluster, receivers, sbcast.Plan()),
+        RECOMMENDED: lambda receivers: by_sbcast(cluster, receivers, sbcast.plan(receivers + 1, Deadline(10))),
     }
     times: Dict[Any, List[float]] = {}
     busy: Dict[Any, List[float]] = {}

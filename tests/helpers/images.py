@@ -11,8 +11,8 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import engine
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Identity, Reference, chain_ids
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Identity, Reference, chain_ids
 
 PLAIN = "application/vnd.oci.image.layer.v1.tar"
 

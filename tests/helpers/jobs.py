@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any, List, Optional
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import results
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import selection
 
 from . import csvs
 
@@ -39,7 +39,7 @@ def finished(
         if failed and rank == nodes - 1:
             diagnose(folder)
     facts = {"job_id": "4711", "attempt": 0, "nodes": names, "failed": failed, "exit_code": "1:0" if failed else "0:0"}
-    results.settle(str(base), csvs.NAME, "richest", facts)
+    selection.settle(str(base), csvs.NAME, "richest", facts)
     return base
 
 

@@ -17,19 +17,20 @@ import time
 import traceback
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, rendezvous
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.credential import Key
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.party import Party
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.credential import Key
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Party
 
 KEY = Key(b"the cluster's own secret, 32 byte")
 OTHER_KEY = Key(b"the secret of some other cluster")
 PORTS = (27800, 27807)
 
 
-def me() -> account.Account:
-    return account.of(os.getuid(), os.getgid())
+def me() -> process.Account:
+    return process.of(os.getuid(), os.getgid())
 
 
 def address() -> str:
@@ -89,7 +90,7 @@ def _live(who: Party, story: Callable[..., Any], key: Key, within: float, option
     started = time.monotonic()
     said: Dict[str, Any] = {}
     try:
-        with rendezvous.meet(who, key, Deadline(within), **options) as meeting:
+        with barrier.meet(who, key, Deadline(within), **options) as meeting:
             said["value"] = story(meeting)
     except Fault as fault:
         said = {"fault": fault.to_dict(), "line": fault.line(), "type": type(fault).__name__}

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import config, journal, state, workspace
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, job_state, journal, workspace
 
 from .hooks import REPOSITORY
 
@@ -43,7 +43,7 @@ class Node:
 
     def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch, uid: int, gid: int) -> None:
         self.uid, self.gid = uid, gid
-        self.here = state.JobState(JOB_ID, str(base / "run"))
+        self.here = job_state.JobState(JOB_ID, str(base / "run"))
         self.place = workspace.Workspace(JOB_ID, str(base / "var"))
         self.work_dir = base / "work"
         self.work_dir.mkdir()
@@ -53,7 +53,7 @@ class Node:
         self.noted: List[str] = []
         self.site = config.Site(deadline_seconds=20.0)
         self._patch = monkeypatch
-        monkeypatch.setattr(state, "JobState", functools.partial(state.JobState, base=str(base / "run")))
+        monkeypatch.setattr(job_state, "JobState", functools.partial(job_state.JobState, base=str(base / "run")))
         monkeypatch.setattr(workspace, "Workspace", functools.partial(workspace.Workspace, base=str(base / "var")))
         monkeypatch.setattr(config, "read", lambda: self.site)
         monkeypatch.setattr(journal, "open_at", lambda level: None)

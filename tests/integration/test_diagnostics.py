@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import diagnostics
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import diagnostics
 
 IMAGE = "debian:trixie"
 SECRET = "s3cr3t-value-of-a-token"

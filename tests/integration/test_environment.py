@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import environment
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import environment
 from helpers import containers
 
 CLIENTS = containers.clients()

@@ -23,7 +23,9 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.action import hook_release
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, config, context, engine, release
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, exit_status, release
 from helpers import csvs, manifests, stories
 from helpers.hooks import REPOSITORY
 
@@ -71,14 +73,14 @@ def node(job: str, image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[stor
     socket = os.stat(config.Site().docker_socket)
     assert stat.S_ISSOCK(socket.st_mode)
     assert grp.getgrgid(socket.st_gid)
-    known = account.of
+    known = process.of
 
-    def of(uid: int, gid: int) -> account.Account:
+    def of(uid: int, gid: int) -> process.Account:
         """The account as it would be, had an admin put it into the socket's group."""
         found = known(uid, gid)
         return replace(found, groups=(*found.groups, socket.st_gid))
 
-    monkeypatch.setattr(account, "of", of)
+    monkeypatch.setattr(process, "of", of)
     engine.preload()  # the user may be unable to read this interpreter
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
@@ -95,7 +97,7 @@ def created(job: str, image: str, *options: str) -> str:
 
 
 def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on(node: stories.Node, job: str, image: str) -> None:
-    assert (node.tell(prolog), node.verdict(), node.said) == (context.DONE, "ready", [])
+    assert (node.tell(prolog), node.verdict(), node.said) == (exit_status.DONE, "ready", [])
     exports = node.exports()
     assert (exports["MAD_IMAGE"], exports["NODE_RANK"], exports["NNODES"]) == (image, "0", "1")
     modes = {name: os.stat(node.here.file(name)) for name in os.listdir(node.here.path)}
@@ -113,7 +115,7 @@ def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on
     path = csvs.write(Path(node.place.results, csvs.NAME), csvs.table(12.5))
     os.chown(path, node.uid, node.gid)
 
-    assert (node.tell(epilog, SLURM_JOB_EXIT_CODE2="0:0"), node.said) == (context.DONE, [])
+    assert (node.tell(epilog, SLURM_JOB_EXIT_CODE2="0:0"), node.said) == (exit_status.DONE, [])
     left = docker("ps", "-aq", "--no-trunc", "--filter", f"label=test={job}").split()
     assert sorted(left) == sorted(others)
     assert json.loads(docker("inspect", others[-1]))[0]["State"]["Running"] is True
@@ -127,23 +129,23 @@ def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on
 
 
 def test_an_image_that_nobody_has_fails_the_job_and_not_the_node(node: stories.Node, job: str) -> None:
-    assert node.tell(prolog, SLURM_JOB_COMMENT=f"madengine:image=localhost:1/nothing-{job}:1") == context.DONE
+    assert node.tell(prolog, SLURM_JOB_COMMENT=f"madengine:image=localhost:1/nothing-{job}:1") == exit_status.DONE
     assert node.verdict().startswith("madengine: job: ")
     assert f"nothing-{job}" in node.verdict()
     assert (node.said, node.here.facts()["status"]) == ([node.verdict()], "failed")
-    assert node.tell(epilog) == context.DONE
+    assert node.tell(epilog) == exit_status.DONE
     assert (node.here.exists(), os.path.lexists(node.place.path), len(node.said)) == (False, False, 1)
 
 
 def test_a_user_without_docker_access_fails_his_job_and_not_the_node(node: stories.Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account, "of", lambda uid, gid: account.Account("nobody", uid, gid, (gid,), "/"))
-    assert node.tell(prolog) == context.DONE
+    monkeypatch.setattr(process, "of", lambda uid, gid: process.Account("nobody", uid, gid, (gid,), "/"))
+    assert node.tell(prolog) == exit_status.DONE
     assert node.verdict().startswith("madengine: job: engine: no Docker access")
 
 
 def test_a_daemon_that_is_not_there_drains_the_node(node: stories.Node) -> None:
     node.site = config.Site(docker_socket="/nonexistent/docker.sock")
-    assert node.tell(prolog) == context.DRAIN
+    assert node.tell(prolog) == exit_status.DRAIN
     assert node.verdict().startswith("madengine: node: engine: no answer")
     assert [line for line in node.said if line.endswith("; this node leaves service")]
 

@@ -22,22 +22,16 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import (
-    account,
-    compression,
-    config,
-    feed,
-    graph,
-    layer,
-    lease,
-    staging,
-    transport,
-)
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine, Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault, JobFault, NodeFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.image import Identity, Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.layout import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server, layerdb
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine, Refused
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, job_images
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import compression, digests, lease
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Identity, Reference
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
 from helpers import images
 
 SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")
@@ -106,7 +100,7 @@ def rnd(size: int = 3000) -> bytes:
 
 
 def publish(docker: Docker, path: str, name: str, **means: Any) -> Any:
-    return transport.publish(docker.engine, path, name, "1001", within(), transport.Means(**means))
+    return transports.publish(docker.engine, path, name, "1001", within(), transports.Means(**means))
 
 
 def test_daemon_and_config_blob_agree_on_what_an_image_is(docker: Docker) -> None:
@@ -127,10 +121,10 @@ def test_what_was_published_loads_again_as_the_same_image(docker: Docker, path: 
     assert (offer["method"], offer["layers_moved"]) == ("save", 3)
     docker.remove()
     assert docker.engine.identity(Reference.parse(name)) is None
-    done = transport.obtain(docker.engine, offer, within())
+    done = transports.obtain(docker.engine, offer, within())
     assert done["method"] in ("full", "thin")  # the containerd store keeps content for a while
     assert docker.engine.identity(Reference.parse(name)) == image.identity
-    assert transport.obtain(docker.engine, offer, within())["method"] == "none"
+    assert transports.obtain(docker.engine, offer, within())["method"] == "none"
     assert publish(docker, path, name)["method"] == "none"
 
 
@@ -145,7 +139,7 @@ def test_packed_layers_load_as_the_same_image(docker: Docker, path: str, kind: s
     assert {each.media_type.partition("+")[2] for each in Layout(path).read(offer["manifest"]).layers} == {kind if may else ""}
     assert (offer["bytes_moved"] < 100_000) is may
     docker.remove()
-    transport.obtain(docker.engine, offer, within())
+    transports.obtain(docker.engine, offer, within())
     assert docker.engine.identity(Reference.parse(name)) == image.identity
 
 
@@ -159,7 +153,7 @@ def test_a_new_top_layer_moves_alone_and_a_reused_tag_is_replaced(docker: Docker
     assert offer["layers_moved"] == 1
     docker.remove()
     docker.load(old)
-    done = transport.obtain(docker.engine, offer, within())
+    done = transports.obtain(docker.engine, offer, within())
     assert (done["method"], done["layers_moved"]) == ("thin", 1)
     assert docker.engine.identity(Reference.parse(name)) == new.identity
 
@@ -173,7 +167,7 @@ def test_a_layer_that_was_left_out_wrongly_fails_cleanly_and_then_the_whole_imag
     subprocess.run(["sync"], check=False)
     docker.load(images.make(rnd()), "other")  # what a daemon without this image's layers looks like
     monkeypatch.setattr(docker.engine, "layers_held", lambda diff_ids, kind: {diff_ids[0]})
-    done = transport.obtain(docker.engine, offer, within())
+    done = transports.obtain(docker.engine, offer, within())
     assert done["method"] in ("full", "thin")
     assert docker.engine.identity(Reference.parse(name)).digest == offer["identity"]  # type: ignore[union-attr]
 
@@ -188,7 +182,7 @@ def test_a_damaged_layer_is_never_loaded(docker: Docker, path: str) -> None:
     data[1000] ^= 1
     victim.write_bytes(data)
     with pytest.raises(ShareFault, match="digest differs"):
-        transport.obtain(docker.engine, offer, within())
+        transports.obtain(docker.engine, offer, within())
     assert docker.leftovers == []
     docker.load(image)
     assert publish(docker, path, name)["layers_moved"] == 1
@@ -214,7 +208,7 @@ def test_two_publishers_and_two_loaders_at_once_do_no_harm(docker: Docker, path:
     offer = publish(docker, path, name)
     docker.remove()
     engines = [Engine(docker.engine.socket) for _ in range(3)]
-    done = [_started(lambda one=one: transport.obtain(one, offer, within(), str(tmp_path / "turns"))) for one in engines]  # type: ignore[misc]
+    done = [_started(lambda one=one: transports.obtain(one, offer, within(), str(tmp_path / "turns"))) for one in engines]  # type: ignore[misc]
     methods = sorted(each()["method"] for each in done)
     assert methods.count("none") == 2
     for one in engines:
@@ -257,9 +251,9 @@ def test_a_loader_killed_at_any_instant_leaves_the_old_image_or_the_new_one(dock
     docker.remove()
     docker.load(old)
     for part in range(6):
-        _killed_after(part * 0.03, lambda: transport.obtain(Engine(docker.engine.socket), offer, within()))
+        _killed_after(part * 0.03, lambda: transports.obtain(Engine(docker.engine.socket), offer, within()))
         assert docker.engine.identity(Reference.parse(name)) in (old.identity, new.identity)
-    transport.obtain(docker.engine, offer, within())
+    transports.obtain(docker.engine, offer, within())
     assert docker.engine.identity(Reference.parse(name)) == new.identity
 
 
@@ -357,7 +351,7 @@ def odd_layer() -> bytes:
 @pytest.mark.skipif(os.getuid() != 0, reason="reads the daemon's own files")
 def test_the_daemons_own_files_give_the_bytes_of_docker_save(docker: Docker, path: str) -> None:
     info = docker.engine.info()
-    reader = feed.source_of(*info.storage)
+    reader = layer_server.source_of(*info.storage)
     whiteouts = images.tar({".wh.xattr": b"", "dir/.wh..wh..opq": b"", "dir/new": b"new"})
     layers = (odd_layer(), whiteouts, odd_layer())
     document = {
@@ -371,7 +365,7 @@ def test_the_daemons_own_files_give_the_bytes_of_docker_save(docker: Docker, pat
     image_id = (docker.engine.inspect(name) or {})["Id"]
     try:
         found = [b"".join(reader.layer(image_id, index)) for index in range(3)] if reader else None
-    except graph.Unexpected:
+    except layerdb.Unexpected:
         found = None
     if found is None:
         pytest.skip("the daemon's files are not on this machine")
@@ -379,21 +373,21 @@ def test_the_daemons_own_files_give_the_bytes_of_docker_save(docker: Docker, pat
     offer = publish(docker, path, name, reader=reader)
     assert (offer["method"], offer["bytes_moved"]) == ("graph", sum(map(len, layers)))
     docker.remove()
-    transport.obtain(docker.engine, offer, within())
+    transports.obtain(docker.engine, offer, within())
     assert docker.engine.identity(Reference.parse(name)) == Identity.of_config(document)
     assert lease.leased(Layout(path), time.time()) >= set(image.diff_ids)
-    assert layer.digest_of(Layout(path).blobs.stream(image.diff_ids[0])) == image.diff_ids[0]
+    assert digests.digest_of(Layout(path).blobs.stream(image.diff_ids[0])) == image.diff_ids[0]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 def test_root_reads_the_layers_and_the_user_writes_the_store(docker: Docker) -> None:
     name = docker.load(images.make(rnd(), random.randbytes(3 << 20), Env=["A=b"]))
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    user = account.of(65534, os.stat(docker.engine.socket).st_gid)
+    user = process.of(65534, os.stat(docker.engine.socket).st_gid)
     try:
         os.chown(folder, user.uid, user.gid)
         site = config.Site(docker_socket=docker.engine.socket)
-        here = staging.Images(site, str(folder / "store"), user, within(), work_dir="/")
+        here = job_images.Images(site, str(folder / "store"), user, within(), work_dir="/")
         [offer] = here.stage([{"reference": name, "registry_image": ""}], alone=False).result()
         info = docker.engine.info()
         is_local = os.path.exists(info.root_dir) and docker.engine.socket == "/var/run/docker.sock"
@@ -411,7 +405,7 @@ def test_root_reads_the_layers_and_the_user_writes_the_store(docker: Docker) -> 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 def test_a_store_that_the_user_may_not_write_is_the_shares_fault(docker: Docker, tmp_path: Path) -> None:
     name = docker.load(images.make(rnd()))
-    user = account.of(65534, os.stat(docker.engine.socket).st_gid)
-    here = staging.Images(config.Site(docker_socket=docker.engine.socket), "/root/no/store", user, within())
+    user = process.of(65534, os.stat(docker.engine.socket).st_gid)
+    here = job_images.Images(config.Site(docker_socket=docker.engine.socket), "/root/no/store", user, within())
     with pytest.raises(ShareFault, match="cannot write the store"):
         here.stage([name], alone=False).result()

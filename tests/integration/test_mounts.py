@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import mounts
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import mounts
 from helpers import containers
 
 # {own} is the directory of the model's own mount, {ours} the manifest's; each holds a file of that name.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import report
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import render
 from helpers import csvs, jobs
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\x1b[31mred\u202egnp.exe"
@@ -103,7 +103,7 @@ class Text(html.parser.HTMLParser):
 
 @pytest.mark.parametrize("nodes", [3, 256])
 def test_it_renders_without_a_complaint_with_its_table_and_its_timeline(browser: str, tmp_path: Path, nodes: int) -> None:
-    report.write(str(jobs.finished(tmp_path, nodes)))
+    render.write(str(jobs.finished(tmp_path, nodes)))
     dom, complaints = run(browser, tmp_path / "report.html", "--dump-dom")
     page = Text(dom)
     assert complaints == ""
@@ -113,7 +113,7 @@ def test_it_renders_without_a_complaint_with_its_table_and_its_timeline(browser:
 
 
 def test_it_is_drawn_and_is_dark_where_that_is_wanted(browser: str, tmp_path: Path) -> None:
-    report.write(str(jobs.finished(tmp_path)))
+    render.write(str(jobs.finished(tmp_path)))
     seen = {}
     for name, value in (("dark", "0"), ("light", "1")):
         target = tmp_path / f"{name}.png"
@@ -131,7 +131,7 @@ def test_it_is_drawn_and_is_dark_where_that_is_wanted(browser: str, tmp_path: Pa
 def test_nothing_sticks_out_however_long_the_names(browser: str, tmp_path: Path, nodes: int, width: int) -> None:
     long = csvs.table(1, 2, model="m" * 300, metric="tokens_per_" + "second" * 40)
     jobs.finished(tmp_path, nodes, contents=[long] * nodes, failed=True, name="node-with-a-very-long-name." * 6 + "{:03}")
-    report.write(str(tmp_path))
+    render.write(str(tmp_path))
     found = probe(browser, tmp_path, width)
     assert found["width"] == width
     assert found["wide"] == []
@@ -142,7 +142,7 @@ def test_hostile_words_are_words(browser: str, tmp_path: Path) -> None:
     text = csvs.table(1, model='"' + HOSTILE.replace('"', '""') + '"')
     jobs.finished(tmp_path, 2, contents=[text, text], failed=True)
     jobs.diagnose(tmp_path / "node_0", "</pre>" + HOSTILE)
-    report.write(str(tmp_path))
+    render.write(str(tmp_path))
     dom, complaints = run(browser, tmp_path / "report.html", "--dump-dom")
     page = Text(dom)
     assert complaints == ""
@@ -154,7 +154,7 @@ def test_hostile_words_are_words(browser: str, tmp_path: Path) -> None:
 
 
 def test_should_an_escape_be_forgotten_the_pages_policy_still_lets_nothing_run(browser: str, tmp_path: Path) -> None:
-    report.write(str(jobs.finished(tmp_path)))
+    render.write(str(jobs.finished(tmp_path)))
     broken = (tmp_path / "report.html").read_text().replace("</body>", HOSTILE + "</body>")
     dom, complaints = run(browser, csvs.write(tmp_path / "broken.html", broken), "--dump-dom")
     assert "<title>Job 4711: ok</title>" in dom

@@ -21,8 +21,10 @@ from typing import Any, Dict, Iterator, List, Set
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import config, manifest, request, slurm
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, request
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import job_spec
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings as slurm
 from helpers import guides
 from helpers.hooks import REPOSITORY
 
@@ -251,7 +253,7 @@ def test_variables_of_a_guide_are_known(block: guides.Block) -> None:
 def test_a_manifest_of_a_guide_can_be_read(block: guides.Block, tmp_path: Path) -> None:
     path = tmp_path / "build_manifest.json"
     path.write_text(block.text)
-    assert manifest.load_for_job(str(path))["images"]
+    assert job_spec.load_for_job(str(path))["images"]
 
 
 # --- Commands -----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import request, slurm
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import request
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings as slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = ROOT / "collections/ansible_collections/rocm/madengine"

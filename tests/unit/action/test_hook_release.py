@@ -19,7 +19,7 @@ from typing import Dict
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.rocm.madengine.plugins.action import hook_release
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import release
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import release
 from helpers.hooks import REPOSITORY
 
 COLLECTION = REPOSITORY / "collections/ansible_collections/rocm/madengine"
@@ -44,7 +44,8 @@ def members(data: bytes) -> Dict[str, tarfile.TarInfo]:
 def test_every_hook_and_every_library_file_is_in_it() -> None:
     found = members(hook_release.archive())
     hooks = {f"{folder}/{path.name}" for folder in ("prolog", "epilog") for path in (REPOSITORY / folder).iterdir() if path.is_file()}
-    library = {f"{LIBRARY}/{path.name}" for path in (COLLECTION / "plugins/module_utils/_madengine").glob("*.py")}
+    source = COLLECTION / "plugins/module_utils/_madengine"
+    library = {f"{LIBRARY}/{path.relative_to(source)}" for path in source.rglob("*.py")}
     assert set(found) == hooks | library
     assert set(release.PROGRAMS) <= set(found)
     assert all(member.isfile() for member in found.values())
@@ -80,7 +81,7 @@ def test_what_an_editor_and_a_compiler_leave_is_no_part_of_a_release(built: Path
     assert hook_release.archive() == first
 
 
-@pytest.mark.parametrize("name", [f"{hook_release.HOOKS}/epilog/epilog.py", f"{hook_release.LIBRARY}/errors.py"])
+@pytest.mark.parametrize("name", [f"{hook_release.HOOKS}/epilog/epilog.py", f"{hook_release.LIBRARY}/core/errors.py"])
 def test_a_link_that_leads_nowhere_is_one_line_with_the_way_out(built: Path, name: str) -> None:
     (built / name).unlink()
     (built / name).symlink_to("../../../nowhere")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import aftermath, context
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.config import Site
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_end
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from helpers import csvs, stories
 
 epilog = stories.imported("epilog")
@@ -78,13 +78,13 @@ def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         os.chmod(folder, 0o755)
         made = Ended(Path(folder), monkeypatch, user.pw_uid, user.pw_gid)
         made.docker = Docker()
-        monkeypatch.setattr(aftermath, "Engine", lambda socket: made.docker)
+        monkeypatch.setattr(job_end, "Engine", lambda socket: made.docker)
         yield made
 
 
 def test_a_job_s_results_are_kept_and_everything_else_goes(node: Ended) -> None:
     node.has_run()
-    assert node.tell(epilog, SLURM_JOB_EXIT_CODE2="0:0") == context.DONE
+    assert node.tell(epilog, SLURM_JOB_EXIT_CODE2="0:0") == exit_status.DONE
     assert (node.said, node.leaves_nothing()) == ([], True)
     assert (node.collection / "node_0" / csvs.NAME).read_text() == csvs.table(12.5)
     assert json.loads((node.collection / "selection.json").read_text())["verdict"] == "ok"
@@ -108,7 +108,7 @@ def test_a_requeued_job_s_other_restart_count_changes_nothing(node: Ended) -> No
 
 
 def test_a_job_without_a_state_is_not_ours(node: Ended) -> None:
-    assert node.tell(epilog) == context.DONE
+    assert node.tell(epilog) == exit_status.DONE
     assert (node.said, node.noted, node.docker.asked) == ([], [], [])
 
 
@@ -116,11 +116,11 @@ def test_twice_is_once(node: Ended) -> None:
     node.has_run()
     node.tell(epilog)
     before = {path: path.read_bytes() for path in node.collection.rglob("*") if path.is_file()}
-    assert node.tell(epilog) == context.DONE
+    assert node.tell(epilog) == exit_status.DONE
     assert {path: path.read_bytes() for path in node.collection.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize(("drain_on", "status"), [(("docker",), context.DRAIN), (("disk",), context.DONE), ((), context.DONE)])
+@pytest.mark.parametrize(("drain_on", "status"), [(("docker",), exit_status.DRAIN), (("disk",), exit_status.DONE), ((), exit_status.DONE)])
 def test_a_dead_daemon_drains_where_the_admin_says_so_and_the_results_are_kept_all_the_same(
     node: Ended, drain_on: Any, status: int
 ) -> None:
@@ -135,7 +135,7 @@ def test_a_dead_daemon_drains_where_the_admin_says_so_and_the_results_are_kept_a
 
 def test_a_user_whom_the_node_has_forgotten_is_one_line_and_the_rest_is_cleaned(node: Ended) -> None:
     node.has_run()
-    assert node.tell(epilog, SLURM_JOB_UID=str(UNKNOWN)) == context.DONE
+    assert node.tell(epilog, SLURM_JOB_UID=str(UNKNOWN)) == exit_status.DONE
     assert len(node.said) == 1
     assert "does not know the user" in node.said[0]
     assert node.place.results in node.said[0]
@@ -148,7 +148,7 @@ def test_a_share_that_cannot_be_written_is_one_line_and_the_files_stay_where_it_
     node.work_dir.rmdir()
     node.work_dir.write_text("no directory")
     node.site = Site(drain_on=("docker", "disk", "key"))
-    assert node.tell(epilog) == context.DONE
+    assert node.tell(epilog) == exit_status.DONE
     assert len(node.said) == 1
     assert node.place.results in node.said[0]
     assert (os.listdir(node.place.results), node.here.exists()) == ([csvs.NAME], False)
@@ -160,7 +160,7 @@ def test_a_work_directory_that_the_user_may_not_write_is_the_same_line(node: End
     node.has_run()
     node.work_dir.chmod(mode)
     if node.uid != 0:
-        assert node.tell(epilog) == context.DONE
+        assert node.tell(epilog) == exit_status.DONE
         assert len(node.said) == 1
         assert node.place.results in node.said[0]
         assert os.listdir(node.place.results) == [csvs.NAME]
@@ -172,7 +172,7 @@ def test_a_lost_status_is_one_line_and_the_files_stay(node: Ended, text: Any) ->
     os.unlink(node.here.file("status.json"))
     if text is not None:
         Path(node.here.file("status.json")).write_text(text)
-    assert node.tell(epilog) == context.DONE
+    assert node.tell(epilog) == exit_status.DONE
     assert len(node.said) == 1
     assert node.place.results in node.said[0]
     assert node.docker.asked == ["list", "stop", "remove"]
@@ -182,14 +182,14 @@ def test_a_lost_status_is_one_line_and_the_files_stay(node: Ended, text: Any) ->
 def test_a_job_that_never_started_costs_docker_nothing(node: Ended) -> None:
     node.here.begin(node.uid, node.gid, "/opt/r", {"job_id": stories.JOB_ID})
     node.here.fail(JobFault("image: nobody has it", "build it"))
-    assert node.tell(epilog) == context.DONE
+    assert node.tell(epilog) == exit_status.DONE
     assert (node.docker.asked, node.said, node.leaves_nothing()) == ([], [], True)
 
 
 def test_a_job_that_started_without_our_help_loses_its_containers_too(node: Ended) -> None:
     node.here.begin(node.uid, node.gid, "/opt/r", {"job_id": stories.JOB_ID})
     node.place.make(node.uid, node.gid)
-    assert node.tell(epilog) == context.DONE
+    assert node.tell(epilog) == exit_status.DONE
     assert (node.docker.asked, node.said, node.leaves_nothing()) == (["list", "stop", "remove"], [], True)
 
 
@@ -199,8 +199,8 @@ def test_a_defect_in_one_part_leaves_no_other_undone(node: Ended, monkeypatch: p
         raise ZeroDivisionError("a defect \udcff")
 
     node.has_run()
-    monkeypatch.setattr(aftermath.Aftermath, part, broken)
-    assert node.tell(epilog) == context.DONE
+    monkeypatch.setattr(job_end.Aftermath, part, broken)
+    assert node.tell(epilog) == exit_status.DONE
     assert len(node.said) == 1
     assert f"madengine: defect: {part} was left undone" in node.said[0]
     assert "ZeroDivisionError" in node.said[0]
@@ -210,7 +210,7 @@ def test_a_defect_in_one_part_leaves_no_other_undone(node: Ended, monkeypatch: p
 
 @pytest.mark.parametrize("more", [{"SLURM_JOB_ID": ""}, {"SLURMD_NODENAME": "elsewhere"}])
 def test_an_environment_that_is_not_slurm_s_is_said_and_drains_nothing(node: Ended, more: Dict[str, str]) -> None:
-    assert node.tell(epilog, **more) == context.DONE
+    assert node.tell(epilog, **more) == exit_status.DONE
     assert len(node.said) == 1
 
 
@@ -245,7 +245,7 @@ def test_wherever_it_is_killed_the_next_run_ends_what_it_began(node: Ended) -> N
         number += 1
         node.has_run()
         was_killed = _killed_at(number, node)
-        assert node.tell(epilog) == context.DONE
+        assert node.tell(epilog) == exit_status.DONE
         assert node.said == []
         assert node.leaves_nothing(), number
         assert (node.collection / "node_0" / csvs.NAME).read_text() == csvs.table(12.5)

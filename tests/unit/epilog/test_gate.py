@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import context
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from helpers.hooks import Node
 
 GATE = "epilog/50-madengine"
@@ -65,7 +65,7 @@ def test_the_file_disabled_switches_it_off_at_once(begun: Node) -> None:
 
 
 @pytest.mark.parametrize(("program", "expected"), [
-    (f"import sys; sys.exit({context.DRAIN})", 1),
+    (f"import sys; sys.exit({exit_status.DRAIN})", 1),
     ("import sys; sys.exit(1)", 0),
     ("raise RuntimeError('boom')", 0),
     ("this is no Python", 0),

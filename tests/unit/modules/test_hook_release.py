@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import release
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import release
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from ansible_collections.rocm.madengine.plugins.modules import hook_release
 from helpers import releases
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Tuple
 
 import pytest
 import yaml
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import config
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
 from ansible_collections.rocm.madengine.plugins.modules import hooks_config
 
 Run = Callable[..., Tuple[Any, Any]]

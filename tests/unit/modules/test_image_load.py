@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import transport
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
 from ansible_collections.rocm.madengine.plugins.modules import image_load
 from helpers import images
 
@@ -19,7 +19,7 @@ IMAGE = images.make(b"base", b"top")
 def store(tmp_path: Path) -> str:
     leader = images.Daemon()
     leader.images["a:1"] = IMAGE
-    transport.publish(leader, str(tmp_path / "store"), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
+    transports.publish(leader, str(tmp_path / "store"), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
     return str(tmp_path / "store")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import results
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import selection
 from ansible_collections.rocm.madengine.plugins.modules import results_collect
 from helpers import csvs
 
@@ -36,17 +36,17 @@ def test_it_publishes_the_richest_and_a_second_run_changes_nothing(tmp_path: Pat
 
 def test_after_the_epilog_it_changes_nothing(tmp_path: Path, run_module: Any) -> None:
     csvs.collection(tmp_path, [csvs.table(""), csvs.table(2)])
-    results.settle(
+    selection.settle(
         str(tmp_path), csvs.NAME, "richest", {"job_id": "4711", "nodes": ["n1", "n2"], "attempt": 0, "failed": False, "since": 5.5}
     )
     assert run_module(results_collect, src=str(tmp_path), name=csvs.NAME)[1]["changed"] is False
 
 
-@pytest.mark.parametrize("policy", results.POLICIES)
+@pytest.mark.parametrize("policy", selection.POLICIES)
 def test_what_the_epilog_was_asked_for_need_not_be_said_again(tmp_path: Path, run_module: Any, policy: str) -> None:
     csvs.collection(tmp_path, [csvs.table(1), csvs.table(2)])
     csvs.write(tmp_path / "node_0/perf_other.csv", csvs.table(7, 8, 9))
-    results.settle(str(tmp_path), csvs.NAME, policy, {"job_id": "4711", "nodes": ["n1", "n2"], "attempt": 0})
+    selection.settle(str(tmp_path), csvs.NAME, policy, {"job_id": "4711", "nodes": ["n1", "n2"], "attempt": 0})
     answer = run_module(results_collect, src=str(tmp_path))[1]
     assert (answer["changed"], answer["dest"], len(answer["candidates"])) == (False, str(tmp_path / csvs.NAME), 2)
     assert run_module(results_collect, src=str(tmp_path), name="")[1]["selected"]["published"] == "perf_other.csv"
@@ -97,7 +97,7 @@ def test_the_verdicts_that_fail_are_the_playbooks_choice(tmp_path: Path, run_mod
     params = {} if fail_on is None else {"fail_on": fail_on}
     got, answer = run_module(results_collect, src=str(tmp_path), name=csvs.NAME, nodes=["n1", "n2"], **params)
     assert got == code
-    assert answer["verdict"] in results.VERDICTS
+    assert answer["verdict"] in selection.VERDICTS
     if code:
         assert answer["msg"].startswith(f"madengine: job: results: {answer['verdict']}: ")
         assert answer["candidates"] is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Dict
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import context, request
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, request
 from helpers.hooks import REPOSITORY, Node
 
 GATE = "prolog/50-madengine"
@@ -99,7 +99,7 @@ def test_the_file_disabled_switches_it_off_at_once(node: Node) -> None:
     assert not has_started(node, OURS)
 
 
-@pytest.mark.parametrize(("status", "expected"), [(context.DRAIN, 1), (0, 0), (1, 0), (2, 0), (74, 0), (76, 0), (255, 0)])
+@pytest.mark.parametrize(("status", "expected"), [(exit_status.DRAIN, 1), (0, 0), (1, 0), (2, 0), (74, 0), (76, 0), (255, 0)])
 def test_only_the_status_for_it_drains_the_node(node: Node, status: int, expected: int) -> None:
     node.python.write_text(f"#!/bin/sh\nexit {status}\n")
     node.python.chmod(0o755)

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, context, handover, rendezvous, staging
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.config import Site
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_images, task_environment
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier
 from helpers import manifests, peers, stories
 
 prolog = stories.imported("prolog")
@@ -32,7 +34,7 @@ class Images:
 
     failing: ClassVar[Dict[str, Exception]] = {}
 
-    def __init__(self, site: Site, store: str, user: account.Account, *_: Any) -> None:
+    def __init__(self, site: Site, store: str, user: process.Account, *_: Any) -> None:
         self._user = user
 
     may_broadcast = False
@@ -43,14 +45,14 @@ class Images:
     def prepare(self) -> None:
         pass
 
-    def stage(self, images: Sequence[Any], alone: bool, held: Sequence[str]) -> account.Child:
-        return account.start(self._user, _answer, "stage", [_offer(image, alone) for image in images])
+    def stage(self, images: Sequence[Any], alone: bool, held: Sequence[str]) -> process.Child:
+        return process.start(self._user, _answer, "stage", [_offer(image, alone) for image in images])
 
-    def load(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
-        return account.start(self._user, _answer, "load", [{**offer, "method": "thin"} for offer in offers])
+    def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
+        return process.start(self._user, _answer, "load", [{**offer, "method": "thin"} for offer in offers])
 
-    def release(self, offers: Sequence[Mapping[str, Any]]) -> account.Child:
-        return account.start(self._user, _answer, "release", None)
+    def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
+        return process.start(self._user, _answer, "release", None)
 
 
 def _offer(image: Any, alone: bool) -> Dict[str, Any]:
@@ -69,7 +71,7 @@ def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     user = pwd.getpwnam("nobody") if request.param == "nobody" else pwd.getpwuid(os.getuid())
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         os.chmod(folder, 0o755)
-        monkeypatch.setattr(staging, "Images", Images)
+        monkeypatch.setattr(job_images, "Images", Images)
         monkeypatch.setattr(Images, "failing", {})
         made = stories.Node(Path(folder), monkeypatch, user.pw_uid, user.pw_gid)
         (made.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
@@ -77,7 +79,7 @@ def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def test_a_job_gets_its_images_its_environment_and_a_place_for_its_results(node: stories.Node) -> None:
-    assert node.tell(prolog) == context.DONE
+    assert node.tell(prolog) == exit_status.DONE
     assert (node.verdict(), node.said) == ("ready", [])
     exports = node.exports()
     assert exports["MAD_IMAGE"] == "ci-llama_llama.ubuntu.amd:latest"
@@ -100,7 +102,7 @@ def test_the_release_that_runs_is_pinned_for_the_epilog(node: stories.Node) -> N
 def test_a_second_attempt_begins_anew(node: stories.Node) -> None:
     node.tell(prolog)
     Path(node.place.results, "perf.csv").write_text("stale")
-    assert node.tell(prolog, SLURM_JOB_RESTART_COUNT="1") == context.DONE
+    assert node.tell(prolog, SLURM_JOB_RESTART_COUNT="1") == exit_status.DONE
     assert (node.here.facts()["attempt"], os.listdir(node.place.results)) == (1, [])
 
 
@@ -111,7 +113,7 @@ def test_a_second_attempt_begins_anew(node: stories.Node) -> None:
 ])  # fmt: skip
 def test_a_job_that_is_not_ours_leaves_no_trace(node: stories.Node, more: Dict[str, str], site: Dict[str, Any]) -> None:
     node.site = Site(**site)
-    assert node.tell(prolog, **more) == context.DONE
+    assert node.tell(prolog, **more) == exit_status.DONE
     assert (node.here.exists(), os.path.exists(node.place.path), node.said, node.noted) == (False, False, [], [])
 
 
@@ -119,7 +121,7 @@ def test_madengine_run_without_a_manifest_did_not_ask(node: stories.Node, monkey
     (node.work_dir / "build_manifest.json").unlink()
     # Not one of several nodes: those would have to meet.
     monkeypatch.setattr(prolog.request, "concerns_us", lambda job: True)
-    assert node.tell(prolog, SLURM_JOB_COMMENT="", SLURM_JOB_STDOUT="/x/madengine-llama.out") == context.DONE
+    assert node.tell(prolog, SLURM_JOB_COMMENT="", SLURM_JOB_STDOUT="/x/madengine-llama.out") == exit_status.DONE
     assert (node.here.exists(), os.path.exists(node.place.path), node.said) == (False, False, [])
 
 
@@ -133,7 +135,7 @@ def test_a_broken_manifest_is_the_job_s_fault_in_one_line(node: stories.Node, te
     path.unlink()
     if text is not None:
         path.write_text(text)
-    assert node.tell(prolog) == context.DONE
+    assert node.tell(prolog) == exit_status.DONE
     assert node.verdict().startswith("madengine: job: ")
     assert says in node.verdict()
     assert node.said == [node.verdict()]
@@ -143,12 +145,12 @@ def test_a_broken_manifest_is_the_job_s_fault_in_one_line(node: stories.Node, te
 
 @pytest.mark.parametrize("comment", ["madengine:nonsense=1", "madengine:image=", "madengine:image=UPPER:1", "madengine:store=relative"])
 def test_a_request_that_makes_no_sense_is_the_job_s_fault(node: stories.Node, comment: str) -> None:
-    assert node.tell(prolog, SLURM_JOB_COMMENT=comment) == context.DONE
+    assert node.tell(prolog, SLURM_JOB_COMMENT=comment) == exit_status.DONE
     assert node.verdict().startswith("madengine: job: ")
 
 
 def test_a_user_whom_this_node_does_not_know_is_no_reason_to_drain_it(node: stories.Node) -> None:
-    assert node.tell(prolog, SLURM_JOB_UID=str(UNKNOWN)) == context.DONE
+    assert node.tell(prolog, SLURM_JOB_UID=str(UNKNOWN)) == exit_status.DONE
     assert "account: this node does not know the user" in node.verdict()
     assert node.said == [node.verdict()]
 
@@ -158,16 +160,16 @@ def test_a_work_directory_that_the_user_may_not_read_is_the_job_s_fault(node: st
     os.chown(node.work_dir, 0, 0)
     node.work_dir.chmod(0o700)
     if node.uid != 0:
-        assert node.tell(prolog) == context.DONE
+        assert node.tell(prolog) == exit_status.DONE
         assert node.verdict().startswith("madengine: job: ")
 
 
 @pytest.mark.parametrize(("fault", "drain_on", "status"), [
-    (JobFault("image: nobody has it", "build it"), ("docker", "disk", "key"), context.DONE),
-    (ShareFault("layout: cannot write", "look at the share"), ("docker", "disk", "key"), context.DONE),
-    (NodeFault("engine: no answer", "start docker", part="docker"), ("docker",), context.DRAIN),
-    (NodeFault("engine: no answer", "start docker", part="docker"), ("disk",), context.DONE),
-    (NodeFault("engine: no answer", "start docker", part="docker"), (), context.DONE),
+    (JobFault("image: nobody has it", "build it"), ("docker", "disk", "key"), exit_status.DONE),
+    (ShareFault("layout: cannot write", "look at the share"), ("docker", "disk", "key"), exit_status.DONE),
+    (NodeFault("engine: no answer", "start docker", part="docker"), ("docker",), exit_status.DRAIN),
+    (NodeFault("engine: no answer", "start docker", part="docker"), ("disk",), exit_status.DONE),
+    (NodeFault("engine: no answer", "start docker", part="docker"), (), exit_status.DONE),
 ])  # fmt: skip
 def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(node: stories.Node, fault: Exception, drain_on: Any, status: int) -> None:
     node.site = Site(drain_on=drain_on)
@@ -181,7 +183,7 @@ def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(node: stories.
 def test_a_disk_that_cannot_be_written_is_noticed_before_the_others_load(node: stories.Node) -> None:
     node.site = Site(drain_on=("disk",))
     Path(os.path.dirname(os.path.dirname(node.place.path))).write_text("no directory")
-    assert node.tell(prolog) == context.DRAIN
+    assert node.tell(prolog) == exit_status.DRAIN
     assert "workspace: cannot write" in node.verdict()
     assert node.phases() == {"manifest": "ok"}
 
@@ -196,8 +198,8 @@ def test_a_defect_of_ours_lets_the_job_start_and_leaves_its_traceback_in_the_jou
     if where == "child":
         Images.failing = {"stage": ZeroDivisionError("a defect")}
     else:
-        monkeypatch.setattr(*{"story": (staging, "Images", broken), "handover": (handover, "write", broken)}[where])
-    assert node.tell(prolog) == context.DONE
+        monkeypatch.setattr(*{"story": (job_images, "Images", broken), "handover": (task_environment, "write", broken)}[where])
+    assert node.tell(prolog) == exit_status.DONE
     assert node.verdict() == "starting"
     assert "madengine: defect: the job continues without our help" in node.said[0]
     assert "ZeroDivisionError: a defect" in node.said[0]
@@ -207,14 +209,14 @@ def test_a_defect_of_ours_lets_the_job_start_and_leaves_its_traceback_in_the_jou
     "more", [{"SLURM_JOB_ID": ""}, {"SLURMD_NODENAME": "elsewhere"}, {"SLURM_JOB_UID": "x"}, {"SLURM_JOB_NODELIST": "["}]
 )
 def test_an_environment_that_is_not_slurm_s_is_said_in_the_journal_and_drains_nothing(node: stories.Node, more: Dict[str, str]) -> None:
-    assert node.tell(prolog, **more) == context.DONE
+    assert node.tell(prolog, **more) == exit_status.DONE
     assert len(node.said) == 1
     assert node.said[0].startswith("madengine: job: ")
 
 
 def test_a_state_that_cannot_be_written_is_said_in_the_journal(node: stories.Node) -> None:
     Path(node.here.base).write_text("no directory")
-    assert node.tell(prolog) == context.DONE
+    assert node.tell(prolog) == exit_status.DONE
     assert "Traceback" in node.said[0]
 
 
@@ -226,10 +228,10 @@ def test_what_hooks_conf_says_wrong_is_said(node: stories.Node) -> None:
 
 
 def test_nodes_that_cannot_meet_are_left_alone(node: stories.Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prolog.slurm, "meets_in_prolog", lambda path: False)
-    assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == context.DONE
+    monkeypatch.setattr(prolog.settings, "meets_in_prolog", lambda path: False)
+    assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == exit_status.DONE
     assert (node.here.exists(), len(node.said)) == (False, 1)
-    assert node.tell(prolog) == context.DONE  # alone it meets nobody
+    assert node.tell(prolog) == exit_status.DONE  # alone it meets nobody
     assert node.verdict() == "ready"
 
 
@@ -252,8 +254,8 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
     base.mkdir()
     base.chmod(0o755)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(staging, "Images", Images)
-        patched.setattr(prolog, "party", lambda job: rendezvous.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node, at))
+        patched.setattr(job_images, "Images", Images)
+        patched.setattr(prolog, "party", lambda job: barrier.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node, at))
         Images.failing = failing
         node = stories.Node(base, patched, os.getuid(), os.getgid())
         node.site = site
@@ -285,7 +287,7 @@ def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, *
 
 def test_the_nodes_of_a_job_get_ready_together(key: str) -> None:
     found = together(key, [LEADER, "n2", "n3"])
-    assert {(status, verdict) for status, verdict, *_ in found.values()} == {(context.DONE, "ready")}
+    assert {(status, verdict) for status, verdict, *_ in found.values()} == {(exit_status.DONE, "ready")}
     assert found[LEADER][3] == {"manifest": "ok", "publish": "ok", "rendezvous": "ok", "release": "ok", "handover": "ok"}
     assert found["n2"][3] == {"manifest": "ok", "wait": "ok", "load": "ok", "rendezvous": "ok", "handover": "ok"}
 
@@ -307,7 +309,7 @@ def test_a_lease_that_cannot_be_given_back_fails_no_job(key: str) -> None:
 @pytest.mark.parametrize("names", [[LEADER, "broken"], [LEADER, "n2", "broken"]])
 def test_what_only_one_node_lacks_all_nodes_say_at_once_and_name_it(key: str, names: List[str]) -> None:
     found = together(key, names)
-    assert {status for status, *_ in found.values()} == {context.DONE}
+    assert {status for status, *_ in found.values()} == {exit_status.DONE}
     assert found["broken"][1].startswith("madengine: job: ")
     for name in names[:-1]:
         _, verdict, seconds, *_ = found[name]
@@ -318,7 +320,7 @@ def test_what_only_one_node_lacks_all_nodes_say_at_once_and_name_it(key: str, na
 
 def test_a_node_that_cannot_load_ends_the_others_wait(key: str) -> None:
     found = together(key, [LEADER, "n2"], n2={"load": NodeFault("engine: no answer", "start docker", part="docker")})
-    assert (found["n2"][0], found[LEADER][0]) == (context.DRAIN, context.DONE)
+    assert (found["n2"][0], found[LEADER][0]) == (exit_status.DRAIN, exit_status.DONE)
     assert found[LEADER][1].startswith("madengine: node: n2: engine: no answer")
 
 
@@ -327,7 +329,7 @@ UNASKED = {"SLURM_JOB_COMMENT": "", "SLURM_JOB_STDOUT": "/x/madengine-llama_%j.o
 
 def test_a_manifest_that_only_some_nodes_see_is_said_at_once_on_those(key: str) -> None:
     found = together(key, ["n1", "broken", "n3"], UNASKED)
-    assert (found["broken"][0], found["broken"][1]) == (context.DONE, "")
+    assert (found["broken"][0], found["broken"][1]) == (exit_status.DONE, "")
     for name in ("n1", "n3"):
         assert found[name][1].startswith("madengine: job: broken: handover: no manifest on this node")
         assert found[name][2] < 5
@@ -340,11 +342,11 @@ def test_a_leader_that_sees_no_manifest_tells_the_others(key: str) -> None:
 
 def test_a_job_that_is_alone_needs_no_key_of_the_cluster(node: stories.Node) -> None:
     node.site = Site(key_file="/nonexistent/key")
-    assert node.tell(prolog) == context.DONE
+    assert node.tell(prolog) == exit_status.DONE
     assert node.verdict() == "ready"
 
 
 def test_a_job_of_several_nodes_needs_one(node: stories.Node) -> None:
     node.site = Site(key_file="/nonexistent/key", drain_on=("key",))
-    assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == context.DRAIN
+    assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == exit_status.DRAIN
     assert "/nonexistent/key" in node.verdict()

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault, JobFault, PeerFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, PeerFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from helpers.hooks import REPOSITORY, SHELLS, Node
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.release import name_of
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.release import name_of
 
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBRARY = "plugins/module_utils/_madengine"
@@ -62,9 +62,9 @@ def members() -> Iterator[Tuple[str, str]]:
     for folder in ("prolog", "epilog"):
         for name in _names(HOOKS, folder):
             yield f"{folder}/{name}", os.path.join(COLLECTION, HOOKS, folder, name)
-    for name in _names(LIBRARY):
-        if name.endswith(".py"):
-            yield f"lib/ansible_collections/rocm/madengine/{LIBRARY}/{name}", os.path.join(COLLECTION, LIBRARY, name)
+    for packages, name in _library():
+        path = os.path.join(LIBRARY, *packages, name)
+        yield f"lib/ansible_collections/rocm/madengine/{path}", os.path.join(COLLECTION, path)
 
 
 def version() -> str:
@@ -80,11 +80,20 @@ def version() -> str:
         raise _not_built(source) from None
 
 
+def _library(*folder: str) -> Iterator[Tuple[Tuple[str, ...], str]]:
+    """Give each Python file of the library: the packages that it lies in, and its name."""
+    for name in _names(LIBRARY, *folder):
+        if name.endswith(".py"):
+            yield folder, name
+        elif os.path.isdir(os.path.join(COLLECTION, LIBRARY, *folder, name)):
+            yield from _library(*folder, name)
+
+
 def _names(*folder: str) -> List[str]:
     path = os.path.join(COLLECTION, *folder)
     try:
         # An editor's copies and a compiler's directory are no part of a release.
-        return [name for name in os.listdir(path) if not name.startswith((".", "__")) and not name.endswith("~")]
+        return [name for name in os.listdir(path) if not name.startswith(".") and name != "__pycache__" and not name.endswith("~")]
     except FileNotFoundError:
         raise _not_built(path) from None
 

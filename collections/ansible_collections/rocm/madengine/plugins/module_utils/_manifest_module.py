@@ -16,8 +16,9 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._madengine import environment, files, secrecy
-from ._madengine.errors import JobFault
+from ._madengine.core import files
+from ._madengine.core.errors import JobFault
+from ._madengine.manifest import environment, redaction
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
@@ -38,7 +39,7 @@ def hide(module: AnsibleModule, secrets: Iterable[str]) -> None:
 
 def shown(document: Dict[str, Any], secrets: Iterable[str]) -> str:
     """Return *document* for a diff: of variables the names alone, of all else what is no secret."""
-    copy = secrecy.masked(document, list(secrets))
+    copy = redaction.masked(document, list(secrets))
     for keys in (("context", "docker_env_vars"), ("context", "docker_build_arg"), ("deployment_config", "env_vars")):
         holder = copy
         for key in keys:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._madengine.errors import Fault
+from ._madengine.core.errors import Fault
 
 
 def finish(module: AnsibleModule, work: Callable[[], Dict[str, Any]]) -> None:

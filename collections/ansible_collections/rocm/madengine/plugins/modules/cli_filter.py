@@ -89,8 +89,9 @@ import tempfile
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import cli_filter, files, slurm_conf
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault, NodeFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import cli_filter, slurm_conf
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _LARGEST_BYTES = 16 << 20

@@ -129,8 +129,8 @@ notes:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import diagnostics
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import SOCKET, Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import SOCKET, Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import diagnostics
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 

@@ -71,7 +71,7 @@ fault:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import distribution
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import plan as distribution
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 

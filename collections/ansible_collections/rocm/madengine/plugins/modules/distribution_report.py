@@ -94,7 +94,7 @@ rows:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import distribution
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import plan
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
@@ -115,11 +115,11 @@ def main() -> None:
 
 
 def _report(asked: Dict[str, Any]) -> Dict[str, Any]:
-    publication = distribution.Publication.of(asked["publisher"], asked["published"])
+    publication = plan.Publication.of(asked["publisher"], asked["published"])
     identity = publication.identity or asked["identity"]
     looks, loads, foretold = asked["looks"], asked["loads"], asked["foretold"]
-    rows = [distribution.row(host, identity, looks[host] or {}, loads.get(host) or {}, publication.host, foretold) for host in looks]
-    report = distribution.Report(asked["image"], tuple(rows), publication, foretold)
+    rows = [plan.row(host, identity, looks[host] or {}, loads.get(host) or {}, publication.host, foretold) for host in looks]
+    report = plan.Report(asked["image"], tuple(rows), publication, foretold)
     return {
         "changed": False,
         "table": report.table(),

@@ -117,8 +117,9 @@ from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils import _manifest_module as shared
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import environment as variables
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import files, manifest, secrecy
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import environment as variables
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import job_spec, redaction
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _LARGEST_BYTES = 16 << 20
@@ -127,9 +128,9 @@ _LARGEST_BYTES = 16 << 20
 def choose(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any]:
     asked, declared = module.params, {}
     if asked["manifest"]:
-        original = manifest.read(asked["manifest"])
-        shared.hide(module, secrecy.values(original, environment))
-        declared = manifest.variables(manifest.restore(original, environment).document)
+        original = job_spec.read(asked["manifest"])
+        shared.hide(module, redaction.values(original, environment))
+        declared = job_spec.variables(job_spec.restore(original, environment).document)
     values = variables.passing(environment, declared, asked["names"], asked["without"])
     text, refused = variables.env_file(values)
     names = sorted(name for name in values if variables.is_name(name))

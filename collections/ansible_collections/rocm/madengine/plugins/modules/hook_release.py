@@ -100,8 +100,8 @@ import tempfile
 from typing import Any, Callable, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.release import Releases, examine, name_of
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.release import Releases, examine, name_of
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 

@@ -96,7 +96,8 @@ import stat
 from typing import Any, Dict, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import config, files
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 HEADER = "# Written by rocm.madengine.hooks_config: changes by hand are lost. Its documentation explains each key.\n"

@@ -99,9 +99,9 @@ from functools import partial
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import prune
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.layout import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 

@@ -94,16 +94,16 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import transport
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.engine import Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def load(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
     docker = Engine(asked["docker_socket"])
-    seen = transport.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
+    seen = transports.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
     is_here = seen["stored"] is not None and seen["local"] == seen["stored"]
     if module.check_mode and seen["stored"] is not None:
         result = {
@@ -114,9 +114,9 @@ def load(module: AnsibleModule) -> Dict[str, Any]:
         }
     else:
         within = Deadline(asked["timeout_seconds"])
-        result = transport.load(docker, asked["store"], asked["image"], [asked["namespace"]], within)
+        result = transports.load(docker, asked["store"], asked["image"], [asked["namespace"]], within)
     diff = {"before": f"{seen['local']}\n", "after": f"{result['identity']}\n"}
-    figures = {name: result[name] for name in transport.FIGURES if name in result}
+    figures = {name: result[name] for name in transports.FIGURES if name in result}
     return {"changed": not is_here, "image": seen["reference"], "identity": result["identity"], **figures, "diff": diff}
 
 

@@ -102,9 +102,9 @@ from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import prune
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.layout import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 

@@ -90,8 +90,8 @@ import os
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import report
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import render
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
@@ -111,7 +111,7 @@ def _report(module: AnsibleModule) -> Dict[str, Any]:
     src = module.params["src"]
     if not os.path.isdir(src):
         raise JobFault("report: no collection directory", "give the directory that holds node_0", src=src)
-    return report.write(src, module.params["formats"], module.params["dest"] or "", dry=module.check_mode)
+    return render.write(src, module.params["formats"], module.params["dest"] or "", dry=module.check_mode)
 
 
 if __name__ == "__main__":

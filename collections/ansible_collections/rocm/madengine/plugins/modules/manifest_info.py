@@ -95,20 +95,20 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils import _manifest_module as shared
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import document, environment, lint, manifest, secrecy
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import environment, job_spec, lint, redaction, schema
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def describe(module: AnsibleModule) -> Dict[str, Any]:
-    read = manifest.read(module.params["path"])
-    secrets = secrecy.values(read, {}) | secrecy.url_passwords(read)
+    read = job_spec.read(module.params["path"])
+    secrets = redaction.values(read, {}) | redaction.url_passwords(read)
     shared.hide(module, secrets)
-    names = sorted(manifest.variables(read))
+    names = sorted(job_spec.variables(read))
     hidden = sorted(secrets)
     return {
         "changed": False,
-        "images": secrecy.masked(manifest.images(read), hidden),
-        "models": secrecy.masked([manifest.model(entry) for entry in document.entries(read) if entry.model], hidden),
+        "images": redaction.masked(job_spec.images(read), hidden),
+        "models": redaction.masked([job_spec.model(entry) for entry in schema.entries(read) if entry.model], hidden),
         "variables": names,
         "secrets": [name for name in names if environment.is_secret(name)],
         "lint": lint.check(read, entrypoint=shared.entrypoint_of(module)),

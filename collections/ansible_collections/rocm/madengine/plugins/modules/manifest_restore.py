@@ -204,23 +204,23 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils import _manifest_module as shared
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import lint, manifest, secrecy
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import job_spec, lint, redaction
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any]:
     asked = module.params
     mode = shared.mode_of(asked["mode"])
-    original = manifest.read(asked["src"])
-    secrets = secrecy.values(original, environment) | secrecy.url_passwords(original)
+    original = job_spec.read(asked["src"])
+    secrets = redaction.values(original, environment) | redaction.url_passwords(original)
     shared.hide(module, secrets)
-    models = manifest.models(asked["models"] or "", beside=asked["src"])
-    restored = manifest.restore(original, environment, models, asked["image_form"])
-    text, dest = manifest.text(restored.document), asked["dest"] or asked["src"]
+    models = job_spec.models(asked["models"] or "", beside=asked["src"])
+    restored = job_spec.restore(original, environment, models, asked["image_form"])
+    text, dest = job_spec.text(restored.document), asked["dest"] or asked["src"]
     result = {
         "changed": not shared.is_current(dest, text, mode),
         "dest": dest,
-        "images": manifest.images(restored.document),
+        "images": job_spec.images(restored.document),
         "restored": restored.restored,
         "dropped_mounts": restored.dropped_mounts,
         "dropped_env": restored.dropped_env,

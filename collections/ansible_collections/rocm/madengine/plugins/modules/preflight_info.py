@@ -173,8 +173,10 @@ import time
 from typing import Any, Dict, List, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import account, checks, config, probes, sharing
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import Fault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight import checks, probes, store_probe
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _MEGABYTE = 1_000_000
@@ -227,7 +229,7 @@ def look(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     if "store" not in asked["skip"] and not asked["store"]:
         found["store"] = {}
     if not asked["session"] and "store" in plan:
-        probes.gather({"store": (sharing.remove, (asked["store"], _session(asked), asked["node"]), _STORE_MARGIN_SECONDS)})
+        probes.gather({"store": (store_probe.remove, (asked["store"], _session(asked), asked["node"]), _STORE_MARGIN_SECONDS)})
     wanted = checks.Wanted(
         site,
         asked["prolog"],
@@ -250,7 +252,7 @@ def meet(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Look for the peers and for their notes."""
     plan: Dict[str, probes.Probe] = {"names": (probes.peers, (asked["node"], asked["peers"]), 60)}
     if asked["store"]:
-        plan["store"] = (sharing.missing, (asked["store"], asked["session"], asked["peers"]), 60)
+        plan["store"] = (store_probe.missing, (asked["store"], asked["session"], asked["peers"]), 60)
     found = probes.gather({name: probe for name, probe in plan.items() if name not in asked["skip"]})
     met: Dict[str, Any] = {}
     failed: List[Dict[str, str]] = []
@@ -265,13 +267,13 @@ def meet(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 def leave(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Remove the note; a store that is not there holds none."""
     if asked["store"]:
-        probes.gather({"store": (sharing.remove, (asked["store"], asked["session"], asked["node"]), _STORE_MARGIN_SECONDS)})
+        probes.gather({"store": (store_probe.remove, (asked["store"], asked["session"], asked["node"]), _STORE_MARGIN_SECONDS)})
     return {"checks": []}
 
 
 def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe]:
     """Return what to look at: a function, its arguments, and its limit in seconds."""
-    users = [account.SERVICE] if site.docker_access == "service" else asked["users"]
+    users = [process.SERVICE] if site.docker_access == "service" else asked["users"]
     plan: Dict[str, probes.Probe] = {
         "docker": (probes.docker, (site.docker_socket, 10), 15),
         "pigz": (probes.pigz, (), 5),
@@ -290,7 +292,7 @@ def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe
     if asked["store"]:
         size_bytes = 0 if "store_speed" in asked["skip"] else asked["store_probe_mb"] * _MEGABYTE
         arguments = (asked["store"], _session(asked), asked["node"], secrets.token_hex(16), size_bytes, asked["store_probe_seconds"])
-        plan["store"] = (sharing.write, arguments, 3 * asked["store_probe_seconds"] + _STORE_MARGIN_SECONDS)
+        plan["store"] = (store_probe.write, arguments, 3 * asked["store_probe_seconds"] + _STORE_MARGIN_SECONDS)
     return plan
 
 

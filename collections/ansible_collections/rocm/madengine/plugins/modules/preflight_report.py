@@ -91,7 +91,7 @@ rows:
 from typing import Any, Dict, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import checks, consensus, findings
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight import checks, cluster_checks, table
 
 
 def main() -> None:
@@ -115,14 +115,14 @@ def main() -> None:
 def _report(asked: Mapping[str, Any]) -> Dict[str, Any]:
     answers = {}
     for host, look in asked["looks"].items():
-        answer = consensus.of(look or {}, asked["meetings"].get(host) or {})
+        answer = cluster_checks.of(look or {}, asked["meetings"].get(host) or {})
         name = str(answer.facts.get("node", host)) if answer else host
         answers[host if name in answers else name] = answer  # hosts that call themselves the same are told apart
-    rows = findings.rows(consensus.judge(answers, asked["clock_seconds"], asked["skip"]))
+    rows = table.rows(cluster_checks.judge(answers, asked["clock_seconds"], asked["skip"]))
     return {
-        "table": findings.table(rows, list(answers)),
-        "headline": findings.headline(rows, list(answers)),
-        "status": findings.status(rows),
+        "table": table.table(rows, list(answers)),
+        "headline": table.headline(rows, list(answers)),
+        "status": table.status(rows),
         "rows": [row.to_dict() for row in rows],
     }
 

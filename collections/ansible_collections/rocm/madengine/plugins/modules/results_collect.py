@@ -207,8 +207,8 @@ import os
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import candidates, results
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, selection
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "images", "images_agree")
@@ -221,10 +221,10 @@ def main() -> None:
             "src": {"type": "path", "required": True},
             "name": {"type": "str"},
             "dest": {"type": "path"},
-            "policy": {"type": "str", "choices": list(results.POLICIES)},
+            "policy": {"type": "str", "choices": list(selection.POLICIES)},
             "newer_than": {"type": "str"},
             "nodes": {"type": "list", "elements": "str"},
-            "fail_on": {"type": "list", "elements": "str", "choices": list(results.VERDICTS), "default": ["missing", "empty"]},
+            "fail_on": {"type": "list", "elements": "str", "choices": list(selection.VERDICTS), "default": ["missing", "empty"]},
         },
         supports_check_mode=True,
     )
@@ -235,11 +235,11 @@ def _collect(module: AnsibleModule) -> Dict[str, Any]:
     src, dest = module.params["src"], module.params["dest"]
     if not os.path.isdir(src):
         raise JobFault("results: no collection directory", "give the directory that holds node_0", src=src)
-    name, policy = results.asked(src)
+    name, policy = selection.asked(src)
     name = name if module.params["name"] is None else module.params["name"]
-    choice = results.select(src, name, module.params["policy"] or policy, _facts(module.params))
+    choice = selection.select(src, name, module.params["policy"] or policy, _facts(module.params))
     target = _target(choice, src, dest)
-    answer = {**{key: choice.document[key] for key in _SHOWN}, "line": results.line(choice.document), "dest": target}
+    answer = {**{key: choice.document[key] for key in _SHOWN}, "line": selection.line(choice.document), "dest": target}
     answer["rows"] = choice.document["selected"]["rows"] if choice.document["selected"] else 0
     if choice.document["verdict"] in module.params["fail_on"]:
         module.fail_json(msg=f"madengine: job: results: {answer['verdict']}: {answer['reason']}; see candidates and lacking", **answer)
@@ -248,7 +248,7 @@ def _collect(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def _facts(params: Dict[str, Any]) -> Dict[str, Any]:
-    facts = results.recalled(params["src"])
+    facts = selection.recalled(params["src"])
     if params["newer_than"] is not None:
         facts["newer_than"] = candidates.moment(params["newer_than"])
     if params["nodes"]:
@@ -256,7 +256,7 @@ def _facts(params: Dict[str, Any]) -> Dict[str, Any]:
     return facts
 
 
-def _target(choice: results.Choice, src: str, dest: str) -> str:
+def _target(choice: selection.Choice, src: str, dest: str) -> str:
     if not choice.name:
         return ""
     if dest is None:
@@ -264,13 +264,13 @@ def _target(choice: results.Choice, src: str, dest: str) -> str:
     return os.path.join(dest, choice.name) if os.path.isdir(dest) else dest
 
 
-def _publish(choice: results.Choice, src: str, dest: str, target: str, is_check: bool) -> bool:
+def _publish(choice: selection.Choice, src: str, dest: str, target: str, is_check: bool) -> bool:
     if is_check:
-        is_known = dest is not None or results.selection(src) == choice.document
-        return bool(target and not results.is_same(choice, target)) or not is_known
+        is_known = dest is not None or selection.selection(src) == choice.document
+        return bool(target and not selection.is_same(choice, target)) or not is_known
     if dest is None:
-        return results.publish(choice, src)
-    return bool(target) and results.put(choice, target)
+        return selection.publish(choice, src)
+    return bool(target) and selection.put(choice, target)
 
 
 def _start_of(path: str) -> str:
@@ -281,7 +281,7 @@ def _start_of(path: str) -> str:
         return ""
 
 
-def _start_of_choice(choice: results.Choice) -> str:
+def _start_of_choice(choice: selection.Choice) -> str:
     if not choice.name:
         return ""
     with choice.open() as stream:

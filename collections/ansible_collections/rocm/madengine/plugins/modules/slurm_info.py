@@ -58,8 +58,8 @@ problems:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import slurm
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.errors import NodeFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings as slurm
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 

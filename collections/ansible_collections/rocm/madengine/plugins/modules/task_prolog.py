@@ -68,7 +68,8 @@ import os
 from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import files, task_program
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import task_program
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 

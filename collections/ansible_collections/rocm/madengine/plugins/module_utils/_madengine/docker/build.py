@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Building an image from a manifest's Dockerfile, by the same rules as madengine itself.
+
+The command is a list of arguments and goes through no shell. Secrets are no part of it: a build argument with a secret name
+is passed on by its name alone, so that neither ``ps`` nor a log nor the image's history shows a value.
+
+Source: madengine 2.1, ``docker build`` of its builder: context, network, build arguments and the ``tools`` context.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from typing import Any, List, Mapping, Tuple
+
+from ..core import process
+from ..core.deadline import Deadline
+from ..core.errors import JobFault, NodeFault, ShareFault
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TOOLS = "docker/common"
+_LONGEST_TAIL = 64 << 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image is built.
+
+    :param work_dir: what relative paths are relative to: the manifest's directory.
+    :param context: the model's ``dockercontext``, or "".
+    :param arguments: build arguments, name and value.
+    :param secrets: names of build arguments whose values are nobody's business.
+    """
+
+    work_dir: str
+    dockerfile: str
+    context: str = ""
+    arguments: Tuple[Tuple[str, str], ...] = ()
+    secrets: Tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, image: Mapping[str, Any]) -> Recipe:
+        """Return the recipe in an entry of ``manifest.images`` that has a ``work_dir``."""
+        arguments = tuple((str(name), str(value)) for name, value in (image.get("build_args") or {}).items())
+        secrets = tuple(map(str, image.get("secret_build_args") or ()))
+        return cls(str(image.get("work_dir") or "/"), str(image["dockerfile"]), str(image.get("context") or ""), arguments, secrets)
+
+
+def command(recipe: Recipe, name: str) -> List[str]:
+    """Return the argument list that builds *name*.
+
+    :raises JobFault: the Dockerfile or the context is not there, or an argument has no proper name.
+    """
+    context = recipe.context or ("." if "primus" in recipe.dockerfile.lower() else "./docker")
+    for path, kind, is_there in ((recipe.dockerfile, "Dockerfile", os.path.isfile), (context, "build context", os.path.isdir)):
+        if path.startswith("-") or not is_there(os.path.join(recipe.work_dir, path)):
+            raise JobFault(f"build: no such {kind}", "correct the manifest", path=path, work_dir=recipe.work_dir, image=name)
+    words = ["docker", "build", "--network=host", "--tag", name, "--file", recipe.dockerfile]
+    for argument, value in [*recipe.arguments, *((secret, None) for secret in recipe.secrets)]:
+        if not _NAME.fullmatch(argument):
+            raise JobFault("build: not a build argument's name", "correct docker_build_arg", name=argument, image=name)
+        words += ["--build-arg", argument if value is None else f"{argument}={value}"]
+    if os.path.isdir(os.path.join(recipe.work_dir, _TOOLS)):
+        words += ["--build-context", f"tools={_TOOLS}"]
+    return [*words, context]
+
+
+def run(recipe: Recipe, name: str, docker_socket: str, deadline: Deadline) -> None:
+    """Build *name* as the acting user.
+
+    :raises JobFault: the build failed; the fault shows the end of its output.
+    :raises ShareFault: the time is up.
+    """
+    words = command(recipe, name)
+    host = docker_socket if "://" in docker_socket else f"unix://{docker_socket}"
+    environment = {"PATH": process.PATH, "HOME": os.path.expanduser("~"), "DOCKER_HOST": host, "LC_ALL": "C.UTF-8"}
+    try:
+        status, output = _finished(words, recipe.work_dir, environment, deadline)
+    except FileNotFoundError as error:
+        raise NodeFault("build: no docker command on this node", "install Docker's client", part="docker", image=name) from error
+    except subprocess.TimeoutExpired as error:
+        raise ShareFault("build: the time is up", "build the image before the job, or raise Deadline", image=name) from error
+    if status != 0:
+        raise JobFault("build: docker build failed", "build it by hand to see all of it", image=name, output=_tail(output))
+
+
+def _finished(words: List[str], work_dir: str, environment: Mapping[str, str], deadline: Deadline) -> Tuple[int, bytes]:
+    """Run a command to its end; return its status and the end of its output."""
+    with tempfile.TemporaryFile() as output:
+        seconds = max(1.0, deadline.left())
+        done = subprocess.run(
+            words, cwd=work_dir, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=seconds, check=False
+        )
+        output.seek(max(0, output.tell() - _LONGEST_TAIL))
+        return done.returncode, output.read()
+
+
+def _tail(output: bytes) -> str:
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    return " | ".join(line.strip() for line in lines[-3:] if line.strip())[-280:]

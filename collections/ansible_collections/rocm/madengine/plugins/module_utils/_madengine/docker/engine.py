@@ -1,0 +1,329 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Docker Engine, through the Docker SDK for Python.
+
+The SDK is imported when the first question is asked: that takes some 150 ms, and most runs of a hook ask none. All of
+the SDK's and its libraries' errors become faults in one place, `_mapped`.
+
+Source: Docker Engine API v1.41; Docker SDK 5.0.3 (Debian 12) and 7.1 (Debian 13).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ..core.errors import Fault, JobFault, NodeFault
+from ..oci.image import Identity, Reference, chain_ids
+from ..slurm import cgroup
+
+SOCKET = "/var/run/docker.sock"
+JOB_LABEL = "madengine.job"
+_CHUNK_BYTES = 1 << 20
+_LONGEST_TEXT = 1 << 20
+
+
+def preload() -> None:
+    """Import the SDK now, without a word to any daemon, so that a forked child need not; harmless if there is none."""
+    with contextlib.suppress(ImportError):
+        import docker  # noqa: F401
+
+
+class Refused(JobFault):
+    """The daemon is well and said no."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What matters of ``docker info``."""
+
+    version: str
+    driver: str
+    root_dir: str
+    is_containerd_store: bool
+
+    @property
+    def takes_zstd(self) -> bool:
+        """Whether ``docker load`` takes layers that are packed with zstd: the classic store since 23.0, containerd's always."""
+        major = self.version.partition(".")[0]
+        return self.is_containerd_store or (major.isdigit() and int(major) >= 23)
+
+    @property
+    def storage(self) -> Tuple[str, str, bool]:
+        """Return what `feed.source_of` wants to know."""
+        return self.driver, self.root_dir, self.is_containerd_store
+
+
+class Engine:
+    """One Docker daemon. Making one does nothing; each process that uses it gets its own connection.
+
+    :param socket: the path of the daemon's socket, or a URL as in ``DOCKER_HOST``.
+    :param timeout_seconds: for an answer to a short question; saving, loading and pulling say their own.
+    """
+
+    def __init__(self, socket: str = SOCKET, timeout_seconds: float = 30.0) -> None:
+        self.socket, self.timeout_seconds = socket, timeout_seconds
+        self._connected: Optional[Tuple[int, Any]] = None
+
+    def inspect(self, name: str) -> Optional[Dict[str, Any]]:
+        """Return ``docker image inspect``'s document of *name*, or None if the daemon has no such image."""
+        with self._mapped("inspect", image=name) as client:
+            document: Optional[Dict[str, Any]] = _or_none(lambda: client.inspect_image(name))
+        return document
+
+    def identity(self, reference: Reference) -> Optional[Identity]:
+        """Return what *reference* is on this daemon, or None if it is not there."""
+        document = self.inspect(str(reference))
+        return None if document is None else Identity.of_inspect(document)
+
+    def info(self) -> Info:
+        """Return the daemon's version and how it stores images."""
+        with self._mapped("info") as client:
+            document = client.info()
+        kinds = dict(pair for pair in document.get("DriverStatus") or [] if len(pair) == 2)
+        containerd = str(kinds.get("driver-type", "")).startswith("io.containerd.snapshotter")
+        return Info(str(document.get("ServerVersion")), str(document.get("Driver")), str(document.get("DockerRootDir")), containerd)
+
+    def layers_held(self, diff_ids: Sequence[str], is_containerd_store: bool) -> Set[str]:
+        """Return which of *diff_ids* an archive for this daemon may leave out, as far as its images tell.
+
+        The classic store knows a layer only on top of all the layers below it; the containerd store by its blob, which
+        may be compressed and so another one: there the answer is a guess that the loading proves.
+        """
+        held: Set[str] = set()
+        depth = 0
+        for layers in self._layers_of_all():
+            held.update(layers)
+            depth = max(depth, _common(layers, diff_ids))
+        if is_containerd_store:
+            return held & set(diff_ids)
+        return set(diff_ids[:depth]) - set(diff_ids[depth:])
+
+    def chains(self) -> List[str]:
+        """Return the chain ids of all layers that an archive for this daemon may surely leave out, each once.
+
+        The containerd store knows a layer by its blob, which nobody else can name: there it is none.
+        """
+        if self.info().is_containerd_store:
+            return []
+        return list(dict.fromkeys(chain for layers in self._layers_of_all() for chain in chain_ids(layers)))
+
+    def save(self, name: str, timeout_seconds: float) -> Iterator[bytes]:
+        """Give ``docker save``'s archive of *name*, piece by piece."""
+        with self._mapped("save", timeout_seconds, image=name) as client:
+            yield from client.get_image(name, chunk_size=_CHUNK_BYTES)
+
+    def load(self, chunks: Iterable[bytes], timeout_seconds: float) -> None:
+        """Hand the daemon an archive, as ``docker load`` does.
+
+        :raises Refused: it did not like it, for instance since a layer that was left out is not there.
+        :raises Fault: what *chunks* itself raised; the daemon has no new image then.
+        """
+        try:
+            with self._mapped("load", timeout_seconds) as client:
+                # requests before 2.29 (Debian 12) takes an empty piece for the end of the body.
+                _follow(client.load_image(filter(None, chunks), quiet=True), "load")
+        except NodeFault as fault:
+            # A daemon that answers early, or stops reading behind the end of the archive, hangs up on our last words.
+            if not _is_hung_up(fault.__cause__) or not self._is_alive():
+                raise
+            raise Refused("engine: docker load was cut short", "read the daemon's log", socket=self.socket) from fault
+
+    def pull(self, reference: Reference, timeout_seconds: float) -> None:
+        """Fetch *reference* from its registry, with the acting user's own credentials.
+
+        :raises Refused: the registry has no such image, wants another login, or cannot be reached.
+        """
+        with self._mapped("pull", timeout_seconds, image=str(reference)) as client:
+            _follow(client.pull(reference.name, tag=reference.digest or reference.tag, stream=True, decode=True), "pull", str(reference))
+
+    def tag(self, name: str, reference: Reference) -> None:
+        """Give the image *name* the further name *reference*."""
+        with self._mapped("tag", image=name) as client:
+            client.tag(name, reference.name, reference.tag, force=True)
+
+    def containers_of(self, job_id: str) -> List[Dict[str, str]]:
+        """Return the containers of a job: by their label, else by ``SLURM_JOB_ID`` in their environment, else by their cgroup.
+
+        What a container says itself comes first: one that names another job is not this one's, wherever it was put.
+
+        :returns: id, name, image and state (``running``, ``exited`` …) of each.
+        """
+        with self._mapped("containers", job=job_id) as client:
+            return [_container(each) for each in client.containers(all=True) if _is_of(client, each, job_id)]
+
+    def stop(self, container_id: str, grace_seconds: int = 10) -> bool:
+        """Stop a container: SIGTERM, then SIGKILL after the grace; say whether it was there."""
+        with self._mapped("stop", self.timeout_seconds + grace_seconds, container=container_id) as client:
+            return _or_none(lambda: client.stop(container_id, timeout=grace_seconds) or True) is not None
+
+    def remove(self, container_id: str) -> bool:
+        """Kill and remove a container with its anonymous volumes; say whether it was there."""
+        with self._mapped("remove", container=container_id) as client:
+            return _or_none(lambda: client.remove_container(container_id, v=True, force=True) or True) is not None
+
+    def container(self, container_id: str) -> Optional[Dict[str, Any]]:
+        """Return ``docker inspect``'s document of a container by id or name, or None if there is none."""
+        with self._mapped("inspect", container=container_id) as client:
+            document: Optional[Dict[str, Any]] = _or_none(lambda: client.inspect_container(container_id))
+        return document
+
+    def files_in(self, container_id: str, path: str) -> Generator[bytes, None, None]:
+        """Give *path* of a container, running or not, as a tar; nothing if it is not there."""
+        with self._mapped("copy", container=container_id, path=path) as client:
+            answer = _or_none(lambda: client.get_archive(container_id, path), (404, 409))
+            yield from answer[0] if answer else ()
+
+    def top(self, container_id: str) -> str:
+        """Return the container's processes as ``ps`` shows them; empty if it does not run."""
+        with self._mapped("top", container=container_id) as client:
+            table = _or_none(lambda: client.top(container_id), (404, 409)) or {}
+        rows = [table.get("Titles") or [], *(table.get("Processes") or [])]
+        return "\n".join("  ".join(map(str, row)) for row in rows)[:_LONGEST_TEXT]
+
+    def logs(self, container_id: str, lines: int = 100) -> str:
+        """Return the end of a container's output, both streams."""
+        with self._mapped("logs", container=container_id) as client:
+            data = _or_none(lambda: client.logs(container_id, tail=lines), (404, 409)) or b""
+        return str(data[-_LONGEST_TEXT:].decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Let go of the connection; a later question makes a new one."""
+        if self._connected is not None:
+            self._connected[1].close()
+            self._connected = None
+
+    def _is_alive(self) -> bool:
+        self.close()
+        with contextlib.suppress(Fault):
+            return bool(self.info())
+        return False
+
+    def _layers_of_all(self) -> Iterator[Tuple[str, ...]]:
+        with self._mapped("list images") as client:
+            for image_id in client.images(quiet=True, all=True):
+                document = _or_none(partial(client.inspect_image, image_id)) or {}
+                yield tuple((document.get("RootFS") or {}).get("Layers") or ())
+
+    def _client(self) -> Any:
+        if self._connected is None or self._connected[0] != os.getpid():
+            url = self.socket if "://" in self.socket else f"unix://{self.socket}"
+            if url.startswith("unix://"):
+                _knock(url[len("unix://") :], self.timeout_seconds)
+            import docker
+
+            self._connected = (os.getpid(), docker.APIClient(base_url=url, version="auto", timeout=self.timeout_seconds))
+        return self._connected[1]
+
+    @contextlib.contextmanager
+    def _mapped(self, doing: str, timeout_seconds: Optional[float] = None, **seen: object) -> Iterator[Any]:
+        """Give the SDK's client; turn every foreign error of the block into a fault."""
+        try:
+            client = self._client()
+            client.timeout = max(1.0, timeout_seconds or self.timeout_seconds)
+            yield client
+        except (Fault, GeneratorExit):
+            raise
+        except ImportError as error:
+            raise NodeFault("engine: no Docker SDK", "install python3-docker", part="docker", error=str(error)) from error
+        except Exception as error:
+            fault = _fault_of(error, doing, {**seen, "socket": self.socket})
+            if fault is None:
+                raise
+            raise fault from error
+
+
+def _knock(path: str, timeout_seconds: float) -> None:
+    """Do nothing if somebody listens; the system's own error is clearer than the SDK's, and comes without its import."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(timeout_seconds)
+        peer.connect(path)
+
+
+def _fault_of(error: Exception, doing: str, seen: Mapping[str, Any]) -> Optional[Fault]:
+    """Return what *error* of the SDK, requests, urllib3 or the system means, or None if it is a defect of ours."""
+    chain = list(_chain(error))
+    numbers = [each.errno for each in chain if isinstance(each, OSError)]
+    if errno.EACCES in numbers or errno.EPERM in numbers:
+        return JobFault("engine: no Docker access", "ask the admin to let this account use Docker", **seen)
+    text = " ".join(str(error).split())[:300]
+    if "no space left on device" in text or errno.ENOSPC in numbers:
+        return NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part="disk", **seen)
+    if getattr(error, "response", None) is not None and hasattr(error, "explanation"):  # docker.errors.APIError
+        return Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=_answer(error), **seen)
+    if any(type(each).__module__.split(".")[0] in ("docker", "requests", "urllib3", "http") for each in chain) or numbers:
+        return NodeFault(f"engine: no answer to docker {doing}", "see that the Docker daemon runs", part="docker", error=text, **seen)
+    return None
+
+
+def _is_hung_up(error: Optional[BaseException]) -> bool:
+    return any(isinstance(each, (BrokenPipeError, ConnectionResetError)) for each in _chain(error))
+
+
+def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
+    """Give *error*, what it holds and what caused it: urllib3 and requests wrap the system's error in arguments."""
+    seen: List[BaseException] = []
+    waiting: List[Any] = [error]
+    while waiting:
+        each = waiting.pop(0)
+        if isinstance(each, BaseException) and each not in seen:
+            seen.append(each)
+            waiting += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
+            yield each
+
+
+def _answer(error: Any) -> str:
+    text = error.explanation
+    return " ".join((text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text or error)).split())[:300]
+
+
+def _or_none(ask: Any, absent: Tuple[int, ...] = (404,)) -> Any:
+    """Return the answer, or None if the daemon says that there is no such thing."""
+    try:
+        return ask()
+    except Exception as error:
+        response: Any = getattr(error, "response", None)
+        if getattr(response, "status_code", None) not in absent:
+            raise
+        response.close()  # a streamed answer would keep its connection open
+        return None
+
+
+def _follow(answers: Any, doing: str, image: str = "") -> None:
+    """Read a stream of progress to its end; the daemon reports an error in it, with HTTP status 200."""
+    for answer in answers or ():
+        text = answer.get("error") or answer.get("message") if isinstance(answer, Mapping) else None
+        if text and "no space left on device" in str(text):
+            raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part="disk", answer=str(text)[:300])
+        if text:
+            raise Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=str(text)[:300], image=image)
+
+
+def _common(layers: Sequence[str], diff_ids: Sequence[str]) -> int:
+    depth = 0
+    while depth < min(len(layers), len(diff_ids)) and layers[depth] == diff_ids[depth]:
+        depth += 1
+    return depth
+
+
+def _is_of(client: Any, container: Mapping[str, Any], job_id: str) -> bool:
+    labels = container.get("Labels") or {}
+    if JOB_LABEL in labels:
+        return str(labels[JOB_LABEL]) == job_id
+    document = _or_none(lambda: client.inspect_container(container["Id"])) or {}
+    named = [each for each in (document.get("Config") or {}).get("Env") or [] if each.startswith("SLURM_JOB_ID=")]
+    if named:
+        return f"SLURM_JOB_ID={job_id}" in named
+    parent = (document.get("HostConfig") or {}).get("CgroupParent") or ""
+    return cgroup.job_of(str(container["Id"]), str(parent), int((document.get("State") or {}).get("Pid") or 0)) == job_id
+
+
+def _container(each: Mapping[str, Any]) -> Dict[str, str]:
+    names = each.get("Names") or [""]
+    return {"id": each["Id"], "name": str(names[0]).lstrip("/"), "image": str(each.get("Image")), "state": str(each.get("State"))}

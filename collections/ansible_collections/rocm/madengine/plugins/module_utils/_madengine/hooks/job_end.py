@@ -1,0 +1,303 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done with a job that is over, on one of its nodes; each part can be repeated and stands for itself.
+
+Source: results.md, "Gather", "Choose", "Clean"; architecture.md, "Identities".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+from ..core import files, process
+from ..core.deadline import Deadline
+from ..core.errors import Fault, JobFault, ShareFault
+from ..docker.engine import Engine, Refused
+from ..images import transports
+from ..peers import credential
+from ..report import diagnostics, render
+from ..results import bundle, collect, selection, upload
+from ..slurm.allocation import Party, named
+from . import request
+from .config import Site
+from .job_state import FAILED, READY, STARTING, JobState
+from .request import Job
+from .workspace import Workspace
+
+# SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
+_STOP_SECONDS = 2
+_TIMELINE = "timeline.jsonl"
+_GATHERED, _DELIVERED = "gathered", "delivered"
+
+
+class Aftermath:
+    """A job that is over, as this node knows it.
+
+    :param job: as SLURM describes it to the epilog.
+    :param exit_code: ``status:signal`` as SLURM says; ``0:0`` is success.
+    """
+
+    def __init__(self, site: Site, job: Job, here: JobState, place: Workspace, exit_code: str) -> None:
+        self._site, self._job, self._here, self._place, self._exit_code = site, job, here, place, exit_code
+        # What root wrote down when the job started; SLURM's restart count, for one, is another by now.
+        self._known: Dict[str, Any] = here.facts()
+        self._within = Deadline(site.deadline_seconds)
+        # An epilog that is repeated must not gather out of a workspace that is gone.
+        self._folder = str(self._known.get(_GATHERED, ""))
+        self._containers: List[str] = []
+        self._have_outlived = False
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the job has run on this node with our help; where its state is lost, it is taken to have."""
+        return self._known.get("status") not in (STARTING, FAILED)
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether the job's script was not kept from running: then there may be containers of its own."""
+        return self._known.get("status") != FAILED
+
+    @property
+    def may_have_left_images(self) -> bool:
+        """Whether something of the job's images may still lie about: its prolog did not come to its end."""
+        return self._known.get("status") != READY
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job failed or its time was up; of one that was cancelled SLURM tells an epilog nothing (``0:0``)."""
+        ends_by = self._known.get("ends_by") or float("inf")
+        return self._exit_code != "0:0" or time.time() >= ends_by
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the prologs found that not all nodes see the collection directory that the first one sees."""
+        return bool(self._known.get("apart"))
+
+    def find(self) -> None:
+        """Look for the job's containers, and nobody else's.
+
+        :raises NodeFault: the Docker daemon does not answer (part ``docker``).
+        """
+        with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+            found = docker.containers_of(str(self._job.job_id))
+        self._containers = [container["id"] for container in found]
+        self._have_outlived = any(container.get("state") == "running" for container in found)
+
+    def diagnose(self) -> None:
+        """Write down what the containers of a job that failed, or that they outlived, are doing and saying, as its user.
+
+        It goes among what will be gathered.
+
+        :raises Fault: it could not be written, or Docker does not answer.
+        """
+        if self._containers and (self.has_failed or self._have_outlived):
+            dest = os.path.join(self._place.results, "diagnostics")
+            self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id))
+
+    def stop(self) -> None:
+        """Stop the containers that `find` has found.
+
+        :raises NodeFault: as `find`.
+        """
+        if self._containers:
+            with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+                self._with_each(docker, lambda container: docker.stop(container, _STOP_SECONDS))
+
+    def gather(self) -> None:
+        """Copy this node's results to the share, as the job's user; once this has been done it is not done again.
+
+        :raises Fault: they could not be copied, and stay on the node; the fault says where.
+        """
+        if self._folder:
+            return
+        if self._known.get("status") != READY:
+            raise JobFault("aftermath: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
+        sources: List[collect.Source] = [{"path": self._place.results, "all": True}]
+        sources += collect.workspaces(self._known["job_id"], self._known["node_rank"], len(self._known["nodes"]))
+        with self._kept(self._place.results):
+            self._folder = self._gathered(sources)
+        self._here.ready(**{_GATHERED: self._folder})
+
+    def exchange(self) -> None:
+        """Where nodes are apart: the first one takes the others' results in, and any other brings its own to that one.
+
+        :raises Fault: some did not come, or this node's could not be brought, and where they stay.
+        """
+        if self._is_guest:
+            self._bring()
+        else:
+            self._take_in()
+
+    def choose(self) -> None:
+        """Rank what all nodes have gathered so far, and publish the best; the last node to come leaves the answer.
+
+        A node that could bring nothing leaves this to the others, who see the same files; one that sees others leaves it
+        to the first node.
+        """
+        if self._folder and not self._is_guest:
+            facts = {"failed": self.has_failed, "exit_code": self._exit_code, "since": self._known["began"]}
+            facts.update({name: self._known[name] for name in ("job_id", "attempt", "nodes")})
+            self._as_user(selection.settle, self._collection, self._csv, self._site.results_policy, facts)
+
+    def report(self) -> None:
+        """Put this node's timeline beside its results; the last node to come writes the job's report."""
+        if self._folder:
+            self._put_timeline()
+            if not self._is_guest:
+                self._as_user(render.write_if_last, self._collection, self.is_apart)
+
+    def remove(self) -> None:
+        """Remove the containers that `find` has found.
+
+        :raises NodeFault: as `find`.
+        """
+        if self._containers:
+            with contextlib.closing(Engine(self._site.docker_socket)) as docker:
+                self._with_each(docker, docker.remove)
+
+    def release(self) -> None:
+        """Give back the leases that the job still has in the image store, and remove what came of a broadcast."""
+        self._as_user(transports.forget, self._store, str(self._job.job_id))
+
+    def clean(self) -> None:
+        """Remove the job's workspace and its state; results that could not be gathered elsewhere stay."""
+        is_empty = bool(self._folder) and not self._folder.startswith(self._place.path + os.sep)
+        if (is_empty or not self.has_run) and not self._site.keep_workspace:
+            self._place.remove()
+        self._here.remove()
+
+    def _with_each(self, docker: Engine, do: Callable[[str], object]) -> None:
+        """Do it with each of the job's containers, also if one refuses."""
+        refusals: List[Refused] = []
+        for container in self._containers:
+            try:
+                do(container)
+            except Refused as refusal:
+                if not _is_going(docker, container):
+                    refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
+
+    def _as_user(self, work: Callable[..., Any], *args: Any) -> Any:
+        return process.run(process.of(self._job.uid, self._job.gid), work, *args, deadline=self._within)
+
+    def _gathered(self, sources: List[collect.Source]) -> str:
+        """Return where this node's results are now; one that is apart may lack the work directory altogether."""
+        try:
+            return self._gathered_in(self._collection, sources)
+        except ShareFault:
+            if not self._is_guest:
+                raise
+        return self._gathered_in(self._place.make_aside(self._job.uid, self._job.gid), sources)
+
+    def _gathered_in(self, collection: str, sources: List[collect.Source]) -> str:
+        facts = self._facts()
+        if self._is_guest:
+            facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
+        return str(self._as_user(collect.gather, sources, collection, facts, self._known["began"])["folder"])
+
+    def _take_in(self) -> None:
+        """Wait for the parcels of those who are apart; what a run before this one has got is not waited for again."""
+        ranks, refusal = self._known["apart"], None
+        if self._folder:
+            ranks = self._as_user(bundle.missing, self._collection, ranks, self._known)
+        else:
+            refusal = ShareFault("aftermath: the first node has no place for results", "read its epilog log")
+        user = process.of(self._job.uid, self._job.gid)
+
+        def store(rank: int, brought: Any) -> process.Child:
+            return process.start(user, bundle.unpack, self._collection, brought, rank)
+
+        came = upload.collect(*self._meeting, ranks, store, self._wait, refusal=refusal, ports=self._site.port_range)
+        lost = [str(self._known["nodes"][rank]) for rank in ranks if not came.get(rank)]
+        if lost:
+            raise ShareFault(
+                "aftermath: not all nodes brought their results", "fetch them there", missing=named(lost), waited_seconds=self._wait
+            )
+
+    def _bring(self) -> None:
+        """Bring this node's candidates to the first node; what is not taken there stays here."""
+        if self._folder and not self._known.get(_DELIVERED):
+            with self._kept(self._folder):
+                self._put_timeline()
+                packed = self._as_user(bundle.pack, self._folder, self._known["node_rank"], self._csv)
+                upload.deliver(*self._meeting, packed, self._wait, ports=self._site.port_range)
+            self._here.ready(**{_DELIVERED: True})
+
+    def _put_timeline(self) -> None:
+        self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
+
+    @contextlib.contextmanager
+    def _kept(self, where: str) -> Iterator[None]:
+        """Have a fault say *where* the results stay, whatever it is."""
+        try:
+            yield
+        except Fault as fault:
+            if where not in str(fault):
+                fault.seen = {**fault.seen, "results": where}
+            raise
+
+    @property
+    def _is_guest(self) -> bool:
+        """Whether the first node does not see what this one writes."""
+        return self.is_apart and self._known.get("node_rank") != 0
+
+    @property
+    def _meeting(self) -> Tuple[Party, credential.Credential]:
+        """Return who meets, as the prologs knew each other, and this node's proof that it belongs to them."""
+        known = self._known
+        party = Party(self._job.cluster, self._job.job_id, known["attempt"], tuple(known["nodes"]), known["node"])
+        return party, credential.of(self._site.auth, self._site.key_file)
+
+    @property
+    def _wait(self) -> float:
+        return self._site.results_wait_seconds
+
+    @property
+    def _store(self) -> str:
+        with contextlib.suppress(JobFault):
+            return request.read(self._job).store or self._site.image_store
+        return self._site.image_store
+
+    @property
+    def _collection(self) -> str:
+        return str(self._known["collection_dir"])
+
+    @property
+    def _csv(self) -> str:
+        names = self._known.get("results") or [""]
+        return str(names[0])
+
+    def _facts(self) -> Dict[str, Any]:
+        images = self._known.get("images") or [{}]
+        return {
+            "rank": self._known["node_rank"],
+            **{name: self._known[name] for name in ("node", "job_id", "attempt")},
+            "exit_code": self._exit_code,
+            "failed": self.has_failed,
+            "csv": self._csv,
+            "image": images[0].get("reference", ""),
+            "image_id": images[0].get("identity", ""),
+        }
+
+
+def _is_going(docker: Engine, container: str) -> bool:
+    """Say whether *container* is gone or on its way: one with ``--rm`` is removed by the daemon as soon as it has ended."""
+    document = docker.container(container)
+    return document is None or (document.get("State") or {}).get("Status") in ("removing", "dead")
+
+
+def _diagnosed(socket: str, dest: str, job_id: str) -> str:
+    with contextlib.closing(Engine(socket)) as docker:
+        return str(diagnostics.diagnose(docker, dest, job_id)["summary"])
+
+
+def _written(path: str, text: str) -> None:
+    try:
+        files.write(path, text)
+    except OSError as error:
+        raise ShareFault("aftermath: cannot write", "look at the share", path=path, error=error.strerror or str(error)) from error

@@ -1,0 +1,131 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The images of one job on one node, as the hook sees them: what is to be done is done by children that are the user.
+
+Source: architecture.md, "Identities": root forks, it does not work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Union
+
+from ..core import process, turn
+from ..core.deadline import Deadline
+from ..core.errors import JobFault
+from ..docker import engine, layer_server
+from ..images import sources, transports
+from ..images.transports import Image, Means
+from ..oci.image import Reference
+from .config import Site
+
+TURNS = "/run/madengine/locks"
+
+
+class Images:
+    """What the leader publishes and the other nodes load.
+
+    :param store: the image store's directory, or "" for the site's, if there is one.
+    :param user: whom the children are: the job's user, or the site's service account.
+    :param within: the time for all of it.
+    :param transport: what the job asks for, or "" for the site's choice.
+    :param job_id: SLURM's, without which there is no sbcast.
+    :param work_dir: the manifest's directory, without which nothing is built.
+    :param nodes: how many nodes the job has.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        store: str,
+        user: process.Account,
+        within: Deadline,
+        transport: str = "",
+        job_id: Union[int, str] = "",
+        work_dir: str = "",
+        nodes: int = 1,
+    ) -> None:
+        self._site, self._store, self._user, self._within = site, store or site.image_store, user, within
+        self._transport, self._job_id, self._work_dir = transport or site.transport, str(job_id), work_dir
+        self._nodes = nodes
+        self._engine = engine.Engine(site.docker_socket)
+
+    @property
+    def may_broadcast(self) -> bool:
+        """Whether the image may have to travel by SLURM's own broadcast, which wants to know what the nodes have."""
+        return self._transport == "sbcast" or (self._transport == "auto" and not self._store)
+
+    def have(self) -> List[str]:
+        """Return the chain ids of the layers of this node's daemon, where it may matter.
+
+        :raises Fault: Docker does not answer, or not to the job's user.
+        """
+        if not self.may_broadcast:
+            return []
+        chains: List[str] = process.run(self._user, self._engine.chains, deadline=self._within)
+        return chains
+
+    def prepare(self) -> None:
+        """Get ready for a child's work while there is still somebody to wait for."""
+        turn.ready(TURNS)
+        engine.preload()
+
+    def stage(self, images: Sequence[Image], alone: bool, held: Sequence[str] = ()) -> process.Child:
+        """Begin to get the images onto the leader and, unless it is *alone*, to the others' reach; the result is the offers.
+
+        :param images: names, or entries of ``manifest.images``.
+        :param held: chain ids of layers that every other node has (its `have`).
+        :raises JobFault: the site does not allow one of *images*.
+        """
+        wanted = [self._recipe(image) for image in images]
+        self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
+        means = Means(
+            self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
+            compression=self._site.compression,
+        )  # fmt: skip
+        arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
+        if alone:
+            return process.start(self._user, transports.ensure_all, *arguments, means)
+        handle = layer_server.start(self._site.docker_socket)
+        try:
+            return process.start(self._user, _published, handle, means, *arguments, keep=(handle,))
+        finally:
+            os.close(handle)
+
+    def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
+        """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""
+        self._allow(str(offer.get("reference")) for offer in offers)
+        return process.start(self._user, transports.obtain_all, self._engine, list(offers), self._within, TURNS)
+
+    def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
+        """Begin to give the store's leases back, once every node has its images or the job is over."""
+        return process.start(self._user, transports.release, list(offers))
+
+    def _recipe(self, image: Image) -> Dict[str, Any]:
+        entry = {"reference": image} if isinstance(image, str) else dict(image)
+        return {**entry, "work_dir": self._work_dir}
+
+    def _sources(self) -> Sequence[str]:
+        may_build = self._site.allow_build and self._work_dir
+        return tuple(source for source in sources.SOURCES if may_build or source != "build")
+
+    def _allow(self, names: Iterable[str]) -> None:
+        for name in {str(Reference.parse(text)) for text in names}:
+            if not self._site.allows(name):
+                raise JobFault("image: not allowed on this cluster", "use one that matches AllowImages", image=name)
+
+
+def _published(handle: int, means: Means, docker: engine.Engine, *arguments: Any) -> List[Dict[str, Any]]:
+    """Publish as the user what root reads."""
+    store, images, namespace, within = arguments
+    return transports.publish_all(docker, store, images, namespace, within, dataclasses.replace(means, reader=layer_server.Remote(handle)))
+
+
+def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Return the figures of several offers or loads as one, for the timeline."""
+    known = list(reports)
+    added = ("bytes_total", "bytes_moved", "layers_total", "layers_moved")
+    methods = ",".join(dict.fromkeys(str(each.get("method")) for each in known))
+    return {"images": len(known), "method": methods, **{name: sum(int(each.get(name) or 0) for each in known) for name in added}}

@@ -1,0 +1,81 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A job's directory on this node's own disk: ``/var/lib/madengine/jobs/<job id>/``.
+
+``results/`` is what ``MAD_RESULTS_DIR`` names: the job's user writes there, and so may the root of a container. What no
+epilog could gather (the share was full, the node died) stays for a week.
+
+Source: results.md, "Gather".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Callable
+
+from ..core import files
+
+BASE = "/var/lib/madengine"
+_MODE = 0o755
+KEPT_SECONDS = 7 * 86400
+
+
+class Workspace:
+    """One job's directory on this node's disk.
+
+    :param base: where the directory of all jobs is; a test gives its own.
+    """
+
+    def __init__(self, job_id: int, base: str = BASE) -> None:
+        self._base, self.path = base, os.path.join(base, "jobs", str(int(job_id)))
+        self.results = os.path.join(self.path, "results")
+
+    def make(self, uid: int, gid: int) -> None:
+        """Make it anew for the job's user; what an earlier attempt of the same job has left is gone.
+
+        :raises NodeFault: the disk is full (part ``disk``).
+        """
+        try:
+            self.remove()
+            # As state's: whatever slurmd's umask is, the user must reach what is the user's.
+            os.makedirs(os.path.dirname(self._base), exist_ok=True)
+            for path in (self._base, os.path.dirname(self.path), self.path):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path)
+                    os.chmod(path, _MODE)
+            os.mkdir(self.results, 0o700)
+            os.chown(self.results, uid, gid)
+        except OSError as error:
+            raise files.local_fault("workspace", self.path, error) from error
+
+    def make_aside(self, uid: int, gid: int) -> str:
+        """Make the directory for what can be gathered nowhere else, and return it.
+
+        :raises NodeFault: it cannot be made (part ``disk``).
+        """
+        path = os.path.join(self.path, "kept")
+        try:
+            os.makedirs(path, 0o700, exist_ok=True)
+            os.chown(path, uid, gid)  # also if a run before this one was killed in between
+        except OSError as error:
+            raise files.local_fault("workspace", path, error) from error
+        return path
+
+    def remove(self) -> None:
+        """Remove it and all in it; harmless if it is gone, and no link in it is followed."""
+        files.remove_tree(self.path)
+
+    def sweep(self, is_running: Callable[[int], bool], now: Callable[[], float] = time.time) -> None:
+        """Remove what other jobs have left here longer ago than `KEPT_SECONDS`; what cannot be removed stays.
+
+        :param is_running: says whether a job of this number has a state on this node.
+        """
+        folder = os.path.dirname(self.path)
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                if name.isdigit() and os.lstat(path).st_mtime < now() - KEPT_SECONDS and not is_running(int(name)):
+                    files.remove_tree(path)

@@ -1,0 +1,132 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the local daemon into the store: only the layers that the store lacks, and each from its cheapest source."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from ..core.deadline import Deadline
+from ..core.errors import Fault, JobFault, ShareFault
+from ..docker import archive
+from ..docker.engine import Engine
+from ..docker.layer_server import Source
+from ..docker.layerdb import Unexpected
+from ..oci import compression, digests, lease
+from ..oci.image import Identity, Reference, digest_of
+from ..oci.store import SITE, Layer, Layout, Stored, manifest_of
+
+
+def publish(
+    engine: Engine,
+    store: Layout,
+    name: Reference,
+    namespace: str,
+    identity: Identity,
+    deadline: Deadline,
+    reader: Optional[Source],
+    taken: lease.Lease,
+    kind: str = compression.NONE,
+) -> Tuple[Stored, str, Tuple[int, int]]:
+    """Bring the image into the store; return it, how, and how many layers and bytes that took.
+
+    :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
+    :param taken: a lease on the image's layers; it is extended to all that the image needs.
+    :param kind: how new layers are packed; one that the store has stays as it is.
+    :raises ShareFault: the store cannot be written, or is full.
+    :raises JobFault: the image is not what it was a moment ago.
+    """
+    stored = _kept(store, name, namespace, identity, taken)
+    if stored is not None:
+        return stored, "none", (0, 0)
+    document = engine.inspect(str(name)) or {}
+    before = present(store, identity, [namespace, SITE] if kind != compression.NONE else [])
+    lease.extend(store, taken, [*identity.diff_ids, *(each.digest for each in before.values())])
+    unpacked = None if reader is None else _read(reader, store, str(document.get("Id")), identity, before, kind)
+    method = "save" if unpacked is None else "graph"
+    if unpacked is None:
+        unpacked = _saved(engine, store, name, before, kind, int(document.get("Size") or 0), deadline)
+    documents = [digest_of(unpacked.config), digest_of(manifest_of(unpacked.config, unpacked.layers))]
+    lease.extend(store, taken, [*documents, *(each.digest for each in unpacked.layers)])
+    stored = store.commit(name, namespace, unpacked.config, unpacked.layers)
+    if stored.identity != identity:
+        raise JobFault("transport: the image changed while it was saved", "start the job again", image=str(name))
+    new = {each.digest: each.size_bytes for each in stored.layers if before.get(each.diff_id) != each}
+    return stored, method, (len(new), sum(new.values()))
+
+
+def intact(store: Layout, name: Reference, namespaces: Sequence[str]) -> Optional[Stored]:
+    """Return the stored image if it is whole; a damaged one counts as none, for it is about to be written anew."""
+    try:
+        stored = store.find(name, namespaces)
+    except ShareFault:
+        return None
+    return stored if stored is not None and not store.missing(stored) else None
+
+
+def present(store: Layout, identity: Identity, namespaces: Sequence[str]) -> Dict[str, Layer]:
+    """Return diff id → layer for those of the image's layers that the store has.
+
+    :param namespaces: in whose images a layer is looked for that does not lie there plain: only an image tells which blob
+        is the packed form of which layer.
+    """
+    found = {diff_id: Layer(diff_id, diff_id, size) for diff_id in identity.diff_ids if (size := store.blobs.size_of(diff_id)) is not None}
+    for namespace, _name, manifest_digest in store.images() if namespaces else ():
+        if len(found) == len(set(identity.diff_ids)):
+            break
+        if namespace in namespaces:
+            with contextlib.suppress(Fault):
+                packed = {each.diff_id: each for each in store.read(manifest_digest).layers if each.diff_id in identity.diff_ids}
+                found.update({key: each for key, each in packed.items() if key not in found and _is_whole(store, each)})
+    return found
+
+
+def _is_whole(store: Layout, each: Layer) -> bool:
+    return store.blobs.size_of(each.digest) == each.size_bytes
+
+
+def digests_of(stored: Stored) -> List[str]:
+    """Return the digests of all blobs that the image needs."""
+    return [stored.manifest_digest, stored.config_digest, *(each.digest for each in stored.layers)]
+
+
+def _kept(store: Layout, name: Reference, namespace: str, identity: Identity, taken: lease.Lease) -> Optional[Stored]:
+    """Return the image if the store holds it and will go on doing so."""
+    stored = intact(store, name, [namespace, SITE])
+    if stored is None or stored.identity != identity:
+        return None
+    lease.extend(store, taken, digests_of(stored))
+    store.touch(name, namespace)
+    # Once more, now that the lease names all of it: the pruner may have been faster.
+    return stored if intact(store, name, [namespace, SITE]) == stored else None
+
+
+def _read(
+    reader: Source, store: Layout, image_id: str, identity: Identity, before: Dict[str, Layer], kind: str
+) -> Optional[archive.Unpacked]:
+    """Publish the layers that the store lacks from the daemon's files; None if those are not what they should be."""
+    layers = dict(before)
+    lacking = {diff_id: index for index, diff_id in enumerate(identity.diff_ids) if diff_id not in before}
+    try:
+        config = reader.config(image_id)
+        if lacking:
+            sizes = reader.sizes(image_id)
+            store.require_space(sum(sizes[index] for index in lacking.values()))
+        for diff_id, index in lacking.items():
+            layers[diff_id] = store.put_layer(reader.layer(image_id, index), diff_id, kind)
+    except (Unexpected, digests.Differs, IndexError):
+        return None
+    return archive.Unpacked(config, tuple(layers[diff_id] for diff_id in identity.diff_ids))
+
+
+def _saved(
+    engine: Engine, store: Layout, name: Reference, before: Dict[str, Layer], kind: str, size_bytes: int, deadline: Deadline
+) -> archive.Unpacked:
+    if not before:
+        store.require_space(size_bytes)
+    try:
+        return archive.unpack(engine.save(str(name), deadline.left()), store, name, before, kind=kind)
+    except archive.Stale:
+        return archive.unpack(engine.save(str(name), deadline.left()), store, name, before, trusts_size=False, kind=kind)

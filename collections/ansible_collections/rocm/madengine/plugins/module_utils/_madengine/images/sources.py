@@ -1,0 +1,146 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where an image comes from, if this node's daemon does not have it: the store, an archive, a registry, a Dockerfile."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from ..core import files
+from ..core.deadline import Deadline
+from ..core.errors import JobFault
+from ..docker import archive, build
+from ..docker.engine import Engine, Refused
+from ..oci import digests, lease
+from ..oci.image import Identity, Reference
+from ..oci.store import SITE, Layout
+from . import load
+from .save import digests_of
+
+SOURCES = ("local", "store", "archive", "registry", "build")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image that a job needs, and how to come by it.
+
+    :param registry: where it can be pulled from, if not under its own name.
+    :param recipe: how it can be built.
+    """
+
+    reference: Reference
+    registry: Optional[Reference] = None
+    recipe: Optional[build.Recipe] = None
+
+    @classmethod
+    def of(cls, image: Union[str, Mapping[str, Any]]) -> Wanted:
+        """Return what a name, or an entry of ``manifest.images`` with its ``work_dir``, asks for.
+
+        :raises JobFault: it names no image.
+        """
+        if isinstance(image, str):
+            return cls(Reference.parse(image))
+        registry = image.get("registry_image")
+        recipe = build.Recipe.of(image) if image.get("dockerfile") else None
+        return cls(Reference.parse(image["reference"]), Reference.parse(registry) if registry else None, recipe)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One look for one image, with what each place needs."""
+
+    engine: Engine
+    store: Optional[Layout]
+    wanted: Wanted
+    namespaces: Sequence[str]
+    deadline: Deadline
+
+    def ways(self) -> Dict[str, Tuple[str, Callable[[], str]]]:
+        """Return source → (the place in words, what brings the image into the daemon and returns "" or why not)."""
+        name, ways = self.wanted.reference, {"local": (f"docker of this node ({self.engine.socket})", lambda: "")}
+        if self.store is not None:
+            ways["store"] = (f"store {self.store.path} ({', '.join(self.namespaces)})", functools.partial(self._from_store, self.store))
+            ways["archive"] = (os.path.join(self.store.path, _archive_names(name)[0]), functools.partial(self._from_archive, self.store))
+        registry = self.wanted.registry or name
+        ways["registry" if registry.has_registry or self.wanted.registry else "hub"] = (f"registry {registry.name}", self._from_registry)
+        if self.wanted.recipe is not None:
+            ways["build"] = (self.wanted.recipe.dockerfile, functools.partial(self._from_recipe, self.wanted.recipe))
+        return ways
+
+    def _from_store(self, store: Layout) -> str:
+        stored = store.find(self.wanted.reference, self.namespaces)
+        if stored is None:
+            return "no"
+        if store.missing(stored):
+            return "damaged"
+        with lease.held(store, digests_of(stored)):
+            load.load(self.engine, store, stored, self.wanted.reference, self.deadline)
+        return ""
+
+    def _from_archive(self, store: Layout) -> str:
+        """Publish and load what a plain archive in the store's directory holds, if there is one."""
+        name = self.wanted.reference
+        found = [path for path in (os.path.join(store.path, each) for each in _archive_names(name)) if os.path.isfile(path)]
+        if not found:
+            return "no"
+        store.ensure()
+        with files.opened(found[0]) as stream:
+            store.require_space(os.fstat(stream.fileno()).st_size)
+            unpacked = archive.unpack(digests.chunks_of(stream), store, name, {})
+        stored = store.commit(name, self.namespaces[0], unpacked.config, unpacked.layers)
+        load.load(self.engine, store, stored, name, self.deadline)
+        return ""
+
+    def _from_registry(self) -> str:
+        registry, name = self.wanted.registry or self.wanted.reference, self.wanted.reference
+        try:
+            self.engine.pull(registry, self.deadline.left())
+        except Refused as fault:
+            return str(fault.seen.get("answer"))
+        if registry != name:
+            self.engine.tag(str(registry), name)
+        return ""
+
+    def _from_recipe(self, recipe: build.Recipe) -> str:
+        build.run(recipe, str(self.wanted.reference), self.engine.socket, self.deadline)
+        return ""
+
+
+def ensure(
+    engine: Engine, store: Optional[Layout], wanted: Wanted, namespace: str, deadline: Deadline, sources: Sequence[str] = SOURCES
+) -> Tuple[str, Identity]:
+    """Bring the image into the local daemon; return where it came from and what it is.
+
+    :param namespace: whose images of the store count before the site's.
+    :param sources: where it is looked for, in this order: ``local`` is the daemon; ``store``; ``archive``, a plain ``docker
+        save`` file in the store's directory; ``registry``, if a name names one; ``hub``, Docker's default registry;
+        ``build``, if there is a recipe.
+    :raises JobFault: nobody has the image; the fault names the places.
+    """
+    looked: List[str] = []
+    ways = _Search(engine, store, wanted, list(dict.fromkeys([namespace, SITE])), deadline).ways()
+    for source in (each for each in sources if each in ways):
+        place, bring = ways[source]
+        reason = bring()
+        identity = None if reason else engine.identity(wanted.reference)
+        if identity is not None:
+            return source, identity
+        looked.append(place + (f": {reason}" if reason not in ("", "no") else ""))
+    raise nowhere(str(wanted.reference), looked)
+
+
+def nowhere(image: str, looked: Sequence[str]) -> JobFault:
+    """Return the fault of an image that is in none of the places where it was *looked* for."""
+    remedy = "build or pull it on the job's first node, or publish it into the store"
+    return JobFault("image: nobody has it", remedy, image=image, looked_in="; ".join(looked))
+
+
+def _archive_names(name: Reference) -> List[str]:
+    """Return what madengine, or a person, calls the archive of *name*."""
+    untagged = [name.familiar] if name.tag == "latest" and not name.digest else []
+    return list(dict.fromkeys(re.sub(r"[^A-Za-z0-9.-]", "_", text) + ".tar" for text in [str(name), name.full, *untagged]))

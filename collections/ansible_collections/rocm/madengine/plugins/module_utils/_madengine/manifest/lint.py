@@ -1,0 +1,163 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What in a build manifest is legal and yet likely a mistake: each warning has a name, a place and a sentence.
+
+A check gives places and sentences; its name is the warning's name. None changes anything, none raises for content, and no
+sentence holds a value that may be secret.
+
+Source: what unmodified madengine 2.1 was observed to do with such manifests.
+"""
+
+from __future__ import annotations
+
+import os.path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+
+from ..core.errors import JobFault
+from . import docker_options, mounts, redaction, restore
+from . import schema as documents
+from .schema import Document
+
+Found = Iterator[Tuple[str, str]]
+Entrypoints = Callable[[str], Optional[List[str]]]
+
+_LOST = ("scripts", "args", "n_gpus", "timeout", "multiple_results", "additional_docker_run_options")
+_INTERFACES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+
+
+def check(
+    document: Document, exists: Callable[[str], bool] = os.path.exists, entrypoint: Optional[Entrypoints] = None
+) -> List[Dict[str, str]]:
+    """Return the warnings for *document*, as ``{"name", "where", "message"}``, in the order of the checks.
+
+    :param exists: whether a path is there on this host.
+    :param entrypoint: gives an image's ENTRYPOINT, or None if the image is not here; no image is looked at without it.
+    """
+    hidden = redaction.values(document, {}) | redaction.url_passwords(document)
+    checks: Mapping[str, Callable[[], Found]] = {
+        "secret_in_clear": lambda: _secret_in_clear(document, hidden),
+        "unexpanded_literal": lambda: _unexpanded_literal(document),
+        "mounts_reversed": lambda: _mounts_reversed(document, exists),
+        "nodes_differ": lambda: _nodes_differ(document),
+        "interfaces_differ": lambda: _interfaces_differ(document),
+        "infiniband_disabled": lambda: _infiniband_disabled(document),
+        "timeout_zero": lambda: _timeout_zero(document),
+        "model_name": lambda: _model_name(document),
+        "model_missing": lambda: _model_missing(document),
+        "fields_lost": lambda: _fields_lost(document),
+        "options": lambda: _options(document),
+        "entrypoint": lambda: _entrypoint(document, entrypoint),
+    }
+    return [
+        {"name": name, "where": redaction.without(where, hidden), "message": redaction.without(message, hidden)}
+        for name, find in checks.items()
+        for where, message in find()
+    ]
+
+
+def _secret_in_clear(document: Document, hidden: Set[str]) -> Found:
+    for place in redaction.places(document, hidden):
+        yield place, "a secret stands here in clear, and the file may be readable by others"
+
+
+def _unexpanded_literal(document: Document) -> Found:
+    context = document.get("context") or {}
+    for group in ("docker_env_vars", "docker_build_arg"):
+        for name, value in (context.get(group) or {}).items():
+            if isinstance(value, str) and restore.LITERAL.search(value):
+                yield f"context.{group}.{name}", "a ${…} was never expanded, and a container would get it as it stands"
+
+
+def _mounts_reversed(document: Document, exists: Callable[[str], bool]) -> Found:
+    for key, source in ((document.get("context") or {}).get("docker_mounts") or {}).items():
+        target = key.partition(":")[0]
+        if source and source.startswith("/") and exists(target) and not exists(source):
+            yield f"context.docker_mounts.{key}", "it reads {container path: host path}; here only the former is on this host"
+
+
+def _nodes_differ(document: Document) -> Found:
+    deployment = document.get("deployment_config") or {}
+    slurm, distributed = deployment.get("slurm") or {}, deployment.get("distributed") or {}
+    asked = {"deployment_config.slurm.nodes": slurm.get("nodes"), "deployment_config.distributed.nnodes": distributed.get("nnodes")}
+    asked["deployment_config.env_vars.NNODES"] = (deployment.get("env_vars") or {}).get("NNODES")
+    yield from _differing(asked, "a run has one number of nodes")
+
+
+def _interfaces_differ(document: Document) -> Found:
+    deployment = document.get("deployment_config") or {}
+    for name in _INTERFACES:
+        given = {
+            "deployment_config.slurm.network_interface": (deployment.get("slurm") or {}).get("network_interface"),
+            f"deployment_config.env_vars.{name}": (deployment.get("env_vars") or {}).get(name),
+            f"context.docker_env_vars.{name}": ((document.get("context") or {}).get("docker_env_vars") or {}).get(name),
+        }
+        yield from _differing(given, f"{name} is given in several places, and the last one wins")
+
+
+def _differing(given: Mapping[str, Any], message: str) -> Found:
+    said = {place: str(value) for place, value in given.items() if value not in (None, "")}
+    if len(set(said.values())) > 1:
+        yield list(said)[-1], f"{message}: " + ", ".join(f"{place} is {value!r}" for place, value in said.items())
+
+
+def _infiniband_disabled(document: Document) -> Found:
+    groups = {
+        "context.docker_env_vars": (document.get("context") or {}).get("docker_env_vars") or {},
+        "deployment_config.env_vars": (document.get("deployment_config") or {}).get("env_vars") or {},
+    }
+    for place, variables in groups.items():
+        if str(variables.get("NCCL_IB_DISABLE", "0")) == "1":
+            yield f"{place}.NCCL_IB_DISABLE", "InfiniBand is switched off; a preset of madengine sets this without a word"
+
+
+def _timeout_zero(document: Document) -> Found:
+    for entry in documents.entries(document):
+        if str(entry.model.get("timeout", "")) in ("0", "0.0"):
+            yield f"built_models.{entry.key}.timeout", "0 is no time at all; -1 is madengine's default"
+
+
+def _model_name(document: Document) -> Found:
+    for entry in documents.entries(document):
+        if "/" in entry.name:
+            yield f"built_models.{entry.key}.name", "a / in a model's name makes directories of it in results and logs"
+
+
+def _model_missing(document: Document) -> Found:
+    images = document["built_images"]
+    for entry in documents.entries(document):
+        if not entry.model:
+            yield entry.where, "no model of this key is in built_models, so madengine skips it"
+    for key in document.get("built_models") or {}:
+        if key not in images:
+            yield f"built_models.{key}", "no image of this key is in built_images, so madengine never runs it"
+
+
+def _fields_lost(document: Document) -> Found:
+    for entry in documents.entries(document):
+        lost = [name for name in _LOST if entry.model.get(name) is None]
+        if entry.model and entry.shape != "build" and lost:
+            yield f"built_models.{entry.key}", f"an image of shape {entry.shape} loses {', '.join(lost)}; models.json has them"
+
+
+def _options(document: Document) -> Found:
+    for entry in documents.entries(document):
+        where = f"built_models.{entry.key}.additional_docker_run_options"
+        text = entry.model.get("additional_docker_run_options") or ""
+        try:
+            own = mounts.parse(text, where)
+        except JobFault as fault:
+            yield where, str(fault)
+            continue
+        for target in mounts.repeated(own):
+            yield where, f"{target} is mounted twice, and Docker refuses that"
+        if any(mount.target == mounts.WORK_DIR for mount in own):
+            yield where, f"{mounts.WORK_DIR} is where madengine mounts its work directory"
+        if docker_options.has_opaque(text, where):
+            yield where, "a word here is an expansion, and what it mounts cannot be known"
+
+
+def _entrypoint(document: Document, entrypoint: Optional[Entrypoints]) -> Found:
+    for entry in documents.entries(document) if entrypoint is not None else ():
+        if entrypoint is not None and entrypoint(entry.reference):
+            yield entry.where, "the image has an ENTRYPOINT, and madengine's `docker run … cat` then ends at once (126)"

@@ -1,0 +1,159 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a ``docker run`` mounts, and adding mounts to its options without naming a mount point twice.
+
+Source: docker/cli opts/mount.go and volume/mounts/linux_parser.go (moby 20.10); measured with 20.10.24: two different
+``-v``/``--mount`` for one cleaned target are refused ("Duplicate mount point"), word for word the same ``-v`` twice is not; an
+anonymous volume gives way to a bind without a word, and ``--tmpfs /x/`` beside ``-v a:/x`` is mounted *over* it.
+"""
+
+from __future__ import annotations
+
+import csv
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
+
+from ..core.errors import JobFault
+from . import docker_options
+
+WORK_DIR = "/myworkspace"  # madengine itself mounts the submit directory there
+_MODE = re.compile(r"[A-Za-z]+(?:,[A-Za-z]+)*")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount point (cleaned, expansions hidden), what is mounted there, and how.
+
+    :ivar source: a host path or a volume's name; empty for an anonymous volume or a tmpfs.
+    """
+
+    target: str
+    source: str = ""
+    mode: str = ""
+
+    def text(self) -> str:
+        """Return ``source:target[:mode]``, as ``-v`` takes it, for a reader."""
+        return docker_options.shown(":".join(part for part in (self.source, self.target, self.mode) if part))
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A mount of ours that was left out, and why."""
+
+    target: str
+    source: str
+    reason: str
+
+    def to_dict(self) -> Dict[str, str]:
+        return {"target": self.target, "source": self.source, "reason": self.reason}
+
+
+def parse(text: str, where: str = "options") -> List[Mount]:
+    """Return the mounts that a string of ``docker run`` options makes, in its order.
+
+    :raises JobFault: as `options.parse`.
+
+    >>> [mount.target for mount in parse("-v /a:/b/ --mount type=bind,src=/c,dst=/d --tmpfs=/e:size=1m -itv v:/f:ro")]
+    ['/b', '/d', '/e', '/f']
+    """
+    found = []
+    for option in docker_options.parse(text, where):
+        reader = _READERS.get(option.name)
+        if reader is not None and option.value:
+            found.append(reader(option.value))
+    return [mount for mount in found if mount.target]
+
+
+def wanted(docker_mounts: Mapping[str, str], where: str = "context.docker_mounts") -> List[Mount]:
+    """Return the mounts of a manifest's ``docker_mounts``, {container path: host path}; a mode may be in the key.
+
+    :raises JobFault: an entry is no mount; the message names it.
+    """
+    return [_wanted(key, source, f"{where}.{key}") for key, source in docker_mounts.items()]
+
+
+def merge(text: str, mounts: Iterable[Mount], where: str = "options", reserved: Sequence[str] = (WORK_DIR,)) -> Tuple[str, List[Dropped]]:
+    """Return *text* with the *mounts* added whose mount point is still free, and those that were not added.
+
+    What *text* itself mounts stays as it is. A mount that it already makes in the same way is neither added nor dropped.
+
+    :raises JobFault: as `options.parse`.
+    """
+    taken = {mount.target: mount for mount in parse(text, where)}
+    own, added, dropped = dict(taken), [text.strip()], []
+    for mount in mounts:
+        holder = taken.get(mount.target)
+        if mount.target in reserved:
+            dropped.append(_dropped(mount, "madengine mounts its work directory there"))
+        elif holder is None:
+            taken[mount.target] = mount
+            added.append("-v " + docker_options.quoted(":".join(part for part in (mount.source, mount.target, mount.mode) if part)))
+        elif holder != mount:
+            whose = "the model's own option" if mount.target in own else "an earlier entry"
+            dropped.append(_dropped(mount, f"{whose} stays: {holder.text()}"))
+    return " ".join(part for part in added if part), dropped
+
+
+def repeated(mounts: Iterable[Mount]) -> List[str]:
+    """Return the mount points that *mounts* name more than once, as Docker would refuse them."""
+    seen: Dict[str, Mount] = {}
+    found: List[str] = []
+    for mount in mounts:
+        if seen.setdefault(mount.target, mount) != mount:
+            found.append(docker_options.shown(mount.target))
+    return found
+
+
+def clean(target: str) -> str:
+    """Return *target* as Docker compares it: without a trailing slash, ``.``, ``..`` or a doubled slash.
+
+    >>> clean("//a/./b/../c/")
+    '/a/c'
+    """
+    return re.sub(r"\A/+", "/", posixpath.normpath(target)) if target else ""
+
+
+def _volume(value: str) -> Mount:
+    parts = value.split(":")
+    if len(parts) == 1:
+        return Mount(clean(parts[0]))
+    return Mount(clean(parts[1]), clean(parts[0]) if parts[0].startswith("/") else parts[0], ":".join(parts[2:]))
+
+
+def _mount(value: str) -> Mount:
+    try:
+        fields = next(csv.reader([value], strict=True), [])
+    except csv.Error:
+        fields = []  # Docker refuses it, and says so better than we could
+    seen = {key.strip().lower(): text for key, _equals, text in (field.partition("=") for field in fields)}
+    target = [text for key, text in seen.items() if key in ("target", "dst", "destination")]
+    source = [text for key, text in seen.items() if key in ("source", "src")]
+    # A field of its own that no -v has: such a mount is never the same as one of ours.
+    return Mount(clean(target[-1]) if target else "", source[-1] if source else "", "--mount " + value)
+
+
+def _tmpfs(value: str) -> Mount:
+    target, _colon, mode = value.partition(":")
+    return Mount(clean(target), "", "--tmpfs " + mode)
+
+
+_READERS = {"volume": _volume, "mount": _mount, "tmpfs": _tmpfs}
+
+
+def _wanted(key: str, source: str, where: str) -> Mount:
+    target, _colon, mode = docker_options.expandable(key, where).partition(":")
+    hidden = docker_options.expandable(source, where)
+    if not (target.startswith("/") or docker_options.has_expansion(target[:1])) or clean(target) == "/":
+        raise JobFault("mounts: no mount point", "give an absolute path inside the container, not /", where=where, found=key)
+    if mode and not _MODE.fullmatch(mode):
+        raise JobFault("mounts: no mode of a mount", "give one such as ro or rw,z", where=where, found=mode)
+    if not source or ":" in hidden:
+        raise JobFault("mounts: no host path", "give a path without a colon", where=where, found=source)
+    return Mount(clean(target), clean(hidden) if hidden.startswith("/") else hidden, mode)
+
+
+def _dropped(mount: Mount, reason: str) -> Dropped:
+    return Dropped(docker_options.shown(mount.target), docker_options.shown(mount.source), reason)

@@ -1,0 +1,165 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a meeting takes place: the leader's addresses and the ports that both sides try, in the same order.
+
+Source: getaddrinfo(3), ip(7), socket(7); Debian's /etc/hosts gives a host its own name as 127.0.1.1 (Debian reference,
+section 5.1.1), which nobody else can reach.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import List, Tuple
+
+from ..core.errors import NodeFault
+from ..slurm.allocation import Party, named
+
+PORTS = (27800, 27999)  # outside of 32768-60999, from where the kernel hands out ports to everybody
+_TRIED_PORTS = 16  # how many others can hold a port before the leader gives up; each costs a late member a packet
+_BACKLOG = 4096
+_ASKED_PEERS = 3
+
+Address = Tuple[int, str]
+
+
+def candidates(ports: Tuple[int, int], job_id: int, at_end: bool = False) -> List[int]:
+    """Return the ports that a job's leader and members try, in order: jobs that are neighbours start apart.
+
+    :param at_end: for the meeting of the epilogs, which begins half the range away from those of the prologs.
+
+    >>> candidates((27800, 27802), 4)
+    [27801, 27802, 27800]
+    >>> candidates((27800, 27803), 4, at_end=True)
+    [27802, 27803, 27800, 27801]
+    """
+    low, high = ports
+    size = high - low + 1
+    first = job_id + (size // 2 if at_end else 0)
+    return [low + (first + step) % size for step in range(min(size, _TRIED_PORTS))]
+
+
+def resolve(name: str) -> List[Address]:
+    """Return the (family, number) pairs that *name* leads to, without those that a peer can never be reached under.
+
+    :raises OSError: the name is not known, now at least.
+    """
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    every = dict.fromkeys((int(family), str(address[0])) for family, *_rest, address in found)
+    usable = [one for one in every if _is_usable(one[1])]
+    outside = [one for one in usable if not is_loopback(one)]
+    return outside or usable
+
+
+def is_loopback(address: Address) -> bool:
+    return ipaddress.ip_address(address[1]).is_loopback
+
+
+def own(party: Party) -> List[Address]:
+    """Return the leader's addresses, as the leader sees them: never "all that there are".
+
+    An address that the site gave may be any of this node's. A node name that leads to the loopback on its own node, or
+    to a router that translates, is replaced by the address under which this node talks to its members; on a single
+    machine, they are on the loopback too.
+
+    :raises NodeFault: there is none (part ``network``).
+    """
+    try:
+        named_so = resolve(party.leader_address)
+    except (OSError, UnicodeError):
+        named_so = []
+    mine = [one for one in named_so if _is_mine(one)]
+    if mine and (party.address or not is_loopback(mine[0])):
+        return mine
+    routes = [route for node in party.nodes[1 : 1 + _ASKED_PEERS] for route in _routes_to(node)]
+    outside = [route for route in dict.fromkeys(routes) if not is_loopback(route)]
+    if not outside and not (routes and mine):
+        raise _nowhere(party, named_so)
+    return outside or mine
+
+
+def listen(party: Party, ports: Tuple[int, int], at_end: bool = False) -> Tuple[List[socket.socket], int]:
+    """Return non-blocking listeners on the leader's addresses, all on one port, and that port.
+
+    :raises NodeFault: no address is this node's, or all ports are taken (part ``network``).
+    """
+    addresses = own(party)
+    for port in candidates(ports, party.job_id, at_end):
+        listeners = _listeners(addresses, port)
+        if listeners:
+            return listeners, listeners[0].getsockname()[1]
+    shown = named([number for _family, number in addresses])
+    raise NodeFault(
+        "rendezvous: no port to listen on",
+        "look who holds the ports of PortRange",
+        part="network",
+        addresses=shown,
+        ports=f"{ports[0]}-{ports[1]}",
+    )
+
+
+def _listeners(addresses: List[Address], port: int) -> List[socket.socket]:
+    """Return a listener an address, or none at all if somebody holds the port on one of them."""
+    listeners: List[socket.socket] = []
+    for family, number in addresses:
+        try:
+            listeners.append(_listener(family, number, port))
+        except OSError:
+            for listener in listeners:
+                listener.close()
+            return []
+    return listeners
+
+
+def _listener(family: int, number: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        # What an earlier meeting left in TIME_WAIT is no obstacle; a listening socket still is one.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((number, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _routes_to(node: str) -> List[Address]:
+    routes = []
+    try:
+        for family, number in resolve(node):
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((number, 9))  # picks a route; nothing is sent
+                routes.append((family, str(probe.getsockname()[0])))
+    except (OSError, UnicodeError):
+        return routes
+    return routes
+
+
+def _is_mine(address: Address) -> bool:
+    try:
+        with socket.socket(address[0], socket.SOCK_DGRAM) as probe:
+            probe.bind((address[1], 0))
+    except OSError:
+        return False
+    return True
+
+
+def _is_usable(number: str) -> bool:
+    if "%" in number:
+        return False
+    address = ipaddress.ip_address(number)
+    return not (address.is_unspecified or address.is_multicast or address.is_link_local)
+
+
+def _nowhere(party: Party, mine: List[Address]) -> NodeFault:
+    return NodeFault(
+        "rendezvous: this node's name leads nowhere that its peers can reach",
+        "give the node's address in DNS or /etc/hosts",
+        part="network",
+        node=party.leader_address,
+        addresses=named([number for _family, number in mine]) or "none",
+    )

@@ -1,0 +1,214 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How two ends of a connection find out that both belong to the job: challenge, join, welcome.
+
+They know no socket and no clock: bytes in by `receive`, bytes out in `outgoing`. What the ends say to each other once
+they are sure is for `host` and `visit` (the prolog's meeting), `depot` and `courier` (the epilog's delivery).
+
+Source: design of the rendezvous, the table of lines.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+from ..core.errors import Fault, PeerFault, from_dict
+from ..slurm.allocation import Party
+from . import framing
+from .credential import Credential, derive
+
+DIALLED, JOINING, WELCOME = "dialled", "joining", "welcome"
+CHALLENGED, PROVEN = "challenged", "proven"
+OVER = "over"
+_LONGEST_DEADLINE = 7 * 86400.0
+
+
+class End:
+    """One end of one connection. What is in `outgoing` waits to be sent."""
+
+    def __init__(self, state: str) -> None:
+        self._lines, self._nonce = framing.Lines(), framing.nonce()
+        self._channel: Optional[framing.Channel] = None
+        self._state = state
+        self.outgoing = bytearray()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection is to be closed as soon as `outgoing` is sent."""
+        return self._state == OVER
+
+    def receive(self, data: bytes) -> None:
+        """Take what the network delivered; from a bad line on, nothing counts any more."""
+        try:
+            for line in self._lines.feed(data):
+                if self.is_over:
+                    return
+                if self._channel is None:
+                    self._join(line)
+                else:
+                    self._hear(self._channel.open(line))
+        except framing.BadLine:
+            self.lost()
+
+    def lost(self) -> None:
+        """Take note that the connection is gone, or as good as gone."""
+        raise NotImplementedError
+
+    def say(self, name: str, **fields: Any) -> None:
+        """Put a sealed line into `outgoing`; nothing before there is a key, and nothing after the end."""
+        if self._channel is not None and not self.is_over:
+            self.outgoing += self._channel.seal(name, **fields)
+
+    def _join(self, line: bytes) -> None:
+        """Take the one line that comes before there is a key."""
+        raise NotImplementedError
+
+    def _hear(self, document: Dict[str, Any]) -> None:
+        """Take what the other end has said.
+
+        :raises BadLine: it makes no sense now.
+        """
+        raise NotImplementedError
+
+
+class Hall:
+    """What the leader's ends of one meeting have in common.
+
+    :param port: where the leader listens; part of every key.
+    :param left: the seconds that are left, told to each member.
+    :param purpose: ends of another purpose do not get in; the prolog's is empty.
+    """
+
+    def __init__(self, party: Party, credential: Credential, port: int, left: Callable[[], float], purpose: bytes = b"") -> None:
+        self.party, self.left = party, left
+        self.challenge = credential.challenge(left())
+        self._secret, self._port = secret_for(purpose, credential, self.challenge), port
+        self.spoken: Dict[Any, None] = {}  # who has something to send, in order
+        self.refused = 0
+
+    def keys(self, rank: int, leader_nonce: str, member_nonce: str) -> Tuple[bytes, bytes]:
+        """Return the two keys of a connection, in the order of `wire.Channel`."""
+        return keys_of(self.party, self._secret, rank, self._port, leader_nonce, member_nonce)
+
+
+class Doorkeeper(End):
+    """The leader's end: anybody may be at the other one, until it proves itself."""
+
+    def __init__(self, hall: Hall) -> None:
+        super().__init__(CHALLENGED)
+        self._hall = hall
+        self.rank = 0
+        self.outgoing += framing.plain("CHALLENGE", v=framing.VERSION, nonce=self._nonce, **hall.challenge)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether this is no stranger any more, but a member at this very connection."""
+        raise NotImplementedError
+
+    def say(self, name: str, **fields: Any) -> None:
+        super().say(name, **fields)
+        self._hall.spoken[self] = None
+
+    def dismiss(self, fault: Fault) -> None:
+        """Say why there is nothing more to come."""
+        self.say("ABORT", fault=told(fault))
+        self._state = OVER
+
+    def _join(self, line: bytes) -> None:
+        claim = framing.parse(line)
+        rank = framing.number(claim, "rank", 1, len(self._hall.party.nodes) - 1)
+        channel = framing.Channel(*self._hall.keys(rank, self._nonce, framing.text(claim, "nonce", 64)))
+        try:
+            proven = channel.open(line)
+        except framing.BadLine:
+            self._hall.refused += 1
+            raise
+        if proven.get("line") != "JOIN":
+            raise framing.BadLine("not a JOIN")
+        self.rank, self._channel, self._state = rank, channel, PROVEN
+        self.say("WELCOME", left=self._hall.left())
+
+
+class Caller(End):
+    """The member's end: it may be anybody's door, until the other end proves itself by its WELCOME."""
+
+    def __init__(self, party: Party, credential: Credential, port: int, purpose: bytes = b"") -> None:
+        super().__init__(DIALLED)
+        self._party, self._credential, self._port, self._purpose = party, credential, port, purpose
+        self.left_seconds = 0.0
+        self.fault: Optional[PeerFault] = None
+
+    @property
+    def is_welcome(self) -> bool:
+        return self._state == WELCOME
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether somebody challenged us and then did not take our proof."""
+        return self.is_over and self._channel is not None and self.left_seconds == 0.0
+
+    def _join(self, line: bytes) -> None:
+        challenge, party = framing.parse(line), self._party
+        if challenge.get("line") != "CHALLENGE" or framing.number(challenge, "v", 0, 1 << 20) != framing.VERSION:
+            raise framing.BadLine("no challenge")
+        theirs = framing.text(challenge, "nonce", 64)
+        try:
+            secret = secret_for(self._purpose, self._credential, challenge)
+        except ValueError as error:
+            raise framing.BadLine(str(error)) from None
+        leader_key, member_key = keys_of(party, secret, party.rank, self._port, theirs, self._nonce)
+        self._channel, self._state = framing.Channel(member_key, leader_key), JOINING
+        self.say("JOIN", job=party.job_id, attempt=party.attempt, rank=party.rank, node=party.node, nonce=self._nonce)
+
+    def _welcome(self, document: Dict[str, Any]) -> None:
+        self.left_seconds = framing.seconds(document, "left", _LONGEST_DEADLINE)
+        self._state = WELCOME
+
+    def _abort(self, document: Dict[str, Any]) -> None:
+        cause = fault_in(document)
+        self.fault = cause if isinstance(cause, PeerFault) else PeerFault(self._party.leader, cause)
+        self._state = OVER
+
+
+def secret_for(purpose: bytes, credential: Credential, challenge: Mapping[str, Any]) -> bytes:
+    """Return the secret that both ends of a meeting for *purpose* share.
+
+    :raises ValueError: the challenge is not of this cluster.
+    """
+    secret = credential.secret(challenge)
+    return derive(secret, purpose) if purpose else secret
+
+
+def fault_in(document: Mapping[str, Any]) -> Fault:
+    """Return the fault that a line carries.
+
+    :raises BadLine: it carries none.
+    """
+    fault = document.get("fault")
+    try:
+        return from_dict(fault if isinstance(fault, dict) else {})
+    except ValueError:
+        raise framing.BadLine("no fault") from None
+
+
+def keys_of(party: Party, secret: bytes, rank: int, port: int, leader_nonce: str, member_nonce: str) -> Tuple[bytes, bytes]:
+    """Return the keys (leader's lines, member's lines) of the connection between the leader and *rank*.
+
+    The port is the one that the leader listens on and the member has dialled: a stranger on another port of the
+    leader's node who passes lines on between the two joins ends that do not understand each other.
+    """
+    facts = (party.cluster, party.job_id, party.attempt, rank, party.nodes[rank], party.leader, len(party.nodes))
+    return framing.session(secret, *facts, port, leader_nonce, member_nonce)
+
+
+def told(fault: Fault) -> Dict[str, Any]:
+    """Return *fault* as it goes into one line, cut until it fits whatever its values hold."""
+    document = fault.to_dict()
+    for longest in (300, 100, 30, 10):
+        cut: Dict[str, Any] = {name: value[: longest * 3] for name, value in document.items() if isinstance(value, str)}
+        cut["seen"] = {name[:40]: value[:longest] for name, value in list(document["seen"].items())[:12]}
+        if len(json.dumps(cut)) < framing.LONGEST_LINE - 512:
+            break
+    return cut

@@ -1,0 +1,301 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a job's report has to say, read from its collection directory into plain text and numbers.
+
+All that the job itself wrote (names, CSVs, timelines, logs) becomes text that shows as what it is, bounded in length.
+
+Source: the files are those of `artifacts`, `results`, `diagnostics` and `timeline`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import statistics
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ..core import files
+from ..core.errors import Fault
+from ..results import csv_score, selection
+from ..results.candidates import Node, document, natural, nodes_in, refusal_of
+from . import diagnostics, log_errors, time_axis
+
+TIMELINE, DIAGNOSTICS = "timeline.jsonl", "diagnostics"
+COLOURS = 10
+_MOST_ROWS = 100
+_MOST_COLUMNS = 12
+_MOST_PHASES = 100
+_MOST_LOGS = 200
+_LONGEST_CODE = 20
+_LOG_LINES = 120
+_LOG_BYTES = 24 << 10
+_ALL_LOGS_BYTES = 6 << 20
+_TIMELINE_BYTES = 1 << 20
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
+_BYTES = ("bytes", "bytes_moved", "bytes_read", "bytes_written", "size_bytes")
+
+
+def view(collection_dir: str) -> Dict[str, Any]:
+    """Return all that the report shows of the job in *collection_dir*, as text and numbers.
+
+    :raises Fault: never for what the job wrote; what cannot be read is left out.
+    """
+    chosen = selection.selection(collection_dir)
+    facts = selection.recalled(collection_dir)
+    present = [node for node in nodes_in(collection_dir) if not refusal_of(node, facts)]
+    budget = [_ALL_LOGS_BYTES]
+    nodes = [_node(collection_dir, node, budget) for node in present]
+    axis = time_axis.Axis([(phase["begin"], phase["end"]) for node in nodes for phase in node["phases"]])
+    names = list(dict.fromkeys(phase["name"] for node in nodes for phase in node["phases"]))
+    for node in nodes:
+        for phase in node["phases"]:
+            phase["left"] = round(axis.place(phase["begin"]), 3)
+            phase["width"] = round(max(axis.place(phase["end"]) - phase["left"], 0.15), 3)
+            phase["colour"] = names.index(phase["name"]) % COLOURS
+    return {
+        "job_id": shown(str(chosen.get("job_id") or os.path.basename(os.path.normpath(collection_dir)))),
+        "verdict": shown(str(chosen.get("verdict") or "missing")),
+        "reason": shown(str(chosen.get("reason") or "no choice was made: there is no selection.json")),
+        "policy": shown(str(chosen.get("policy") or "")),
+        "ending": log_errors.ending(shown(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
+        "best": _best(chosen),
+        "table": _result(collection_dir, chosen),
+        "candidates": _candidates(chosen),
+        "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in _dicts(chosen.get("lacking"))],
+        "elsewhere": [shown(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
+        "merged": [
+            {key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in _dicts(chosen.get("merged"))[:_MOST_ROWS]
+        ],
+        "images": _images(nodes),
+        "nodes": nodes,
+        "phases": _phases(nodes, names),
+        "legend": [{"name": name, "colour": number % COLOURS} for number, name in enumerate(names)],
+        "axis": {"ticks": axis.ticks() if names else [], "breaks": axis.breaks(), **_rows(len(nodes))},
+        "faults": _faults(nodes),
+        "diagnoses": _diagnoses(nodes),
+    }
+
+
+def shown(value: str, keeps_lines: bool = False) -> str:
+    """Return *value* so that it shows as what it is: controls as pictures, direction marks by their number, no colours.
+
+    >>> shown("a\\x1b[31mb\\x1b[0m\\x07\\u202ec"), shown("a\\tb\\nc", keeps_lines=True)
+    ('ab␇⟨U+202E⟩c', 'a\\tb\\nc')
+    """
+    text = _COLOUR.sub("", value)
+    return text if text.isprintable() else "".join(_visible(char, keeps_lines) for char in text)
+
+
+def _visible(char: str, keeps_lines: bool) -> str:
+    if char.isprintable() or (keeps_lines and char in "\n\t"):
+        return char
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return " " if char.isspace() else f"⟨U+{code:04X}⟩"
+
+
+def _node(collection_dir: str, node: Node, budget: List[int]) -> Dict[str, Any]:
+    folder = os.path.join(collection_dir, f"node_{node.rank}")
+    summary = document(os.path.join(folder, DIAGNOSTICS, "summary.json"))
+    gathered = _dicts(node.facts.get("files"))
+    phases = _timeline(os.path.join(folder, TIMELINE))
+    return {
+        "name": shown(node.name),
+        "rank": node.rank,
+        "ending": log_errors.ending(_field(node.facts, "exit_code")[:_LONGEST_CODE]),
+        "has_failed": node.facts.get("failed") is True,
+        "image": _field(node.facts, "image"),
+        "image_id": _field(node.facts, "image_id"),
+        "files": len(gathered),
+        "size": time_axis.size(sum(_number(item.get("size_bytes")) for item in gathered)),
+        "skipped": [{"path": _field(item, "path"), "reason": _field(item, "reason")} for item in _dicts(node.facts.get("skipped"))[:20]],
+        "phases": phases,
+        "total": time_axis.duration(sum(phase["seconds"] for phase in phases)),
+        "diagnosis": _field(summary, "summary"),
+        "logs": list(_logs(folder, budget)),
+    }
+
+
+def _timeline(path: str) -> List[Dict[str, Any]]:
+    try:
+        with files.opened(path) as stream:
+            lines = stream.read(_TIMELINE_BYTES).decode("utf-8", "replace").splitlines()
+    except (Fault, OSError):
+        return []
+    return [phase for phase in map(_phase, lines[:_MOST_PHASES]) if phase]
+
+
+def _phase(line: str) -> Optional[Dict[str, Any]]:
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or not 0 < _number(said.get("time")) < 1e11 or not 0 <= _number(said.get("seconds")) < 1e8:
+        return None
+    begin, seconds = _number(said["time"]), _number(said.get("seconds"))
+    moved = sum(_number(said.get(name)) for name in _BYTES)
+    return {
+        "name": _field(said, "phase")[:40] or "?",
+        "begin": begin,
+        "end": begin + seconds,
+        "seconds": seconds,
+        "took": time_axis.duration(seconds),
+        "bytes": time_axis.size(moved) if moved > 0 else "",
+        "result": _field(said, "result")[:40],
+        "is_ok": said.get("result") in ("ok", None),
+        "fault": _field(said, "fault"),
+    }
+
+
+def _logs(folder: str, budget: List[int]) -> Iterator[Dict[str, str]]:
+    """Give the tails of what there is to read: the diagnostics first, then live logs."""
+    base = os.path.join(folder, DIAGNOSTICS)
+    found: List[Tuple[str, str]] = []
+    for place, wanted in ((base, (".log", ".txt", ".json")), (folder, (".live.log",))):
+        for path, _folders, names in os.walk(place):
+            for name in sorted(names, key=natural):
+                is_seen = place == folder and (path + os.sep).startswith(base + os.sep)
+                if name.endswith(wanted) and name != "summary.json" and not is_seen and len(found) < _MOST_LOGS:
+                    found.append((os.path.relpath(os.path.join(path, name), folder), os.path.join(path, name)))
+    for label, path in found:
+        if budget[0] <= 0:
+            return
+        with contextlib.suppress(Fault, OSError):
+            tail = shown(diagnostics.tail(path, _LOG_LINES)[-min(_LOG_BYTES, budget[0]) :], keeps_lines=True)
+            budget[0] -= len(tail)
+            if tail.strip():
+                yield {"name": shown(label), "tail": tail}
+
+
+def _best(chosen: Mapping[str, Any]) -> Optional[Dict[str, str]]:
+    best = chosen.get("best")
+    if not isinstance(best, dict):
+        return None
+    value = best.get("value")
+    number = time_axis.amount(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else _field(best, "performance")
+    return {"number": number, **{key: _field(best, key) for key in ("performance", "metric", "model", "node", "path", "rows")}}
+
+
+def _result(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the published CSV as a table: ``{name, columns, rows: [{cells, bar}], more, at}``; a bar is in per cent of its metric."""
+    selected = chosen.get("selected")
+    name = str(selected.get("published") or "") if isinstance(selected, dict) else ""
+    table: Dict[str, Any] = {"name": shown(name), "columns": [], "rows": [], "more": 0, "at": -1}
+    if not name or os.path.basename(name) != name:
+        return table
+    with contextlib.suppress(Fault, OSError), files.opened(os.path.join(collection_dir, name)) as stream:
+        source = csv_score.Table(stream)
+        rows: List[List[str]] = []
+        for row in source:
+            if source.is_no_data(row):
+                continue
+            if len(rows) == _MOST_ROWS:
+                table["more"] += 1
+                continue
+            rows.append([shown(cell.strip())[:500] for cell in row[:_MOST_COLUMNS]])
+        table["columns"] = [shown(column)[:200] for column in source.header[:_MOST_COLUMNS]]
+        table["rows"] = [{"cells": row + [""] * (len(table["columns"]) - len(row)), "bar": None} for row in rows]
+    _draw_bars(table)
+    return table
+
+
+def _draw_bars(table: Dict[str, Any]) -> None:
+    if not {"performance", "metric"} <= set(table["columns"]):
+        return
+    at, metric = table["columns"].index("performance"), table["columns"].index("metric")
+    table["at"] = at
+    largest: Dict[str, float] = {}
+    for row in table["rows"]:
+        value = csv_score.number(row["cells"][at])
+        if value is not None:
+            largest[row["cells"][metric]] = max(abs(value), largest.get(row["cells"][metric], 0.0))
+    for row in table["rows"]:
+        value, top = csv_score.number(row["cells"][at]), largest.get(row["cells"][metric], 0.0)
+        row["bar"] = round(100 * abs(value) / top, 2) if value is not None and top else None
+
+
+def _candidates(chosen: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    selected = chosen.get("selected")
+    path = selected.get("path") if isinstance(selected, dict) else None
+    is_merged = bool(chosen.get("merged"))
+    return [
+        {
+            **{key: _field(item, key) for key in ("path", "node", "rows", "scored", "reason")},
+            "is_chosen": item.get("path") == path or (is_merged and bool(item.get("scored"))),
+        }
+        for item in _dicts(chosen.get("candidates"))[:1000]
+    ]
+
+
+def _images(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    groups: Dict[Tuple[str, str], List[str]] = {}
+    for node in nodes:
+        if node["image"] or node["image_id"]:
+            groups.setdefault((node["image"], node["image_id"]), []).append(node["name"])
+    return [{"image": key[0], "image_id": key[1], "nodes": _named(names), "count": len(names)} for key, names in groups.items()]
+
+
+def _phases(nodes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> List[Dict[str, Any]]:
+    found: Dict[str, List[Tuple[float, str]]] = {name: [] for name in names}
+    for node in nodes:
+        for phase in node["phases"]:
+            found[phase["name"]].append((phase["seconds"], node["name"]))
+    return [
+        {
+            "name": name,
+            "count": len(times),
+            "fastest": time_axis.duration(min(times)[0]),
+            "median": time_axis.duration(statistics.median(seconds for seconds, _node in times)),
+            "slowest": time_axis.duration(max(times)[0]),
+            "slowest_node": max(times)[1],
+            "colour": number % COLOURS,
+        }
+        for number, (name, times) in enumerate(found.items())
+    ]
+
+
+def _faults(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    groups: Dict[Tuple[str, str], List[str]] = {}
+    for node in nodes:
+        for phase in node["phases"]:
+            if not phase["is_ok"]:
+                groups.setdefault((phase["name"], phase["fault"] or phase["result"]), []).append(node["name"])
+    return [{"phase": phase, "what": f"{phase}: {what}", "nodes": _named(names)} for (phase, what), names in groups.items()]
+
+
+def _rows(count: int) -> Dict[str, int]:
+    """Return how high a node's row is, in pixels, and every how many rows there is room for a name."""
+    return {"row": 20, "every": 1} if count <= 24 else {"row": 13, "every": 1} if count <= 96 else {"row": 6, "every": 8}
+
+
+def _diagnoses(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, str]]:
+    groups: Dict[str, List[str]] = {}
+    for node in nodes:
+        if node["diagnosis"]:
+            groups.setdefault(node["diagnosis"], []).append(node["name"])
+    return [{"what": what, "nodes": _named(names)} for what, names in groups.items()]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _dicts(value: Any) -> List[Dict[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, dict)]
+
+
+def _field(item: Mapping[str, Any], key: str) -> str:
+    value = item.get(key)
+    return "" if value is None else shown(str(value)[:2000])
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 else 0.0

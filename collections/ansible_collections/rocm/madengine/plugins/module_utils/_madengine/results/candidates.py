@@ -1,0 +1,219 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CSVs of a collection directory that may be a job's result, each with its score or the reason why it cannot be.
+
+A collection directory holds ``node_<rank>/`` with that node's files and ``node.json`` (see `artifacts`). All of it is
+written by the job's user, so every name, number and document in it is input like any other.
+
+Source: results.md, "Gather" and "Choose".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+
+from ..core import files
+from ..core.errors import Fault, JobFault
+from . import csv_score
+from .csv_score import Score, plain
+
+NODE_FACTS = "node.json"
+_MOST_CANDIDATES = 10_000
+_LARGEST_DOCUMENT = 32 << 20
+_NODE = re.compile(r"node_(0|[1-9][0-9]{0,5})")
+_NUMBER = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node left: *facts* is its ``node.json``, or empty."""
+
+    rank: int
+    name: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One CSV that may be the result.
+
+    :param path: relative to the collection directory.
+    :param refusal: why it cannot be chosen, whatever is in it; empty if it can.
+    """
+
+    path: str
+    node: str
+    rank: int
+    size_bytes: int
+    mtime_ns: int
+    refusal: str = ""
+    score: Score = Score(0, 0, "not read")
+
+    def order(self) -> Tuple[int, int, int, List[Any]]:
+        """Return the place among all: more rows that count, more rows, lower rank, then the name."""
+        return -self.score.scored, -self.score.rows, self.rank, natural(self.path)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return what ``selection.json`` says of it; `scored` reads it back."""
+        return {
+            "path": self.path,
+            "node": self.node,
+            "rank": self.rank,
+            "rows": self.score.rows,
+            "scored": self.score.scored,
+            "reason": self.score.reason,
+            "is_usable": not self.refusal,
+            "size_bytes": self.size_bytes,
+            "mtime_ns": self.mtime_ns,
+        }
+
+
+def nodes_in(collection_dir: str) -> List[Node]:
+    """Return the nodes that left something, the lowest rank first (2 before 10)."""
+    nodes = []
+    with contextlib.suppress(OSError), os.scandir(collection_dir) as entries:
+        for entry in entries:
+            match = _NODE.fullmatch(entry.name)
+            if match and entry.is_dir(follow_symlinks=False):
+                facts = document(os.path.join(entry.path, NODE_FACTS))
+                nodes.append(Node(int(match.group(1)), plain(str(facts.get("node") or entry.name)), facts))
+    return sorted(nodes, key=lambda node: node.rank)
+
+
+def found(collection_dir: str, name: str, facts: Mapping[str, Any], nodes: Sequence[Node]) -> List[Candidate]:
+    """Return the candidates in the order of ranks, not yet scored.
+
+    :param name: the CSV's name; empty: every CSV is a candidate.
+    :param facts: as `results.settle` takes them.
+    :raises JobFault: there are more than any job could mean.
+    """
+    candidates: List[Candidate] = []
+    for node in nodes:
+        refusal = refusal_of(node, facts)
+        for path, status in _csvs(os.path.join(collection_dir, f"node_{node.rank}"), name):
+            reason = refusal or _staleness(os.path.basename(path), status, node, facts)
+            place = os.path.relpath(path, collection_dir)
+            candidates.append(Candidate(place, node.name, node.rank, status.st_size, status.st_mtime_ns, reason))
+        if len(candidates) > _MOST_CANDIDATES:
+            raise JobFault("results: too many candidates", "name the CSV", limit=_MOST_CANDIDATES)
+    return candidates
+
+
+def scored(collection_dir: str, candidates: Sequence[Candidate], known: Sequence[Any] = ()) -> List[Candidate]:
+    """Return *candidates* with their scores, the best first.
+
+    :param known: what an earlier `Candidate.to_dict` said; a file that has not changed since is not read again.
+    """
+    earlier = {(item.get("path"), item.get("size_bytes"), item.get("mtime_ns")): item for item in known if isinstance(item, dict)}
+    done = []
+    for candidate in candidates:
+        seen = earlier.get((candidate.path, candidate.size_bytes, candidate.mtime_ns), {})
+        if candidate.refusal:
+            score = Score(0, 0, candidate.refusal)
+        elif seen.get("is_usable") is True and _is_count(seen.get("rows")) and _is_count(seen.get("scored")):
+            score = Score(seen["rows"], seen["scored"], plain(str(seen.get("reason"))))
+        else:
+            score = score_of(os.path.join(collection_dir, candidate.path))
+        done.append(replace(candidate, score=score))
+    return sorted(done, key=Candidate.order)
+
+
+def score_of(path: str) -> Score:
+    """Return the score of the file *path*; one that cannot be read is worth nothing."""
+    try:
+        with files.opened(path) as stream:
+            return csv_score.score(stream)
+    except (Fault, OSError) as error:
+        return Score(0, 0, plain(f"cannot be read: {getattr(error, 'seen', {}).get('error', error)}"))
+
+
+def is_candidate(file_name: str, name: str) -> bool:
+    """Say whether *file_name* may hold the result called *name*: itself, one rank's part, or a copy set apart.
+
+    >>> [is_candidate(file, "perf.csv") for file in ("perf.csv", "perf_rank3.csv", "workdir__perf.csv", "perf_old.csv")]
+    [True, True, True, False]
+    """
+    if file_name.startswith("."):
+        return False
+    if not name:
+        return file_name.endswith(".csv")
+    stem, extension = os.path.splitext(name)
+    part = re.compile(rf"(.*__)?{re.escape(stem)}(_rank[0-9]{{1,6}})?{re.escape(extension)}", re.DOTALL)
+    return part.fullmatch(file_name) is not None
+
+
+def refusal_of(node: Node, facts: Mapping[str, Any]) -> str:
+    """Return why nothing of *node* counts for the job of *facts*, or nothing."""
+    for key, word in (("job_id", "job"), ("attempt", "attempt")):
+        wanted, seen = facts.get(key), node.facts.get(key)
+        if wanted is not None and seen is not None and str(wanted) != str(seen):
+            return f"of {word} {plain(str(seen))}, not of {word} {plain(str(wanted))}"
+    expected = facts.get("nodes")
+    return "the job has no such node" if expected and node.rank >= len(expected) else ""
+
+
+def moment(text: str) -> float:
+    """Return the seconds since the epoch that *text* means: a number of them, or ISO 8601 (UTC if it names no zone).
+
+    :raises JobFault: it is neither.
+
+    >>> moment("1970-01-01T00:01:00Z"), moment("60.5")
+    (60.0, 60.5)
+    """
+    seconds = csv_score.number(text)
+    if seconds is not None:
+        return seconds
+    try:
+        when = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise JobFault("results: not a time", "write seconds since the epoch or 2026-01-31T12:00:00Z", time=text) from None
+    return (when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+def natural(text: str) -> List[Any]:
+    """Return a key that sorts ``rank10`` after ``rank2``."""
+    return [int(part) if part.isdecimal() and part.isascii() else part for part in _NUMBER.split(text)]
+
+
+def document(path: str) -> Dict[str, Any]:
+    """Return the JSON object in the file *path*, or an empty one if there is none that can be read."""
+    try:
+        value = json.loads(files.read(path, _LARGEST_DOCUMENT))
+    except (Fault, OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _csvs(folder: str, name: str) -> Iterator[Tuple[str, os.stat_result]]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        present = sorted((entry.name for entry in entries if is_candidate(entry.name, name)), key=natural)
+        for file_name in present[: _MOST_CANDIDATES + 1]:
+            path = os.path.join(folder, file_name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                yield path, status
+
+
+def _staleness(file_name: str, status: os.stat_result, node: Node, facts: Mapping[str, Any]) -> str:
+    newer_than = facts.get("newer_than")
+    if newer_than is None and file_name not in _gathered(node):
+        newer_than = facts.get("since")
+    return "older than the job" if newer_than is not None and status.st_mtime < float(newer_than) else ""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _gathered(node: Node) -> List[Any]:
+    """Return what the node itself has found fresh, by its own clock."""
+    listed = node.facts.get("files")
+    return [item.get("name") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []

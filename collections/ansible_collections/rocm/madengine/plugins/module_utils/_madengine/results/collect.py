@@ -1,0 +1,301 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a job left on this node, copied into ``node_<rank>/`` of its collection directory.
+
+Whatever the job made of its directories: links, devices and FIFOs are not followed, names cannot lead out of the target,
+sizes and numbers are capped, what is older than the job stays behind. ``node.json`` comes last and says what was taken,
+what was not, and why.
+
+Source: results.md, "Gather"; openat(2), "O_NOFOLLOW".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+
+from ..core import files
+from ..core.deadline import Deadline
+from ..core.errors import JobFault, ShareFault
+from . import candidates
+from .candidates import NODE_FACTS
+from .csv_score import plain
+
+PATTERNS = (
+    "multi_results*.csv",
+    "perf.csv",
+    "perf_*.csv",
+    "perf-*.csv",
+    "benchmark_*_CONCURRENCY.log",
+    "*.live.log",
+    "*_env.csv",
+    "gpu_info_*.csv",
+    "library_trace.csv",
+    "results*",
+)
+LIMITS: Dict[str, float] = {"file_bytes": 256 << 20, "total_bytes": 1 << 30, "files": 2000, "entries": 50_000, "seconds": 60}
+_DEEPEST = 8
+_LONGEST_NAME = 200
+_MOST_SKIPPED = 200
+
+Source = Union[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One file worth having: where it is, and under which name it goes."""
+
+    path: str
+    name: str  # relative to the target; plain characters, never leading out of it
+    size_bytes: int
+    mtime: float
+    is_result: bool
+
+
+@dataclass
+class _Haul:
+    """What came of it so far."""
+
+    limits: Mapping[str, float]
+    deadline: Deadline
+    entries: int = 0
+    size_bytes: int = 0
+    taken: List[Dict[str, Any]] = field(default_factory=list)
+    skipped: List[Dict[str, Any]] = field(default_factory=list)
+
+    def skip(self, path: str, reason: str) -> None:
+        if len(self.skipped) < _MOST_SKIPPED:
+            self.skipped.append({"path": plain(path), "reason": reason})
+
+
+class _Unreadable(Exception):
+    """The source, not the target, is at fault."""
+
+
+def gather(
+    sources: Sequence[Source], collection_dir: str, facts: Mapping[str, Any], since: float, limits: Optional[Mapping[str, float]] = None
+) -> Dict[str, Any]:
+    """Copy what is worth keeping from *sources* to ``<collection_dir>/node_<rank>/``; again changes nothing.
+
+    :param sources: directories on this node, the most telling first; ``{"path": …, "all": true}`` takes every file. One that
+        is missing is no fault.
+    :param facts: ``rank`` and what else ``node.json`` is to say: ``node``, ``job_id``, ``attempt``, ``exit_code``, ``failed``,
+        ``image``, ``image_id``; ``csv`` (the name of the result) adds to what is taken.
+    :param since: seconds since the epoch, by this node's clock: older files are another run's.
+    :param limits: other values than those of `LIMITS`.
+    :returns: ``node.json``'s document, with ``folder``.
+    :raises ShareFault: the collection directory cannot be written; the message says where the files stay.
+    """
+    folder = os.path.join(collection_dir, f"node_{int(facts['rank'])}")
+    allowed = {**LIMITS, **(limits or {})}
+    haul = _Haul(allowed, Deadline(allowed["seconds"]))
+    with _explained(folder, sources):
+        os.makedirs(collection_dir, exist_ok=True)
+        set_aside(collection_dir, folder, facts)
+        os.makedirs(folder, exist_ok=True)
+        for item in _worth(sources, str(facts.get("csv") or ""), since, haul):
+            _take(item, folder, haul)
+        said = {"version": 1, **facts, "since": since}
+        document = {**said, "files": haul.taken, "skipped": haul.skipped, "size_bytes": haul.size_bytes}
+        files.write(os.path.join(folder, NODE_FACTS), json.dumps(document, indent=1, default=str) + "\n")
+    return {**document, "folder": folder}
+
+
+def workspaces(job_id: int, rank: int, nodes: int, temporary: Sequence[str] = ("/tmp",)) -> List[str]:  # noqa: S108 (madengine's choice)
+    """Return where madengine works on this node, the most telling directory first; none of them need exist.
+
+    :param nodes: how many the job has; alone, madengine leaves the rank out of the name.
+    :param temporary: ``$SLURM_TMPDIR`` if there is one, then ``/tmp``.
+    """
+    names = [f"madengine_node_{rank}", f"madengine_job_{job_id}_node_{rank}"] + ([f"madengine_job_{job_id}"] if nodes == 1 else [])
+    roots = [os.path.join(folder, name) for folder in temporary for name in names]
+    return [os.path.join(root, "run_directory") for root in roots] + roots
+
+
+def is_wanted(name: str, csv: str = "") -> bool:
+    """Say whether a file called *name* is worth keeping.
+
+    >>> [is_wanted(name) for name in ("perf_llama.csv", "model.safetensors", "run.live.log")]
+    [True, False, True]
+    """
+    return bool(csv and candidates.is_candidate(name, csv)) or any(fnmatch.fnmatchcase(name, pattern) for pattern in PATTERNS)
+
+
+def _worth(sources: Sequence[Source], csv: str, since: float, haul: _Haul) -> List[_Found]:
+    """Return what to take, results before all else, small before large: what a limit cuts off is worth the least."""
+    found: Dict[str, _Found] = {}
+    seen: Set[Tuple[int, int]] = set()
+    for source in sources:
+        root, takes_all = (source, False) if isinstance(source, str) else (str(source["path"]), bool(source.get("all")))
+        if not _is_own(root, haul):
+            continue
+        for place, status, is_inside in _walk(root, haul):
+            name = os.path.basename(place)
+            if (status.st_dev, status.st_ino) in seen or not (takes_all or is_inside or is_wanted(name, csv)):
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            if status.st_mtime < since:
+                haul.skip(os.path.join(root, place), "older than the job")
+                continue
+            is_result = candidates.is_candidate(name, csv)
+            target = _free(place, takes_all or is_inside, found)
+            found[target] = _Found(os.path.join(root, place), target, status.st_size, status.st_mtime, is_result)
+    return sorted(found.values(), key=lambda item: (not item.is_result, item.size_bytes, item.name))
+
+
+def _is_own(root: str, haul: _Haul) -> bool:
+    """Say whether *root* is the user's or root's: names in /tmp can be guessed, and another user may have been first."""
+    try:
+        status = os.lstat(root)
+    except OSError:
+        return False
+    if status.st_uid in (os.geteuid(), 0) and stat.S_ISDIR(status.st_mode):
+        return True
+    haul.skip(root, "no directory of the job's user")
+    return False
+
+
+def _walk(root: str, haul: _Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
+    """Give each regular file below *root*: its place there, its status, whether it lies in a directory worth keeping."""
+    waiting = [("", 0, False)]
+    while waiting:
+        place, depth, is_inside = waiting.pop()
+        try:
+            listed = sorted(os.scandir(os.path.join(root, place)), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            haul.skip(os.path.join(root, place), error.strerror or str(error))
+            continue
+        for entry in listed:
+            haul.entries += 1
+            if haul.entries > haul.limits["entries"] or haul.deadline.has_passed():
+                haul.skip(root, "too many files, or too slow, to look at them all")
+                return
+            below = os.path.join(place, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                if depth < _DEEPEST:
+                    waiting.append((below, depth + 1, is_inside or is_wanted(entry.name)))
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield below, status, is_inside
+                elif is_inside or is_wanted(entry.name):
+                    haul.skip(os.path.join(root, below), "no regular file")
+
+
+def _free(place: str, keeps_folders: bool, taken: Mapping[str, Any]) -> str:
+    """Return the name for *place* in the target, of plain characters, that nothing else has."""
+    parts = [safe(part) for part in place.split("/")]
+    choices = ["/".join(parts) if keeps_folders else parts[-1], "__".join(parts)[-_LONGEST_NAME:]]
+    numbered = (f"{number}__{parts[-1]}"[:_LONGEST_NAME] for number in range(2, len(taken) + 4))
+    return next(name for name in (*choices, *numbered) if name not in taken and name != NODE_FACTS)
+
+
+def safe(part: str) -> str:
+    """Return a file name that shows as what it is: no control or direction character, no leading dot."""
+    text = "".join(char if char.isprintable() else "_" for char in part)
+    return ("_" + text[1:] if text.startswith(".") else text)[-_LONGEST_NAME:] or "_"
+
+
+def _take(item: _Found, folder: str, haul: _Haul) -> None:
+    reason = _hindrance(item, haul)
+    if reason:
+        haul.skip(item.path, reason)
+        return
+    size, limit = item.size_bytes, int(haul.limits["file_bytes"])
+    start = max(0, size - limit) if item.name.endswith(".log") else 0
+    try:
+        size = _copy(item, os.path.join(folder, item.name), start, limit)
+    except _Unreadable as error:
+        haul.skip(item.path, str(error))
+        return
+    haul.size_bytes += size
+    haul.taken.append(
+        {"name": item.name, "path": plain(item.path), "size_bytes": size, "mtime": item.mtime, **({"from_byte": start} if start else {})}
+    )
+
+
+def _hindrance(item: _Found, haul: _Haul) -> str:
+    """Return why *item* is not taken, or nothing; of a log that is too long the end is taken."""
+    size, limits = item.size_bytes, haul.limits
+    if size > limits["file_bytes"] and not item.name.endswith(".log"):
+        return f"larger than {limits['file_bytes']:.0f} bytes"
+    if haul.size_bytes + min(size, limits["file_bytes"]) > limits["total_bytes"]:
+        return f"more than {limits['total_bytes']:.0f} bytes in all"
+    if len(haul.taken) >= limits["files"]:
+        return f"more than {limits['files']:.0f} files"
+    return "no time left" if haul.deadline.has_passed() else ""
+
+
+def _copy(item: _Found, target: str, start: int, limit: int) -> int:
+    """Copy at most *limit* bytes (the file may still grow) and keep the time; return how many there were."""
+    source = _opened(item.path)
+    with source:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with files.new(target) as stream:
+            source.seek(start)
+            size = 0
+            while size < limit:
+                block = _read(source, min(1 << 20, limit - size))
+                if not block:
+                    break
+                stream.write(block)
+                size += len(block)
+        os.utime(target, (item.mtime, item.mtime))
+    return size
+
+
+def _opened(path: str) -> IO[bytes]:
+    try:
+        return files.opened(path)
+    except JobFault as fault:
+        raise _Unreadable(str(fault.seen.get("error", "no regular file"))) from fault
+
+
+def _read(source: IO[bytes], size: int) -> bytes:
+    try:
+        return source.read(size)
+    except OSError as error:
+        raise _Unreadable(error.strerror or str(error)) from error
+
+
+def set_aside(collection_dir: str, folder: str, facts: Mapping[str, Any]) -> None:
+    """Move what an earlier attempt of a requeued job has left to ``attempt_<n>/``: it is kept, and is not this one's.
+
+    :param folder: of one node, in the collection directory.
+    :param facts: ``attempt``, the present one.
+    """
+    earlier = candidates.document(os.path.join(folder, NODE_FACTS)).get("attempt")
+    if not isinstance(earlier, int) or earlier == facts.get("attempt"):
+        return
+    shelf = os.path.join(collection_dir, f"attempt_{earlier}")
+    os.makedirs(shelf, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, _unused(os.path.join(shelf, os.path.basename(folder))))
+
+
+def _unused(path: str) -> str:
+    choices = (path, *(f"{path}.{number}" for number in range(1, 1000)))
+    return next(choice for choice in choices if not os.path.lexists(choice))
+
+
+@contextlib.contextmanager
+def _explained(folder: str, sources: Sequence[Source]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kept = ", ".join(str(source if isinstance(source, str) else source["path"]) for source in sources)
+        raise ShareFault(
+            "artifacts: cannot write the collection directory",
+            f"make room there and copy them by hand; they stay on this node in {kept}",
+            folder=folder,
+            error=error.strerror or str(error),
+        ) from error

@@ -1,0 +1,407 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of the nodes' CSVs is the job's result, and why.
+
+The choice depends on nothing but the files in the collection directory: every node's epilog ranks all that is there and
+replaces the choice, so the last one to come leaves the right answer and a lost node costs nothing. The chosen CSV stands
+in the collection directory itself, where madengine looks first, and ``selection.json`` beside it.
+
+Source: results.md, "Choose".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ..core import exclusion, files
+from ..core.deadline import Deadline
+from ..core.errors import Fault, JobFault, ShareFault
+from . import csv_score, merge
+from .candidates import Candidate, Node, document, found, nodes_in, refusal_of, score_of, scored
+from .csv_score import plain
+
+SELECTION = "selection.json"
+POLICIES = ("richest", "merge")
+VERDICTS = ("ok", "partial", "empty", "missing", "job_failed")
+_VERSION = 1
+_LOCK = ".settle.lock"
+_FACTS = ("job_id", "attempt", "nodes", "failed", "exit_code", "since", "newer_than")
+_MOST_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The document of ``selection.json`` and the bytes that it is about.
+
+    :param name: under which name the result is published; empty if there is none.
+    :param source: the chosen CSV's path, or None.
+    :param merged: the merged CSV, or None.
+    """
+
+    document: Dict[str, Any]
+    name: str
+    source: Optional[str]
+    merged: Optional[bytes]
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Give the result's bytes.
+
+        :raises JobFault: the chosen CSV is gone.
+        """
+        with files.opened(self.source) if self.source is not None else io.BytesIO(self.merged or b"") as stream:
+            yield stream
+
+
+def settle(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], wait_seconds: float = 60.0) -> Dict[str, Any]:
+    """Rank all candidates that are there, publish the best one and ``selection.json``; again changes nothing.
+
+    All nodes may do it at once; it may be killed at any instant and repeated. Plain values in, plain values out.
+
+    :param name: the CSV's name (``multiple_results``); empty: every CSV of a node is a candidate.
+    :param policy: ``richest`` or ``merge``.
+    :param facts: ``job_id``, ``attempt``, ``nodes`` (names, rank 0 first), ``failed``, ``exit_code``, ``since`` (seconds since
+        the epoch, for files that no epilog has gathered), ``newer_than`` (the same for all files); each of them optional.
+    :returns: the document of ``selection.json``.
+    :raises JobFault: *name* is no file name, the policy is unknown, or there is too much to merge.
+    :raises ShareFault: the choice cannot be written; the candidates stay where they are.
+    """
+    _check(name, policy)
+
+    def is_done() -> bool:
+        return _is_current(collection_dir, basis(collection_dir, name, policy, facts))
+
+    previous = selection(collection_dir)
+    with exclusion.held(os.path.join(collection_dir, _LOCK), Deadline(wait_seconds), is_done) as is_due:
+        for _round in range(_MOST_ROUNDS if is_due else 0):
+            choice = select(collection_dir, name, policy, facts, previous)
+            publish(choice, collection_dir)
+            # A node may have come while we ranked, or a slower holder may have published what it saw before.
+            if is_done():
+                break
+            previous = choice.document
+    return selection(collection_dir)
+
+
+def select(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], known: Optional[Mapping[str, Any]] = None) -> Choice:
+    """Return the choice among the candidates in *collection_dir*; nothing is written.
+
+    :param known: an earlier document: what it says of files that have not changed since is not read again.
+    :raises JobFault: as `settle`.
+    """
+    _check(name, policy)
+    nodes = nodes_in(collection_dir)
+    present = found(collection_dir, name, facts, nodes)
+    question = _digest(name, policy, facts, nodes, present)
+    ranked = scored(collection_dir, present, _listed(known))
+    usable = [candidate for candidate in ranked if not candidate.refusal]
+    chosen = choose(usable)
+    if chosen is not None and not chosen.score.values:  # an earlier score knows no values
+        chosen = replace(chosen, score=score_of(os.path.join(collection_dir, chosen.path)))
+    published = (name or os.path.basename(chosen.path)) if chosen else ""
+    # Where no row counts there is nothing to merge: the richest of the empty ones shows best what is wrong.
+    is_merged = policy == "merge" and chosen is not None and chosen.score.scored > 0
+    merged, notes = merge.merge(_shares(collection_dir, usable)) if is_merged else (None, [])
+    selected = _selected(chosen, notes if is_merged else None, published)
+    described = {
+        "version": _VERSION,
+        "job_id": str(facts.get("job_id") or _said(nodes, facts, "job_id")),
+        "attempt": facts.get("attempt"),
+        "exit_code": str(facts.get("exit_code") or _said(nodes, facts, "exit_code")),
+        "name": name,
+        "policy": policy,
+        **_verdict(chosen, usable, nodes, facts, policy),
+        "selected": selected,
+        "best": _best(selected),
+        "merged": notes,
+        "candidates": [candidate.to_dict() for candidate in ranked],
+        "elsewhere": _elsewhere(nodes, facts),
+        **_images(nodes, facts),
+        "facts": {key: facts.get(key) for key in _FACTS},
+        "basis": question,
+    }
+    source = os.path.join(collection_dir, chosen.path) if chosen and merged is None else None
+    return Choice({**described, "reason": _sentence(described)}, published, source, merged)
+
+
+def choose(usable: Sequence[Candidate]) -> Optional[Candidate]:
+    """Return the best of *usable*, or None if none of them has a row; the order in which they come never matters."""
+    best = min(usable, key=Candidate.order, default=None)
+    return best if best is not None and best.score.rows else None
+
+
+def publish(choice: Choice, collection_dir: str, name: str = "") -> bool:
+    """Put the result and ``selection.json`` into *collection_dir*, each at once and for good.
+
+    A result that this job's earlier ``selection.json`` there has named and that counts no more is taken away.
+
+    :param name: another name for the result than its own.
+    :returns: whether anything changed.
+    :raises ShareFault: it cannot be written.
+    """
+    name = (name or choice.name) if choice.name else ""
+    changed = put(choice, os.path.join(collection_dir, name)) if name else False
+    path = os.path.join(collection_dir, SELECTION)
+    with _explained(path):
+        changed = _withdraw(choice, collection_dir, name) or changed
+        return _write_document(choice.document, path) or changed
+
+
+def put(choice: Choice, target: str) -> bool:
+    """Put the result under *target*, at once and for good.
+
+    :returns: whether anything changed.
+    :raises ShareFault: it cannot be written.
+    """
+    if is_same(choice, target):
+        return False
+    with _explained(target), choice.open() as source, files.new(target) as stream:
+        for block in iter(lambda: source.read(1 << 20), b""):
+            stream.write(block)
+    return True
+
+
+def is_same(choice: Choice, target: str) -> bool:
+    """Say whether *target* holds the choice's bytes already."""
+    try:
+        with choice.open() as wanted, files.opened(target) as present:
+            while True:
+                block = wanted.read(1 << 20)
+                if block != present.read(1 << 20):
+                    return False
+                if not block:
+                    return True
+    except (Fault, OSError):
+        return False
+
+
+def selection(collection_dir: str) -> Dict[str, Any]:
+    """Return the document of ``selection.json``, or an empty one if there is none of ours."""
+    present = document(os.path.join(collection_dir, SELECTION))
+    return present if present.get("version") == _VERSION else {}
+
+
+def recalled(collection_dir: str) -> Dict[str, Any]:
+    """Return the facts that the last `settle` there was given, for whoever asks again later.
+
+    Where there was none, the latest attempt that any node knows of is the one that counts.
+    """
+    kept = selection(collection_dir).get("facts")
+    if isinstance(kept, dict):
+        return {key: kept[key] for key in _FACTS if key in kept and _is_sane(key, kept[key])}
+    attempts = [node.facts.get("attempt") for node in nodes_in(collection_dir)]
+    known = [attempt for attempt in attempts if isinstance(attempt, int)]
+    return {"attempt": max(known)} if known else {}
+
+
+def asked(collection_dir: str) -> Tuple[str, str]:
+    """Return the name and the policy that the last `settle` there was given; every CSV, and the richest, if there was none."""
+    kept = selection(collection_dir)
+    name, policy = kept.get("name"), kept.get("policy")
+    try:
+        _check(str(name or ""), str(policy or POLICIES[0]))
+    except JobFault:  # the job's user may have written it
+        return "", POLICIES[0]
+    return str(name or ""), str(policy or POLICIES[0])
+
+
+def line(chosen: Mapping[str, Any]) -> str:
+    """Return ``best: <path> rows=<n> performance=<value> metric=<name> node=<node>``, or why there is none.
+
+    :param chosen: the document of ``selection.json``.
+    """
+    best = chosen.get("best")
+    if not isinstance(best, Mapping):
+        return plain(f"best: none, {chosen.get('verdict', 'missing')}: {chosen.get('reason', 'no selection.json')}")
+    return "best: {path} rows={rows} performance={performance} metric={metric} node={node}".format(
+        **{key: plain(str(best.get(key))) for key in ("path", "rows", "performance", "metric", "node")}
+    )
+
+
+def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]) -> str:
+    """Return the digest of all that a choice depends on: the question, the nodes' facts, the files' sizes and times."""
+    nodes = nodes_in(collection_dir)
+    return _digest(name, policy, facts, nodes, found(collection_dir, name, facts, nodes))
+
+
+def _digest(name: str, policy: str, facts: Mapping[str, Any], nodes: Sequence[Node], present: Sequence[Candidate]) -> str:
+    # Each node has its own clock and so its own `since`: two nodes that saw the same files must agree that they did.
+    question = [_VERSION, name, policy, [facts.get(key) for key in _FACTS if key != "since"]]
+    answer = [[node.rank, node.facts] for node in nodes], [[item.path, item.size_bytes, item.mtime_ns] for item in present]
+    return hashlib.sha256(json.dumps([question, answer], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_sane(key: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if key == "nodes":
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if key in ("since", "newer_than"):
+        return isinstance(value, (int, float))
+    return isinstance(value, (str, int, bool))
+
+
+def _check(name: str, policy: str) -> None:
+    if os.path.basename(name) != name or name.startswith(".") or name == SELECTION or not name.isprintable():
+        raise JobFault("results: not a file name", "set multiple_results to a plain name such as perf.csv", name=name)
+    if policy not in POLICIES:
+        raise JobFault("results: unknown policy", "use " + " or ".join(POLICIES), policy=policy)
+
+
+def _is_current(collection_dir: str, wanted: str) -> bool:
+    present = selection(collection_dir)
+    if present.get("basis") != wanted:
+        return False
+    selected = present.get("selected")
+    return not isinstance(selected, dict) or os.path.isfile(os.path.join(collection_dir, str(selected.get("published"))))
+
+
+def _listed(known: Optional[Mapping[str, Any]]) -> List[Any]:
+    listed = (known or {}).get("candidates")
+    return listed if isinstance(listed, list) else []
+
+
+def _verdict(
+    chosen: Optional[Candidate], usable: Sequence[Candidate], nodes: Sequence[Node], facts: Mapping[str, Any], policy: str
+) -> Dict[str, Any]:
+    lacking = _lacking(nodes, usable, facts, policy)
+    return {"verdict": verdict(chosen, usable, bool(lacking), _has_failed(nodes, facts)), "lacking": lacking}
+
+
+def verdict(chosen: Optional[Candidate], usable: Sequence[Candidate], is_lacking: bool, has_failed: bool) -> str:
+    """Return the one word for the job: ``job_failed``, ``missing``, ``empty``, ``partial`` or ``ok``."""
+    if has_failed:
+        return "job_failed"
+    if not usable:
+        return "missing"
+    if chosen is None or not chosen.score.scored:
+        return "empty"
+    return "partial" if is_lacking else "ok"
+
+
+def _has_failed(nodes: Sequence[Node], facts: Mapping[str, Any]) -> bool:
+    return bool(facts.get("failed")) or any(node.facts.get("failed") is True for node in nodes if not refusal_of(node, facts))
+
+
+def _lacking(nodes: Sequence[Node], usable: Sequence[Candidate], facts: Mapping[str, Any], policy: str) -> List[Dict[str, Any]]:
+    """Return the nodes without data, each with the reason; when shares are merged, rows that do not count are none."""
+    present = {node.rank: node for node in nodes if not refusal_of(node, facts)}
+    names: Dict[int, str] = {rank: plain(str(name)) for rank, name in enumerate(facts.get("nodes") or [])}
+    names.update((rank, node.name) for rank, node in present.items() if rank not in names)
+    lacking = []
+    for rank, name in sorted(names.items()):
+        mine = [item.score for item in usable if item.rank == rank]
+        if any(score.scored if policy == "merge" else score.rows for score in mine):
+            continue
+        reason = mine[0].reason if mine else "no CSV" if rank in present else "nothing came from this node"
+        lacking.append({"node": name, "rank": rank, "reason": reason})
+    return lacking
+
+
+def _selected(chosen: Optional[Candidate], notes: Optional[Sequence[Any]], published: str) -> Optional[Dict[str, Any]]:
+    if chosen is None:
+        return None
+    if notes is not None:
+        count = len(notes)
+        return {
+            "path": published,
+            "published": published,
+            "node": "all",
+            "rank": None,
+            "rows": count,
+            "scored": count,
+            "values": _values(notes),
+        }
+    facts = {key: value for key, value in chosen.to_dict().items() if key in ("path", "node", "rank", "rows", "scored", "size_bytes")}
+    return {**facts, "published": published, "values": list(chosen.score.values)}
+
+
+def _values(notes: Sequence[Any]) -> List[Dict[str, Any]]:
+    return [{key: note[key] for key in ("model", "performance", "metric", "value")} for note in notes[: csv_score.MOST_VALUES]]
+
+
+def _best(selected: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
+    """Return the row to show when there is room for one: the first that is like a throughput, else the first."""
+    if selected is None or not selected["values"]:
+        return None
+    values = selected["values"]
+    row = next((value for value in values if merge.kind(value["metric"]) == "throughput"), values[0])
+    return {**{key: selected[key] for key in ("path", "node", "rank", "rows")}, **row}
+
+
+def _shares(collection_dir: str, usable: Sequence[Candidate]) -> Iterator[IO[bytes]]:
+    mine: Dict[int, Candidate] = {}
+    for candidate in sorted(usable, key=Candidate.order):
+        mine.setdefault(candidate.rank, candidate)  # one CSV a node: its best
+    for rank in sorted(mine):
+        with files.opened(os.path.join(collection_dir, mine[rank].path)) as stream:
+            yield stream
+
+
+def _images(nodes: Sequence[Node], facts: Mapping[str, Any]) -> Dict[str, Any]:
+    images = {
+        node.name: {"image": plain(str(node.facts.get("image") or "")), "image_id": plain(str(node.facts.get("image_id") or ""))}
+        for node in nodes
+        if not refusal_of(node, facts)
+    }
+    known: Set[str] = {image["image_id"] for image in images.values() if image["image_id"]}
+    return {"images": images, "images_agree": len(known) <= 1}
+
+
+def _elsewhere(nodes: Sequence[Node], facts: Mapping[str, Any]) -> List[str]:
+    """Return where further files of nodes are that share no directory with the others, as ``node:path``."""
+    said = (node.facts.get("elsewhere") for node in nodes if not refusal_of(node, facts))
+    return [plain(str(place)) for place in said if place]
+
+
+def _said(nodes: Sequence[Node], facts: Mapping[str, Any], key: str) -> str:
+    """Return what the first node that counts says, when nobody else has told us."""
+    return next((plain(str(node.facts[key])) for node in nodes if node.facts.get(key) is not None and not refusal_of(node, facts)), "")
+
+
+def _sentence(described: Mapping[str, Any]) -> str:
+    count, selected = len(described["candidates"]), described["selected"]
+    if selected is None:
+        return f"none of {count} candidates has a row" if count else "no node left a CSV"
+    lacking = f"; {len(described['lacking'])} nodes lack data" if described["lacking"] else ""
+    if described["merged"]:
+        return f"{selected['rows']} rows merged from {count} candidates{lacking}"
+    return f"{selected['path']}: {selected['scored']} of {selected['rows']} rows count, the most of {count} candidates{lacking}"
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        seen = error.strerror or str(error)
+        raise ShareFault(
+            "results: cannot write the choice", "make room there and collect the results again", path=path, error=seen
+        ) from error
+
+
+def _withdraw(choice: Choice, folder: str, name: str) -> bool:
+    """Take away what an earlier choice for the same job has published under another name."""
+    earlier = selection(folder)
+    selected = earlier.get("selected")
+    old = str(selected.get("published")) if isinstance(selected, dict) else ""
+    if not old or old == name or os.path.basename(old) != old or earlier.get("job_id") != choice.document["job_id"]:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, old))
+        return True
+    return False
+
+
+def _write_document(described: Mapping[str, Any], path: str) -> bool:
+    if document(path) == described:
+        return False
+    files.write(path, json.dumps(described, indent=1) + "\n")
+    return True

@@ -1,0 +1,177 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the nodes of a job share no work directory: their epilogs bring what they have to the first node's.
+
+The epilogs of one job start at nearly the same time, but any of them may come late or never: both sides wait a few
+seconds for each other and no longer. A parcel is delivered when the leader has it on its disk, and not before; whoever
+is told nothing keeps what it has.
+
+Source: results.md, "Choose".
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
+
+from ..core.deadline import Deadline
+from ..core.errors import Fault, JobFault, ShareFault
+from ..core.process import Child
+from ..peers.addresses import PORTS
+from ..peers.client import Search
+from ..peers.credential import Credential
+from ..peers.server import Doorway
+from ..slurm.allocation import Party
+from .bundle import LONGEST_TEXT
+from .courier import Courier
+from .depot import Bearer, Depot
+
+_FAREWELL_SECONDS = 1.0
+_PATIENCE = 2  # whoever has come while it was waited for may take as long again to bring it
+
+Store = Callable[[int, Any], Child]
+
+
+def collect(
+    party: Party,
+    credential: Credential,
+    awaited: Collection[int],
+    store: Store,
+    wait_seconds: float,
+    *,
+    refusal: Optional[Fault] = None,
+    ports: Tuple[int, int] = PORTS,
+) -> Dict[int, bool]:
+    """Let the other nodes' epilogs bring their parcels, until all that are *awaited* have come or the time is up.
+
+    :param awaited: ranks; if there are none, nobody is waited for and no socket is opened.
+    :param store: begins to put the parcel of a rank where it belongs; what its child raises is told to that rank alone.
+    :param wait_seconds: for how long they may come; whoever is there by then has as long again.
+    :param refusal: why nothing can be taken: each who comes is told so at once.
+    :returns: the ranks that came, each with whether its parcel was taken.
+    :raises NodeFault: there is no port to listen on (part ``network``).
+    """
+    if not awaited:
+        return {}
+    reception = Reception(party, credential, awaited, wait_seconds, refusal, ports)
+    with reception:
+        return reception.take(store)
+
+
+def deliver(
+    party: Party, credential: Credential, parcel: Mapping[str, Any], wait_seconds: float, *, ports: Tuple[int, int] = PORTS
+) -> None:
+    """Bring this node's parcel to the first node's epilog, and come back when it is on that node's disk.
+
+    :param wait_seconds: how long to look for that epilog; once it is found, its clock counts.
+    :raises PeerFault: nobody was there, or it could not take the parcel.
+    :raises ShareFault: there was no word in time.
+    :raises JobFault: the parcel is too large.
+    """
+    text = json.dumps(parcel, separators=(",", ":"))
+    if len(text) > LONGEST_TEXT:
+        raise JobFault("delivery: the parcel is too large", "fetch it by hand", characters=len(text), limit=LONGEST_TEXT)
+    errand = Errand(party, credential, text, wait_seconds, ports)
+    with errand:
+        errand.end()
+
+
+class Reception(Doorway[Depot, Bearer]):
+    """The delivery as the first node sees it."""
+
+    def __init__(
+        self,
+        party: Party,
+        credential: Credential,
+        awaited: Collection[int],
+        wait_seconds: float,
+        refusal: Optional[Fault],
+        ports: Tuple[int, int],
+    ) -> None:
+        super().__init__(party, Deadline(_PATIENCE * wait_seconds), ports, at_end=True)
+        self._credential, self._awaited, self._refusal = credential, awaited, refusal
+        self._coming = Deadline(wait_seconds)
+
+    def take(self, store: Store) -> Dict[int, bool]:
+        """Take what comes, one parcel after the other; see `collect`."""
+        while self._is_worth_while():
+            bearer = self._host.next()
+            if bearer is None:
+                self._turn(min(self._tidy(), (self._limit if self._host.is_busy else self._coming).left()))
+            else:
+                self._host.settle(bearer, self._stored(store, bearer))
+                self._flush()
+        self._host.close(self._late())
+        self._is_done = True
+        return self._host.delivered
+
+    def _is_worth_while(self) -> bool:
+        if self._host.is_busy:
+            return not self._limit.has_passed()
+        return bool(self._host.awaited) and not self._coming.has_passed()
+
+    def _stored(self, store: Store, bearer: Bearer) -> Optional[Fault]:
+        """Return why the parcel could not be put away; None if it is there."""
+        try:
+            self.attend(store(bearer.rank, _parsed(bearer.text())))
+        except Fault as fault:
+            return fault
+        return None
+
+    def _hall(self) -> Depot:
+        return Depot(self.party, self._credential, self.port, self._limit.left, self._awaited, self._refusal)
+
+    def _guest(self) -> Bearer:
+        return Bearer(self._host)
+
+    def _check(self) -> None:
+        if self._limit.has_passed():
+            raise self._late()
+
+    def _late(self) -> ShareFault:
+        return ShareFault("delivery: the time is up", "raise ResultsWait", waited_seconds=round(self._limit.spent(), 1))
+
+    def _tell(self, fault: Fault) -> None:
+        self._host.close(fault)
+
+    def _farewell(self) -> None:
+        """Let those who are known have the last word."""
+        until = time.monotonic() + _FAREWELL_SECONDS
+        self._flush()
+        while len(self._connections) > len(self._strangers) and time.monotonic() < until:
+            self._turn(min(self._tidy(), 0.1))
+
+
+class Errand(Search[Courier]):
+    """The delivery as any node but the first sees it."""
+
+    def __init__(self, party: Party, credential: Credential, text: str, wait_seconds: float, ports: Tuple[int, int]) -> None:
+        super().__init__(party, Deadline(wait_seconds), ports, wait_seconds, at_end=True)
+        self._credential, self._text = credential, text
+
+    def end(self) -> None:
+        """Come back when the parcel is taken; see `deliver`."""
+        self._serve(lambda: self._visit.is_taken)
+        self._is_done = True
+
+    def _caller(self, port: int) -> Courier:
+        return Courier(self.party, self._credential, port, self._text)
+
+    def _settle(self, caller: Courier) -> None:
+        caller.choose()
+
+
+def _parsed(text: str) -> Dict[str, Any]:
+    """Return the parcel that a member sent.
+
+    :raises JobFault: it is none.
+    """
+    try:
+        parcel = json.loads(text)
+    except (ValueError, RecursionError):
+        parcel = None
+    if not isinstance(parcel, dict):
+        raise JobFault("delivery: no parcel", "compare the hooks' releases on the two nodes", characters=len(text))
+    return parcel

@@ -1,0 +1,140 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SLURM's settings: what ``scontrol show config`` says, and which of it the hooks cannot live with.
+
+Source: slurm.conf(5), "PrologFlags", "BatchStartTimeout", "AuthInfo", "PrologEpilogTimeout"; prolog and epilog guide.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional
+
+from ..core import files
+from ..core.errors import JobFault
+
+_LINE = re.compile(r"([A-Za-z][A-Za-z0-9_/]*(?:\[[0-9]+\])?)\s*= ?(.*)")
+_NUMBERED = re.compile(r"(Prolog|Epilog)\[[0-9]+\]")
+_INFINITE = 65533  # SLURM prints NO_VAL16 or INFINITE16 for "no limit"
+_A_DAY = 86400
+MARGIN_SECONDS = 30
+# The controller adds Alloc to each of these (measured with 24.11.5; X11: slurm.conf(5)), yet not to DeferBatch or Serial.
+_ALLOC = {"alloc", "contain", "forcerequeueonfail", "nohold", "runinjob", "x11"}
+_LARGEST_BYTES = 16 << 20
+_INCLUDE = re.compile(r"^\s*include\s", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One setting that does not fit: what it is, what it should be, and what goes wrong otherwise."""
+
+    key: str
+    seen: str
+    wanted: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.seen or '(null)'} should be {self.wanted}: {self.reason}"
+
+
+def parse(text: str) -> Dict[str, str]:
+    """Return the settings that ``scontrol show config`` printed; ``(null)`` becomes an empty text.
+
+    >>> parse("PrologFlags             = Alloc,DeferBatch")
+    {'PrologFlags': 'Alloc,DeferBatch'}
+    """
+    settings: Dict[str, str] = {}
+    for line in text.splitlines():
+        # 24.11 prints Prolog[0], Prolog[1], … where 22.05 printed Prolog; 25.05 knows PrologTimeout beside PrologEpilogTimeout.
+        match = _LINE.fullmatch(_NUMBERED.sub(r"\1", line).rstrip())
+        if match and not (match.group(1) in settings and match.group(1) not in ("Prolog", "Epilog")):
+            value = "" if match.group(2) == "(null)" else match.group(2)
+            before = settings.get(match.group(1))
+            settings[match.group(1)] = f"{before},{value}" if before else value
+    return settings
+
+
+def judge(settings: Mapping[str, str], prolog: str, epilog: str, task_prolog: str, deadline_seconds: float) -> List[Problem]:
+    """Return what must be changed before the hooks can work, in the order of slurm.conf's manual; empty if nothing.
+
+    :param prolog: the value that ``Prolog`` must hold, e.g. ``/etc/slurm/prolog.d/*``; the others likewise.
+    :param deadline_seconds: the longest that our prolog may take; SLURM's own timers must lie behind it.
+    :raises JobFault: no prolog may take that long.
+    """
+    if not 0 < deadline_seconds < _A_DAY:
+        raise JobFault("slurm: not a deadline", "give seconds, more than 0 and less than a day", deadline=deadline_seconds)
+    least = math.ceil(deadline_seconds) + MARGIN_SECONDS
+    found = [
+        _timer(settings, "BatchStartTimeout", least, "the controller gives a batch job up while its prolog still works"),
+        _credential(settings, least),
+        _program(settings, "Epilog", epilog, "the epilog would never run: nothing is gathered, nothing cleaned"),
+        _program(settings, "Prolog", prolog, "the prolog would never run"),
+        _timer(settings, "PrologEpilogTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
+        _timer(settings, "PrologTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
+        _flag(settings, "Alloc", "the other nodes run their prolog only at their first step, and the job waits for ever"),
+        _flag(settings, "DeferBatch", "the batch script starts while other nodes still load"),
+        _program(settings, "TaskProlog", task_prolog, "a task would see neither the environment nor the reason of a failure"),
+    ]
+    return [problem for problem in found if problem]
+
+
+def meets_in_prolog(path: str) -> bool:
+    """Say whether all nodes of a job run their prolog at its start: without it they would wait for each other for ever.
+
+    A prolog must not ask the controller, but this file lies on every node, configless ones included.
+
+    :param path: slurm.conf, as ``SLURM_CONF`` names it; what cannot be read, or is in a file that it includes, is not held
+        against the cluster.
+    """
+    try:
+        text = files.read(path, _LARGEST_BYTES).decode("utf-8", "replace")
+    except JobFault:
+        return True
+    flags = flags_in(text)
+    return bool(_INCLUDE.search(text)) if flags is None else not _ALLOC.isdisjoint(flags)
+
+
+def flags_in(text: str) -> Optional[List[str]]:
+    """Return the ``PrologFlags`` that a slurm.conf sets, in small letters; None where it does not say.
+
+    >>> flags_in("PrologFlags=Alloc,DeferBatch # both")
+    ['alloc', 'deferbatch']
+    """
+    for line in text.replace("\\\n", "").splitlines():
+        key, equals, value = line.partition("#")[0].partition("=")
+        if equals and key.strip().lower() == "prologflags":
+            return [flag.strip().lower() for flag in value.split(",")]
+    return None
+
+
+def seconds(value: str) -> Optional[int]:
+    """Return the number in ``10 sec``, or None for no limit."""
+    match = re.match(r"[0-9]+", value)
+    return int(match.group()) if match and int(match.group()) < _INFINITE else None
+
+
+def _timer(settings: Mapping[str, str], key: str, least: int, reason: str) -> Optional[Problem]:
+    value = settings.get(key, "")
+    limit = seconds(value)
+    return Problem(key, value, f"at least {least}", reason) if limit is not None and limit < least else None
+
+
+def _credential(settings: Mapping[str, str], least: int) -> Optional[Problem]:
+    match = re.search(r"cred_expire=([0-9]+)", settings.get("AuthInfo", ""))
+    if (int(match.group(1)) if match else 120) >= least:
+        return None
+    return Problem("AuthInfo", settings.get("AuthInfo", ""), f"cred_expire={least} or more", "a job whose prolog takes longer cannot start")
+
+
+def _flag(settings: Mapping[str, str], flag: str, reason: str) -> Optional[Problem]:
+    value = settings.get("PrologFlags", "")
+    has_it = flag.lower() in (name.strip().lower() for name in value.split(","))
+    return None if has_it else Problem("PrologFlags", value, f"…,{flag}", reason)
+
+
+def _program(settings: Mapping[str, str], key: str, wanted: str, reason: str) -> Optional[Problem]:
+    value = settings.get(key, "")
+    return None if wanted in value.split(",") else Problem(key, value, wanted, reason)

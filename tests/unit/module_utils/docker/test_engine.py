@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the daemon says, and what its silence means, in our own words: one scripted daemon on a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import socketserver
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+from urllib.parse import unquote
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Identity, Reference
+
+pytest.importorskip("docker")
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
+
+
+class Daemon:
+    """Answers by a table of (method, path without version) → (status, body); notes what it was asked."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.answers: Dict[Tuple[str, str], Tuple[int, Any]] = {("GET", "/version"): (200, {"ApiVersion": "1.41"})}
+        self.asked: List[Tuple[str, str]] = []
+        self.bodies: List[bytes] = []
+        self.hangs_up_on = ""
+
+    def answer(self, method: str, path: str, body: Any, status: int = 200) -> None:
+        self.answers[method, path] = (status, body)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        daemon = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                path, _, query = self.path.partition("?")
+                path = unquote("/" + path.split("/", 2)[2] if path.startswith("/v1.") else path)
+                daemon.asked.append((self.command, path + ("?" + unquote(query) if query else "")))
+                if path == daemon.hangs_up_on:
+                    self.close_connection = True
+                    return
+                daemon.bodies.append(self.body())
+                status, body = daemon.answers.get((self.command, path), (404, {"message": f"no such thing: {path}"}))
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_DELETE = handle_any
+
+            def body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                data = b""
+                while size := int(self.rfile.readline() or b"0", 16):
+                    data += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return data
+
+            def address_string(self) -> str:
+                return "socket"
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        class Server(socketserver.ThreadingUnixStreamServer):
+            daemon_threads = True
+
+            def handle_error(self, *_args: Any) -> None:
+                pass
+
+        with Server(self.path, Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            yield
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    made = Daemon(str(tmp_path / "docker.sock"))
+    with made.running():
+        yield made
+
+
+@pytest.fixture
+def docker(daemon: Daemon) -> Iterator[engine.Engine]:
+    made = engine.Engine(daemon.path, timeout_seconds=5)
+    yield made
+    made.close()
+    made.close()
+
+
+def inspected(*layers: str, **config: Any) -> Dict[str, Any]:
+    return {"Id": A, "Config": config, "Os": "linux", "Architecture": "amd64", "RootFS": {"Type": "layers", "Layers": list(layers)}}
+
+
+def test_an_image_is_what_the_daemon_inspects(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer("GET", "/images/a:1/json", inspected(B, Env=["X=y"]))
+    assert docker.identity(Reference.parse("a:1")) == Identity.of_inspect(inspected(B, Env=["X=y"]))
+    assert docker.identity(Reference.parse("b:1")) is None
+    assert docker.inspect("b:1") is None
+
+
+def test_the_kind_of_store_is_told_apart(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer(
+        "GET",
+        "/info",
+        {"ServerVersion": "20.10", "Driver": "overlay2", "DockerRootDir": "/d", "DriverStatus": [["Backing Filesystem", "extfs"]]},
+    )
+    assert docker.info() == engine.Info("20.10", "overlay2", "/d", False)
+    daemon.answer(
+        "GET",
+        "/info",
+        {
+            "ServerVersion": "29",
+            "Driver": "overlayfs",
+            "DockerRootDir": "/d",
+            "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+        },
+    )
+    assert docker.info() == engine.Info("29", "overlayfs", "/d", True)
+
+
+@pytest.mark.parametrize(
+    ("local", "wanted", "classic", "containerd"),
+    [
+        ([[A, B]], [A, B, C], {A, B}, {A, B}),
+        ([[B, C], [A]], [A, B, C], {A}, {A, B, C}),
+        ([[B]], [A, B], set(), {B}),
+        ([[A]], [A, B, A], set(), {A}),  # one archive member for both: the upper one's chain is not there
+        ([[A, B, A]], [A, B, A], {A, B}, {A, B}),
+        ([], [A], set(), set()),
+        ([[]], [A], set(), set()),
+    ],
+)
+def test_the_classic_store_holds_a_layer_only_on_top_of_those_below(
+    daemon: Daemon, docker: engine.Engine, local: List[List[str]], wanted: List[str], classic: set, containerd: set
+) -> None:
+    daemon.answer("GET", "/images/json", [{"Id": f"i{number}"} for number in range(len(local))] + [{"Id": "vanished"}])
+    for number, layers in enumerate(local):
+        daemon.answer("GET", f"/images/i{number}/json", inspected(*layers))
+    assert docker.layers_held(wanted, is_containerd_store=False) == classic
+    assert docker.layers_held(wanted, is_containerd_store=True) == containerd
+
+
+def test_an_archive_streams_both_ways(daemon: Daemon, docker: engine.Engine) -> None:
+    data = bytes(range(256)) * 20000
+    daemon.answer("GET", "/images/a:1/get", data)
+    assert b"".join(docker.save("a:1", 5)) == data
+    daemon.answer("POST", "/images/load", {"stream": "Loaded image: a:1"})
+    docker.load((data[start : start + 70000] for start in range(0, len(data), 70000)), 5)
+    assert daemon.bodies[-1] == data
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_archive_that_the_daemon_does_not_like_is_refused(daemon: Daemon, docker: engine.Engine, status: int) -> None:
+    body = {"error": "layer sha256:x not found"} if status == 200 else {"message": "layer sha256:x not found"}
+    daemon.answer("POST", "/images/load", body, status)
+    with pytest.raises(engine.Refused) as caught:
+        docker.load([b"x"], 5)
+    assert "layer sha256:x not found" in caught.value.seen["answer"]
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_full_disk_of_the_daemon_is_the_nodes_fault(daemon: Daemon, docker: engine.Engine, status: int) -> None:
+    text = "write /var/lib/docker/tmp/x: no space left on device"
+    daemon.answer("POST", "/images/load", {"error": text} if status == 200 else {"message": text}, status)
+    with pytest.raises(NodeFault) as caught:
+        docker.load([b"x"], 5)
+    assert caught.value.part == "disk"
+
+
+def test_a_daemon_that_hangs_up_on_an_archive_and_still_answers_has_refused_it(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer("GET", "/info", {"ServerVersion": "20.10.24", "Driver": "overlay2"})
+    daemon.hangs_up_on = "/images/load"
+    with pytest.raises(engine.Refused, match="cut short"):
+        docker.load([b"x" * (1 << 20)] * 8, 5)
+
+
+def test_an_empty_piece_does_not_end_an_archive(docker: engine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: List[bytes] = []
+    monkeypatch.setattr("docker.APIClient.load_image", lambda _client, data, quiet: sent.extend(data))
+    docker.load([b"x", b"", b"y", b""], 5)
+    assert sent == [b"x", b"y"]
+
+
+def test_a_source_that_fails_fails_the_load_with_its_own_fault(daemon: Daemon, docker: engine.Engine) -> None:
+    def source() -> Iterator[bytes]:
+        yield b"x"
+        raise ShareFault("layer: digest differs", "publish the image again")
+
+    with pytest.raises(ShareFault, match="digest differs"):
+        docker.load(source(), 5)
+
+
+def test_a_pull_names_tag_or_digest_and_follows_the_progress(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer("POST", "/images/create", {"status": "done"})
+    docker.pull(Reference.parse("r.io/a:1"), 5)
+    docker.pull(Reference.parse(f"r.io/a:1@{A}"), 5)
+    assert [path for method, path in daemon.asked if method == "POST"] == [
+        "/images/create?tag=1&fromImage=r.io/a",
+        f"/images/create?tag={A}&fromImage=r.io/a",
+    ]
+    daemon.answer("POST", "/images/create", {"error": "manifest unknown"})
+    with pytest.raises(engine.Refused, match="manifest unknown"):
+        docker.pull(Reference.parse("r.io/a:1"), 5)
+    daemon.answer("POST", "/images/create", {"message": "no basic auth credentials"}, 500)
+    with pytest.raises(engine.Refused, match="no basic auth"):
+        docker.pull(Reference.parse("r.io/a:1"), 5)
+
+
+def test_a_tag_is_given(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer("POST", f"/images/{A}/tag", b"", 201)
+    docker.tag(A, Reference.parse("r.io/a:1"))
+    assert daemon.asked[-1][1] == f"/images/{A}/tag?tag=1&repo=r.io/a&force=1"
+
+
+def test_a_jobs_containers_are_known_by_label_environment_or_cgroup_in_this_order(daemon: Daemon, docker: engine.Engine) -> None:
+    listed = [
+        {"Id": "c1", "Names": ["/one"], "Image": "a:1", "State": "running", "Labels": {"madengine.job": "7"}},
+        {"Id": "c2", "Names": ["/two"], "Image": "a:1", "State": "exited", "Labels": {}},
+        {"Id": "c3", "Names": ["/three"], "Image": "a:1", "State": "running", "Labels": {"madengine.job": "77"}},
+        {"Id": "c4", "Names": ["/four"], "Image": "a:1", "State": "running", "Labels": None},
+        {"Id": "c5", "Names": None, "Image": "a:1", "State": "running", "Labels": {}},
+        {"Id": "c6", "Names": ["/six"], "Image": "a:1", "State": "exited", "Labels": {}},
+        {"Id": "c7", "Names": ["/seven"], "Image": "a:1", "State": "exited", "Labels": {}},
+    ]
+    placed = {"HostConfig": {"CgroupParent": "/slurm/uid_2000/job_7"}}
+    daemon.answer("GET", "/containers/json", listed)
+    daemon.answer("GET", "/containers/c2/json", {"Config": {"Env": ["A=b", "SLURM_JOB_ID=7"]}})
+    daemon.answer("GET", "/containers/c3/json", {"Config": {"Env": ["SLURM_JOB_ID=7"]}})  # the label says whose it is
+    daemon.answer("GET", "/containers/c4/json", {"Config": {"Env": ["SLURM_JOB_ID=77"]}})
+    daemon.answer("GET", "/containers/c6/json", placed)
+    daemon.answer("GET", "/containers/c7/json", {**placed, "Config": {"Env": ["SLURM_JOB_ID=8"]}})  # it says whose it is
+    assert docker.containers_of("7") == [
+        {"id": "c1", "name": "one", "image": "a:1", "state": "running"},
+        {"id": "c2", "name": "two", "image": "a:1", "state": "exited"},
+        {"id": "c6", "name": "six", "image": "a:1", "state": "exited"},
+    ]
+
+
+def test_stopping_and_removing_say_whether_it_was_there(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer("POST", "/containers/c1/stop", b"", 204)
+    daemon.answer("DELETE", "/containers/c1", b"", 204)
+    assert (docker.stop("c1", 3), docker.remove("c1")) == (True, True)
+    assert (docker.stop("c2"), docker.remove("c2")) == (False, False)
+    assert ("POST", "/containers/c1/stop?t=3") in daemon.asked
+    assert any(method == "DELETE" and "force=True" in path and "v=True" in path for method, path in daemon.asked)
+
+
+def test_processes_and_output_are_text_even_of_a_dead_container(daemon: Daemon, docker: engine.Engine) -> None:
+    daemon.answer("GET", "/containers/c1/top", {"Titles": ["PID", "CMD"], "Processes": [["1", "sleep 9"]]})
+    assert docker.top("c1") == "PID  CMD\n1  sleep 9"
+    daemon.answer("GET", "/containers/c2/top", {"message": "not running"}, 409)
+    assert docker.top("c2") == ""
+    daemon.answer("GET", "/containers/c1/json", {"Config": {"Tty": True}})
+    daemon.answer("GET", "/containers/c1/logs", b"hello \xff\n")
+    assert docker.logs("c1", 5) == "hello \ufffd\n"
+    assert docker.logs("gone") == ""
+
+
+def test_no_daemon_is_the_nodes_fault(tmp_path: Path) -> None:
+    with pytest.raises(NodeFault) as caught:
+        engine.Engine(str(tmp_path / "none.sock")).info()
+    assert caught.value.part == "docker"
+    assert caught.value.seen["socket"] == str(tmp_path / "none.sock")
+
+
+def test_a_daemon_that_hangs_is_the_nodes_fault(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        with pytest.raises(NodeFault, match="no answer"):
+            engine.Engine(str(tmp_path / "s"), timeout_seconds=0.1).info()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK forgets its socket then
+def test_a_daemon_that_speaks_no_http_is_the_nodes_fault(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def talk() -> None:
+            for _ in range(2):  # the first only knocks
+                peer, _address = listener.accept()
+                with peer:
+                    if peer.recv(100):
+                        peer.sendall(b"\0\1\2 hello\r\n\r\n")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        with pytest.raises(NodeFault, match="no answer"):
+            engine.Engine(str(tmp_path / "s"), timeout_seconds=2).info()
+        thread.join()
+
+
+def test_a_daemon_that_dies_in_the_middle_is_the_nodes_fault(tmp_path: Path) -> None:
+    import socket
+
+    version = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n{"ApiVersion":"1.41"}'
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def serve() -> None:
+            knock, _address = listener.accept()
+            knock.close()
+            for answer in (version, b""):
+                peer, _address = listener.accept()
+                with peer:
+                    peer.recv(100_000)
+                    peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        docker = engine.Engine(str(tmp_path / "s"), timeout_seconds=5)
+        with pytest.raises(NodeFault, match="no answer to docker load") as caught:
+            docker.load((b"x" * 100_000 for _ in range(100)), 5)
+        assert caught.value.part == "docker"
+        thread.join()
+        docker.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives root away in a child")
+def test_a_user_without_docker_access_is_told_so(daemon: Daemon) -> None:
+    os.chmod(daemon.path, 0o600)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setresuid(65534, 65534, 65534)
+            engine.Engine(daemon.path).info()
+        except JobFault as fault:
+            os._exit(0 if "no Docker access" in str(fault) else 3)
+        finally:
+            os._exit(4)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_each_process_gets_its_own_connection(daemon: Daemon, docker: engine.Engine) -> None:
+    docker.inspect("a:1")
+    mine = docker._client()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if docker._client() is not mine else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert docker._client() is mine
+
+
+def test_a_missing_sdk_is_the_nodes_fault(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(NodeFault, match="no Docker SDK"):
+        engine.Engine(daemon.path).info()
+
+
+def test_a_defect_of_ours_is_no_fault(docker: engine.Engine) -> None:
+    with pytest.raises(ZeroDivisionError), docker._mapped("x"):
+        raise ZeroDivisionError
+    with pytest.raises(Fault), docker._mapped("x"):
+        raise JobFault("a: b", "c")
+
+
+def test_the_sdk_is_imported_by_the_first_question_only() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'collections')\n"
+        "from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine\n"
+        "from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports\n"
+        "engine.Engine()\n"
+        "assert not {'docker', 'requests', 'urllib3', 'ssl', 'asyncio'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[4])

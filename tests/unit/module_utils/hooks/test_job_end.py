@@ -1,0 +1,488 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done with a job that is over: its results are kept or stay where they are, and only what is its own goes."""
+
+from __future__ import annotations
+
+import encodings.utf_8_sig  # noqa: F401 (the child that is the user may be unable to read this interpreter)
+import json
+import os
+import pwd
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Refused
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_end import Aftermath
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Job
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import credential
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, collect, upload
+from helpers import csvs
+
+JOB_ID = 999004711
+UNKNOWN = 3999999999  # a uid that no node knows
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
+
+
+class Docker:
+    """A daemon with one job's containers, some of which refuse; it knows what was asked of it."""
+
+    def __init__(self) -> None:
+        self.containers: Dict[str, str] = {}
+        self.refusing: Dict[str, str] = {}
+        self.is_dead = False
+        self.asked: List[Tuple[str, str]] = []
+
+    def containers_of(self, job_id: str) -> List[Dict[str, str]]:
+        if self.is_dead:
+            raise NodeFault("engine: no answer", "start docker", part="docker")
+        assert job_id == str(JOB_ID)
+        return [{"id": name, "state": state} for name, state in self.containers.items()]
+
+    def stop(self, container: str, grace_seconds: int) -> bool:
+        return self._do("stop", container)
+
+    def remove(self, container: str) -> bool:
+        return self._do("remove", container)
+
+    def container(self, container: str) -> Optional[Dict[str, Any]]:
+        status = self.refusing[container]
+        return {"State": {"Status": status}} if status else None
+
+    def close(self) -> None:
+        self.asked.append(("close", ""))
+
+    def _do(self, what: str, container: str) -> bool:
+        self.asked.append((what, container))
+        if container in self.refusing:
+            raise Refused(f"engine: docker {what} was refused", "read the daemon's answer", container=container)
+        return True
+
+
+class Node:
+    """A node's directories and a share, on which a job of one of three nodes has run as *uid*."""
+
+    def __init__(self, base: Path, uid: int, gid: int) -> None:
+        self.uid, self.gid = uid, gid
+        self.here = JobState(JOB_ID, str(base / "run"))
+        self.place = Workspace(JOB_ID, str(base / "var"))
+        self.share = base / "share"
+        self.share.mkdir()
+        if os.geteuid() == 0:
+            os.chown(self.share, uid, gid)
+        self.collection = self.share / str(JOB_ID)
+        self.docker = Docker()
+        self.site = Site()
+        self.name = "n2"
+
+    def job(self, uid: Optional[int] = None) -> Job:
+        return Job(
+            "lab", JOB_ID, 1, "alice", self.uid if uid is None else uid, self.gid, self.name, ("n1", "n2", "n3"), "/", "", "madengine", ""
+        )
+
+    def has_run(self, **facts: Any) -> None:
+        known = {**self.job().facts(), "attempt": 0, "began": 0.0}
+        self.here.begin(self.uid, self.gid, "/opt/r", known)
+        self.place.make(self.uid, self.gid)
+        self.here.ready(images=[csvs_image()], results=[csvs.NAME], collection_dir=str(self.collection), **facts)
+
+    def wrote(self, name: str, text: str) -> None:
+        path = Path(self.place.results, name)
+        path.write_text(text)
+        os.chown(path, self.uid, self.gid)
+
+    def ended(self, exit_code: str = "0:0", uid: Optional[int] = None) -> Aftermath:
+        return Aftermath(self.site, self.job(uid), self.here, self.place, exit_code)
+
+    def selection(self) -> Dict[str, Any]:
+        document = json.loads((self.collection / "selection.json").read_text())
+        assert isinstance(document, dict)
+        return document
+
+
+def csvs_image() -> Dict[str, str]:
+    return {"reference": "rocm/vllm:1", "identity": "sha256:" + "4f" * 32}
+
+
+@pytest.fixture(params=[pytest.param("nobody", marks=as_root), "myself"])
+def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    user = pwd.getpwnam("nobody") if request.param == "nobody" else pwd.getpwuid(os.getuid())
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        os.chmod(folder, 0o755)
+        made = Node(Path(folder), user.pw_uid, user.pw_gid)
+        monkeypatch.setattr(job_end, "Engine", lambda socket: made.docker)
+        yield made
+
+
+def test_a_node_s_results_come_to_the_share_and_are_chosen_from(node: Node) -> None:
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    ended = node.ended()
+    assert (ended.has_run, ended.may_have_run, ended.has_failed) == (True, True, False)
+    ended.gather()
+    ended.choose()
+    ended.report()
+    ended.clean()
+    folder = node.collection / "node_1"
+    assert (folder / csvs.NAME).read_text() == csvs.table(12.5)
+    assert {path.stat().st_uid for path in node.collection.rglob("*")} == {node.uid}
+    facts = json.loads((folder / "node.json").read_text())
+    assert (facts["rank"], facts["node"], facts["attempt"], facts["image"], facts["failed"]) == (1, "n2", 0, "rocm/vllm:1", False)
+    assert (folder / "timeline.jsonl").exists()
+    assert node.selection()["verdict"] in ("ok", "partial")
+    assert not os.path.lexists(node.place.path)
+    assert not node.here.exists()
+
+
+def test_a_job_that_failed_is_said_to_have(node: Node) -> None:
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    ended = node.ended("1:0")
+    ended.gather()
+    ended.choose()
+    assert (ended.has_failed, node.selection()["verdict"]) == (True, "job_failed")
+
+
+def test_a_job_whose_prolog_failed_has_nothing_to_gather(node: Node) -> None:
+    node.here.begin(node.uid, node.gid, "/opt/r", node.job().facts())
+    node.place.make(node.uid, node.gid)
+    node.here.fail(JobFault("image: nobody has it", "build it"))
+    ended = node.ended()
+    assert (ended.has_run, ended.may_have_run) == (False, False)
+    ended.clean()
+    assert not os.path.lexists(node.place.path)
+    assert not node.here.exists()
+
+
+def test_a_job_whose_prolog_had_a_defect_may_have_run_without_our_help(node: Node) -> None:
+    node.here.begin(node.uid, node.gid, "/opt/r", node.job().facts())
+    ended = node.ended()
+    assert (ended.has_run, ended.may_have_run) == (False, True)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"status": 7}', "\0\0\0"])
+def test_where_the_state_is_lost_the_containers_go_and_the_results_stay(node: Node, text: Optional[str]) -> None:
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    os.unlink(node.here.file("status.json"))
+    if text is not None:
+        Path(node.here.file("status.json")).write_text(text)
+    node.docker.containers = {"a": ""}
+    ended = node.ended()
+    assert (ended.has_run, ended.may_have_run) == (True, True)
+    ended.find()
+    ended.stop()
+    with pytest.raises(JobFault, match="lost") as caught:
+        ended.gather()
+    assert node.place.results in caught.value.line()
+    ended.choose()
+    ended.remove()
+    ended.report()
+    ended.clean()
+    assert node.docker.asked == [("close", ""), ("stop", "a"), ("close", ""), ("remove", "a"), ("close", "")]
+    assert os.listdir(node.place.results) == [csvs.NAME]
+    assert not node.here.exists()
+
+
+def test_a_user_whom_the_node_has_forgotten_keeps_the_results_and_the_rest_is_cleaned(node: Node) -> None:
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    node.docker.containers = {"a": ""}
+    ended = node.ended(uid=UNKNOWN)
+    ended.find()
+    ended.stop()
+    with pytest.raises(JobFault, match="does not know the user") as caught:
+        ended.gather()
+    assert f"results='{node.place.results}'" in caught.value.line()
+    for part in (ended.choose, ended.remove, ended.report, ended.clean):
+        part()
+    assert os.listdir(node.place.results) == [csvs.NAME]
+    assert not node.here.exists()
+
+
+def test_a_share_that_cannot_be_written_is_one_line_that_says_where_the_results_stay(node: Node) -> None:
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    node.share.rmdir()
+    node.share.write_text("no directory")
+    ended = node.ended()
+    with pytest.raises(ShareFault) as caught:
+        ended.gather()
+    assert caught.value.line().count(node.place.results) == 1
+    ended.choose()
+    ended.report()
+    ended.clean()
+    assert os.listdir(node.place.results) == [csvs.NAME]
+
+
+def test_an_epilog_that_was_killed_while_it_cleaned_loses_nothing_when_it_is_repeated(node: Node) -> None:
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    first = node.ended()
+    first.gather()
+    first.choose()
+    node.place.remove()
+    before = {path.name: path.read_bytes() for path in node.collection.rglob("*") if path.is_file()}
+    again = node.ended()
+    for part in (again.find, again.stop, again.gather, again.choose, again.remove, again.clean):
+        part()
+    assert {path.name: path.read_bytes() for path in node.collection.rglob("*") if path.is_file()} == before
+    assert not node.here.exists()
+
+
+def test_a_share_that_hangs_costs_the_deadline_and_no_more(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.has_run()
+    node.site = Site(deadline_seconds=0.05)
+    monkeypatch.setattr(collect, "gather", lambda *_: signal.pause())
+    with pytest.raises(ShareFault, match="no answer in time") as caught:
+        node.ended().gather()
+    assert node.place.results in caught.value.line()
+
+
+def test_a_timeline_that_cannot_be_written_is_the_share_s_fault(node: Node) -> None:
+    node.has_run()
+    ended = node.ended()
+    ended.gather()
+    (node.collection / "node_1/timeline.jsonl").mkdir()
+    with pytest.raises(ShareFault, match="cannot write"):
+        ended.report()
+
+
+def test_one_container_that_refuses_saves_no_other(node: Node) -> None:
+    node.has_run()
+    node.docker.containers = {"a": "", "b": "", "c": ""}
+    node.docker.refusing = {"b": "running"}
+    ended = node.ended()
+    ended.find()
+    for part in (ended.stop, ended.remove):
+        with pytest.raises(Refused, match="container='b'"):
+            part()
+    assert [what for what in node.docker.asked if what[1]] == [(verb, name) for verb in ("stop", "remove") for name in "abc"]
+
+
+@pytest.mark.parametrize("status", ["", "removing", "dead"])
+def test_a_container_that_the_daemon_is_removing_by_itself_is_no_fault(node: Node, status: str) -> None:
+    node.has_run()
+    node.docker.containers, node.docker.refusing = {"a": ""}, {"a": status}
+    ended = node.ended()
+    ended.find()
+    ended.stop()
+    ended.remove()
+
+
+def test_a_daemon_that_is_dead_is_the_node_s_fault(node: Node) -> None:
+    node.has_run()
+    node.docker.is_dead = True
+    ended = node.ended()
+    with pytest.raises(NodeFault):
+        ended.find()
+    ended.stop()
+    ended.remove()  # it is not asked a second time
+    assert node.docker.asked == [("close", "")]
+
+
+def test_what_a_job_put_into_its_results_leads_nowhere(node: Node, tmp_path: Path) -> None:
+    node.has_run()
+    root = Path(node.place.results)
+    (root / "perf.csv").symlink_to("/etc/passwd")
+    (root / "etc").symlink_to("/etc")
+    os.mkfifo(root / "results.fifo")
+    (root / "a\nb.csv").write_text("x")
+    deep = root
+    for number in range(30):
+        deep = deep / f"d{number}"
+        deep.mkdir()
+    (deep / "perf_deep.csv").write_text("x")
+    if os.geteuid() == 0:
+        os.mknod(root / "perf_zero.csv", 0o020666, os.makedev(1, 5))
+    for path in (root, *root.rglob("*")):
+        os.lchown(path, node.uid, node.gid)
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    ended = node.ended()
+    ended.gather()
+    ended.choose()
+    ended.clean()
+    files = [path for path in node.collection.rglob("*") if not path.is_dir()]
+    assert all(path.is_file() and not path.is_symlink() and path.name.isprintable() for path in files)
+    assert not any("root:" in path.read_text(errors="replace") for path in files)
+    assert node.selection()["verdict"] in ("ok", "partial")
+    assert not os.path.lexists(node.place.path)
+    assert os.path.exists("/etc/passwd")
+
+
+@pytest.mark.parametrize(("code", "ends_in", "state", "is_explained"), [
+    ("0:0", 60, "exited", False),
+    ("1:0", 60, "exited", True),
+    ("0:0", -1, "exited", True),
+    ("0:0", 0, "running", True),
+])  # fmt: skip
+def test_a_job_that_failed_or_was_outlived_by_a_container_is_diagnosed(
+    node: Node, monkeypatch: pytest.MonkeyPatch, code: str, ends_in: int, state: str, is_explained: bool
+) -> None:
+    explained: List[str] = []
+    node.has_run(ends_by=int(time.time()) + ends_in if ends_in else 0)
+    node.docker.containers["a"] = state
+    ended = node.ended(code)
+    monkeypatch.setattr(ended, "_as_user", lambda work, *args: explained.append(args[1]))
+    ended.find()
+    ended.diagnose()
+    assert explained == ([os.path.join(node.place.results, "diagnostics")] if is_explained else [])
+
+
+def test_a_job_without_containers_has_nothing_to_diagnose(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.has_run()
+    ended = node.ended("1:0")
+    monkeypatch.setattr(ended, "_as_user", lambda *_: pytest.fail("there is nobody to ask"))
+    ended.find()
+    ended.diagnose()
+
+
+# Nodes that share no work directory.
+
+
+class Post:
+    """Stands in for the network between the epilogs; it knows what it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fault: Optional[Exception] = None
+        self.brought: List[Any] = []
+        self.awaited: List[Any] = []
+        self.bringing: Dict[int, Any] = {}
+        self.refusal: Optional[Exception] = None
+        monkeypatch.setattr(upload, "deliver", self._deliver)
+        monkeypatch.setattr(upload, "collect", self._collect)
+        monkeypatch.setattr(credential, "of", lambda auth, path: "proof")
+
+    def _deliver(self, party: Any, proof: Any, brought: Any, wait: float, ports: Any) -> None:
+        self.brought.append((party, brought))
+        if self.fault is not None:
+            raise self.fault
+
+    def _collect(self, party: Any, proof: Any, awaited: Any, store: Any, wait: float, refusal: Any, ports: Any) -> Dict[int, bool]:
+        self.awaited.append(list(awaited))
+        self.refusal = refusal
+        for rank, brought in self.bringing.items():
+            store(rank, brought).result()
+        return dict.fromkeys(self.bringing, True)
+
+
+@pytest.fixture
+def post(monkeypatch: pytest.MonkeyPatch) -> Post:
+    return Post(monkeypatch)
+
+
+PARTS = ("find", "stop", "gather", "exchange", "choose", "remove", "report", "clean")
+
+
+def done(ended: Aftermath, *parts: str) -> None:
+    for part in parts or PARTS:
+        getattr(ended, part)()
+
+
+def test_a_node_that_is_apart_brings_its_results_to_the_first_once_and_leaves_the_choice_to_it(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    assert node.ended().is_apart
+    done(node.ended(), "gather", "exchange")
+    done(node.ended())  # as if the first run had been killed now
+    assert len(post.brought) == 1
+    party, brought = post.brought[0]
+    assert (party.node, party.attempt, party.nodes, party.job_id) == ("n2", 0, ("n1", "n2", "n3"), JOB_ID)
+    assert [name for name, _ in brought["files"]] == ["node.json", "timeline.jsonl", csvs.NAME]
+    facts = json.loads((node.collection / "node_1/node.json").read_text())
+    assert facts["elsewhere"] == f"n2:{node.collection}/node_1"
+    assert sorted(os.listdir(node.collection)) == ["node_1"]
+    assert (os.path.lexists(node.place.path), node.here.exists()) == (False, False)
+
+
+def test_what_nobody_takes_stays_where_the_fault_says(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    post.fault = PeerFault("n1", ShareFault("rendezvous: the leader did not answer", "read its epilog log"))
+    ended = node.ended()
+    ended.gather()
+    with pytest.raises(PeerFault) as caught:
+        ended.exchange()
+    assert f"results='{node.collection}/node_1'" in caught.value.line()
+    done(ended, "choose", "remove", "report", "clean")
+    assert (node.collection / "node_1" / csvs.NAME).read_text() == csvs.table(12.5)
+    assert not node.here.exists()
+
+
+def test_a_node_without_the_work_directory_keeps_its_files_in_its_own_for_a_week(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    node.wrote("results.log", "long")
+    node.share.rmdir()
+    node.share.write_text("no directory")
+    done(node.ended())
+    kept = os.path.join(node.place.path, "kept/node_1")
+    assert post.brought[0][1]["folder"] == kept
+    assert sorted(os.listdir(kept)) == [csvs.NAME, "node.json", "results.log", "timeline.jsonl"]
+    assert json.loads(Path(kept, "node.json").read_text())["elsewhere"] == f"n2:{kept}"
+    assert not node.here.exists()
+
+
+def test_the_first_node_takes_in_what_has_not_come_yet_and_chooses_among_all(node: Node, post: Post) -> None:
+    node.name = "n1"
+    node.has_run(apart=[1, 2])
+    node.wrote(csvs.NAME, csvs.table(""))
+    facts = {"job_id": JOB_ID, "attempt": 0, "node": "n3"}
+    post.bringing = {2: packed(node, 2, facts)}
+    ended = node.ended()
+    ended.gather()
+    with pytest.raises(ShareFault, match="not all nodes brought their results") as caught:
+        ended.exchange()
+    assert (caught.value.seen["missing"], post.refusal) == ("n2", None)
+    done(ended, "choose", "report")
+    selection = node.selection()
+    assert (selection["verdict"], selection["selected"]["node"]) == ("partial", "n3")
+    assert [(item["node"], item["reason"]) for item in selection["lacking"]][-1] == ("n2", "nothing came from this node")
+    assert {path.stat().st_uid for path in node.collection.rglob("*")} == {node.uid}
+    with pytest.raises(ShareFault):  # as if it had been killed: what has come is not waited for again
+        done(node.ended(), "gather", "exchange")
+    assert post.awaited == [[1, 2], [1]]
+
+
+def packed(node: Node, rank: int, facts: Dict[str, Any]) -> Dict[str, Any]:
+    base = Path(node.place.path, "elsewhere")
+    csvs.node(base, rank, **facts)
+    csvs.write(base / f"node_{rank}" / csvs.NAME, csvs.table(42.5))
+    return bundle.pack(str(base / f"node_{rank}"), rank, csvs.NAME)
+
+
+def test_a_first_node_that_has_no_place_tells_the_others_so(node: Node, post: Post) -> None:
+    node.name = "n1"
+    node.has_run(apart=[1, 2])
+    node.share.rmdir()
+    node.share.write_text("no directory")
+    ended = node.ended()
+    with pytest.raises(ShareFault, match="cannot write the collection directory"):
+        ended.gather()
+    with pytest.raises(ShareFault, match="not all nodes"):
+        ended.exchange()
+    assert "has no place" in str(post.refusal)
+
+
+def test_a_user_whom_the_node_has_forgotten_exchanges_nothing(node: Node, post: Post) -> None:
+    node.has_run(apart=[1])
+    ended = node.ended(uid=UNKNOWN)
+    with pytest.raises(JobFault):
+        ended.gather()
+    ended.exchange()
+    assert post.brought == []
+
+
+@pytest.mark.parametrize("apart", [{}, {"apart": []}])
+def test_nodes_that_share_the_directory_are_not_apart(node: Node, apart: Dict[str, Any]) -> None:
+    node.has_run(**apart)
+    assert not node.ended().is_apart

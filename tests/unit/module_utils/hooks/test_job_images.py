@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hook starts children that are the user; what the site does not allow starts none."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from helpers import images
+
+IMAGE = images.make(b"base")
+
+
+@pytest.fixture
+def user() -> process.Account:
+    entry = pwd.getpwuid(os.getuid())
+    return process.of(entry.pw_uid, entry.pw_gid)
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> images.Daemon:
+    made = images.Daemon()
+    monkeypatch.setattr(job_images.engine, "Engine", lambda socket: made)
+    return made
+
+
+def staged(user: process.Account, store: str, **site: Any) -> job_images.Images:
+    return job_images.Images(Site(**site), store, user, Deadline(60))
+
+
+def test_what_the_leader_publishes_the_others_load_each_in_a_child(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:
+    daemon.images = {"a:1": IMAGE, "b:1": IMAGE}
+    here = staged(user, str(tmp_path / "store"))
+    offers = here.stage(["a:1", "docker.io/library/a:1", "b:1"], alone=False).result()
+    assert [(offer["reference"], offer["identity"]) for offer in offers] == [(name, IMAGE.identity.digest) for name in ("a:1", "b:1")]
+    assert (tmp_path / "store" / "images" / str(user.uid)).is_dir()
+    done = here.load(offers).result()
+    assert [each["method"] for each in done] == ["none", "none"]
+    here.release(offers).result()
+    assert os.listdir(tmp_path / "store" / "leases") == []
+
+
+def test_the_sites_store_is_used_where_the_job_names_none(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:
+    daemon.images = {"a:1": IMAGE}
+    [offer] = staged(user, "", image_store=str(tmp_path / "site")).stage(["a:1"], alone=False).result()
+    assert offer["where"] == str(tmp_path / "site")
+    [offer] = staged(user, "").stage(["a:1"], alone=False).result()
+    assert offer["transport"] == "none"
+
+
+def test_an_image_that_the_site_does_not_allow_is_neither_published_nor_loaded(user: process.Account, daemon: images.Daemon) -> None:
+    here = staged(user, "", allow_images=("rocm/*",))
+    hidden = {"reference": "rocm/a:1", "registry_image": "evil/a:1"}
+    for start in (
+        lambda: here.stage(["evil/a:1"], alone=False),
+        lambda: here.stage([hidden], alone=True),
+        lambda: here.load([{"reference": "evil/a:1"}]),
+    ):
+        with pytest.raises(JobFault, match="not allowed on this cluster"):
+            start()
+
+
+def test_a_job_of_one_node_publishes_nothing(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:
+    daemon.images = {"a:1": IMAGE}
+    [found] = staged(user, str(tmp_path / "store")).stage(["a:1", "docker.io/a:1"], alone=True).result()
+    assert found == {"reference": "a:1", "identity": IMAGE.identity.digest, "source": "local", "method": "none"}
+    assert staged(user, "").stage(["a:1"], alone=True).result() == [found]
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(JobFault, match="nobody has it"):
+        staged(user, str(tmp_path / "store")).stage(["x:1"], alone=True).result()
+
+
+def test_a_fault_in_the_child_comes_out_of_it(user: process.Account, daemon: images.Daemon) -> None:
+    with pytest.raises(JobFault, match="nobody has it"):
+        staged(user, "").stage(["a:1"], alone=False).result()
+
+
+def test_the_totals_are_sums() -> None:
+    one = {"method": "save", "bytes_total": 10, "bytes_moved": 5, "layers_total": 2, "layers_moved": 1}
+    two = {"method": "none", "bytes_total": 1, "bytes_moved": 0, "layers_total": 1, "layers_moved": 0}
+    assert job_images.totals([one, two, one]) == {
+        "images": 3, "method": "save,none", "bytes_total": 21, "bytes_moved": 10, "layers_total": 5, "layers_moved": 2,
+    }  # fmt: skip
+    assert job_images.totals([])["images"] == 0
+
+
+def test_a_dockerfile_is_used_only_where_the_site_allows_it_and_the_manifest_lies_somewhere(
+    user: process.Account, daemon: images.Daemon, tmp_path: Path
+) -> None:
+    wanted = {"reference": "ci-a", "dockerfile": "none.Dockerfile"}
+    for work_dir, site, fact in (
+        (str(tmp_path), {}, "no such Dockerfile"),
+        (str(tmp_path), {"allow_build": False}, "nobody has it"),
+        ("", {}, "nobody has it"),
+    ):
+        here = job_images.Images(Site(**site), "", user, Deadline(60), work_dir=work_dir)
+        with pytest.raises(JobFault, match=fact):
+            here.stage([wanted], alone=True).result()

@@ -1,0 +1,270 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A job's state on a node: whole or absent at any instant, and never a way out of its directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, PeerFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
+
+UID, GID = os.getuid(), os.getgid()
+FAULT = JobFault("image: nobody has it", "build it", image="rocm/vllm:1")
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A directory on a tmpfs, as /run is; a disk makes each fsync wait."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+def begun(base: Path, **facts: Any) -> JobState:
+    here = JobState(4711, str(base))
+    here.begin(UID, GID, "/opt/madengine-hooks/releases/1.0.0", {"user": "alice", **facts})
+    return here
+
+
+def mode(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def test_a_job_that_begins_has_a_release_and_no_verdict_yet(base: Path) -> None:
+    here = begun(base, nodes=["n1"])
+    assert here.path == str(base / "jobs" / "4711")
+    assert here.facts() == {"user": "alice", "nodes": ["n1"], "status": "starting"}
+    assert here.text("verdict") == "starting\n"
+    assert here.text("release") == "/opt/madengine-hooks/releases/1.0.0\n"
+    assert sorted(os.listdir(here.path)) == ["release", "status.json", "task", "verdict"]
+    assert os.listdir(base / "jobs") == ["4711"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_tasks_can_read_and_only_we_can_write_whatever_slurmd_s_umask_is(base: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        here = begun(base / "run")
+        here.keep("exports", "A=1\n", UID, GID)
+    finally:
+        os.umask(before)
+    assert [mode(path) for path in (here.base, os.path.dirname(here.path), here.path)] == [0o755] * 3
+    assert mode(here.file("task")) == 0o700
+    assert [mode(here.file(name)) for name in ("status.json", "verdict", "release")] == [0o644] * 3
+    assert mode(here.file("exports")) == 0o400
+
+
+@pytest.mark.skipif(UID != 0, reason="only root can give a file away")
+def test_what_is_kept_for_a_user_belongs_to_that_user_alone(base: Path) -> None:
+    here = JobState(1, str(base))
+    here.begin(2000, 2001, "r", {})
+    here.keep("names", "A\n", 2000, 2001)
+    for name in ("names", "task"):
+        status = os.stat(here.file(name))
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o077) == (2000, 2001, 0)
+    assert os.stat(here.file("verdict")).st_uid == 0
+
+
+def test_ready_keeps_the_facts_and_adds_to_them(base: Path) -> None:
+    here = begun(base)
+    here.ready(images=["a:1"])
+    assert here.facts() == {"user": "alice", "images": ["a:1"], "status": "ready"}
+    assert here.text("verdict") == "ready\n"
+    assert not (base / "last_fault").exists()
+
+
+def test_a_failure_says_its_line_to_the_tasks_to_programs_and_to_the_node(base: Path) -> None:
+    here = begun(base)
+    here.fail(FAULT)
+    assert here.text("verdict") == FAULT.line() + "\n" == (base / "last_fault").read_text()
+    assert here.facts() == {"user": "alice", "status": "failed", "fault": FAULT.to_dict(), "line": FAULT.line()}
+
+
+@pytest.mark.parametrize("node", ["n1\nready", "n1\x1b[2J", "n1\udc80", "ready"])
+def test_a_verdict_is_one_line_and_never_reads_as_ready_whatever_a_peer_calls_itself(base: Path, node: str) -> None:
+    here = begun(base)
+    here.fail(PeerFault(node, FAULT))
+    verdict = here.text("verdict")
+    assert verdict is not None
+    assert verdict.startswith("madengine: ")
+    assert verdict.count("\n") == 1
+    assert verdict[:-1].isprintable()
+    assert (base / "last_fault").read_text() == verdict
+
+
+def test_a_job_without_a_state_has_no_facts_and_no_text(base: Path) -> None:
+    here = JobState(4711, str(base))
+    assert (here.exists(), here.facts(), here.text("verdict")) == (False, {}, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'{"a": 1'])
+def test_facts_that_cannot_be_read_are_no_facts(base: Path, content: bytes) -> None:
+    here = begun(base)
+    Path(here.file("status.json")).write_bytes(content)
+    assert here.facts() == {}
+    here.ready()
+    assert here.facts() == {"status": "ready"}
+
+
+def test_a_requeued_job_begins_anew_and_finds_nothing_of_its_first_attempt(base: Path) -> None:
+    here = begun(base)
+    here.keep("manifest.json", "{}", UID, GID)
+    Path(here.file("task"), "env.1").write_text("OLD=1")
+    here.ready(images=["old"])
+    again = begun(base, attempt=1)
+    assert again.facts() == {"user": "alice", "attempt": 1, "status": "starting"}
+    assert sorted(os.listdir(again.path)) == ["release", "status.json", "task", "verdict"]
+    assert os.listdir(again.file("task")) == []
+    assert os.listdir(base / "jobs") == ["4711"]
+
+
+def test_removal_takes_one_job_and_is_harmless_the_second_time(base: Path) -> None:
+    here, other = begun(base), JobState(47, str(base))
+    other.begin(UID, GID, "r", {})
+    here.remove()
+    here.remove()
+    assert os.listdir(base / "jobs") == ["47"]
+    assert other.text("verdict") == "starting\n"
+
+
+def test_removal_follows_no_link_that_the_user_planted(base: Path) -> None:
+    treasure = base / "treasure"
+    (treasure / "deeper").mkdir(parents=True)
+    (treasure / "deeper" / "gold").write_text("gold")
+    os.chmod(treasure, 0o711)
+    here = begun(base)
+    task = Path(here.file("task"))
+    (task / "folder").mkdir()
+    for place in (task / "link", task / "folder" / "link"):
+        place.symlink_to(treasure)
+    (task / "file").symlink_to(treasure / "deeper" / "gold")
+    os.link(treasure / "deeper" / "gold", task / "hard")
+    os.mkfifo(task / "fifo")
+    here.remove()
+    assert os.listdir(base / "jobs") == []
+    assert (treasure / "deeper" / "gold").read_text() == "gold"
+    assert mode(str(treasure)) == 0o711
+
+
+def test_a_link_in_the_place_of_a_state_is_not_followed_either(base: Path) -> None:
+    here = begun(base)
+    os.rename(here.path, base / "treasure")
+    os.symlink(base / "treasure", here.path)
+    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+        here.remove()
+    assert sorted(os.listdir(base / "treasure")) == ["release", "status.json", "task", "verdict"]
+
+
+def test_a_tree_deeper_than_any_stack_or_descriptor_limit_is_removed(base: Path) -> None:
+    here = begun(base)
+    handle = os.open(here.file("task"), os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=handle)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = deeper
+    os.close(os.open("f", os.O_CREAT, dir_fd=handle))
+    os.close(handle)
+    here.remove()
+    assert os.listdir(base / "jobs") == []
+
+
+def test_directories_that_forbid_themselves_are_removed(base: Path) -> None:
+    here = begun(base)
+    closed = Path(here.file("task"), "closed")
+    closed.mkdir()
+    (closed / "inside").mkdir()
+    for path in (closed / "inside", closed, Path(here.file("task"))):
+        os.chmod(path, 0)
+    here.remove()
+    assert os.listdir(base / "jobs") == []
+
+
+def begin_and_end_well(here: JobState) -> None:
+    here.begin(UID, GID, "r2", {"attempt": 2})
+    here.keep("exports", "A=1\n", UID, GID)
+    here.ready(done=True)
+
+
+def begin_and_fail(here: JobState) -> None:
+    here.begin(UID, GID, "r2", {"attempt": 2})
+    here.fail(FAULT)
+
+
+STORIES: Dict[str, Callable[[JobState], None]] = {"ready": begin_and_end_well, "fail": begin_and_fail, "remove": JobState.remove}
+
+
+def killed_at(step: int, story: Callable[[JobState], None], here: JobState) -> bool:
+    """Run *story* in a child that SIGKILL ends right before its *step*-th change of a file; say whether it got that far."""
+    pid = os.fork()
+    if pid == 0:
+        count = 0
+
+        def watch(event: str, _args: object) -> None:
+            nonlocal count
+            if event == "open" or event.startswith("os."):
+                count += 1
+                if count == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(watch)
+            story(here)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def deaths(story: Callable[[JobState], None], base: Path, has_old: bool) -> Iterator[JobState]:
+    """Give the state after a death at each step of *story* in turn."""
+    for step in range(1, 1000):
+        here = JobState(4711, str(base / str(step)))
+        if has_old:
+            here.begin(UID, GID, "r1", {"attempt": 1})
+            here.ready()
+            Path(here.file("task"), "env.1").write_text("A\n")
+        if not killed_at(step, story, here):
+            assert step > 5, "the steps are not seen"
+            return
+        yield here
+
+
+@pytest.mark.parametrize(
+    ("name", "has_old"), [(name, has_old) for name in STORIES for has_old in (False, True) if has_old or name != "remove"]
+)
+def test_a_sigkill_at_any_step_leaves_a_whole_state_or_none(base: Path, name: str, has_old: bool) -> None:
+    for here in deaths(STORIES[name], base, has_old):
+        verdict, facts = here.text("verdict"), here.facts()
+        if here.exists():
+            assert verdict in ("starting\n", "ready\n", FAULT.line() + "\n")
+            assert here.text("release") in ("r1\n", "r2\n")
+            assert os.path.isdir(here.file("task"))
+            assert facts["status"] in ("starting", "ready", "failed")
+            # What a task acts on is never ahead of what a person can read, nor of another attempt.
+            assert verdict == "starting\n" or facts["status"] != "starting"
+            assert here.text("release") == f"r{facts['attempt']}\n"
+        else:
+            assert (verdict, facts) == (None, {})
+        here.begin(UID, GID, "r3", {"attempt": 3})
+        assert (here.facts(), here.text("release")) == ({"attempt": 3, "status": "starting"}, "r3\n")
+        assert sorted(os.listdir(here.path)) == ["release", "status.json", "task", "verdict"]
+        here.remove()
+        assert os.listdir(os.path.dirname(here.path)) == []
+
+
+def test_facts_of_any_kind_can_be_written_down(base: Path) -> None:
+    here = begun(base, path=Path("/x"), odd="\udc80", nodes=("n1", "n2"))
+    assert json.loads(Path(here.file("status.json")).read_text()) == here.facts()
+    assert here.facts()["path"] == "/x"

@@ -1,0 +1,607 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Only what is missing moves, the right image arrives or none, and who has nothing says where it was looked for."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import archive, build
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Info, Refused
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs, compression, lease
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference, chain_ids
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast as broadcast
+from helpers import images
+
+BASE = images.make(b"base" * 1000, b"middle", Env=["A=b"])
+NEXT = images.make(b"base" * 1000, b"middle", b"top", Env=["A=c"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture(params=[images.saved_20, images.saved_25], ids=["20.10", "25"])
+def leader(request: Any) -> images.Daemon:
+    daemon = images.Daemon(save=request.param)
+    daemon.images["a:1"] = BASE
+    return daemon
+
+
+@pytest.fixture(params=[False, True], ids=["classic", "containerd"])
+def member(request: Any) -> images.Daemon:
+    return images.Daemon(is_containerd_store=request.param)
+
+
+def within() -> Deadline:
+    return Deadline(60)
+
+
+def publish(daemon: Any, path: str, name: Any = "a:1", namespace: str = "1001", **named: Any) -> Any:
+    return json.loads(json.dumps(transports.publish(daemon, path, name, namespace, within(), transports.Means(**named))))
+
+
+def figures(report: Any) -> Any:
+    return report["method"], report["layers_moved"], report["layers_total"], report["bytes_moved"], report["bytes_total"]
+
+
+def sizes(*layers: bytes) -> int:
+    return sum(map(len, layers))
+
+
+def test_an_image_goes_from_the_leader_to_a_member_that_has_nothing(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+    assert figures(offer) == ("save", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
+    done = transports.obtain(member, offer, within())
+    assert figures(done) == ("full", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
+    assert member.images == {"a:1": BASE}
+    assert done["identity"] == offer["identity"] == BASE.identity.digest
+
+
+def packed(path: str, offer: Any) -> Any:
+    """Return media type → the layers' bytes of what was published, for packed layers."""
+    store = Layout(path)
+    layers = store.read(offer["manifest"]).layers
+    return [(each.media_type.partition("+")[2], gzip.decompress(Path(store.blobs.path_of(each.digest)).read_bytes())) for each in layers]
+
+
+def test_layers_are_packed_in_the_store_where_the_site_wants_it(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path, compression="gzip")
+    assert packed(path, offer) == [("gzip", data) for data in BASE.layers]
+    assert offer["bytes_moved"] < sizes(*BASE.layers) / 2
+    done = transports.obtain(member, offer, within())
+    assert (done["method"], done["bytes_moved"]) == ("full", offer["bytes_moved"])
+    assert member.images == {"a:1": BASE}
+
+
+def test_a_layer_that_the_store_has_packed_is_not_packed_again(path: str) -> None:
+    leader = images.Daemon(save=images.saved_25)
+    leader.images.update({"a:1": BASE, "b:1": NEXT})
+    publish(leader, path, compression="gzip")
+    before = transports.compare(leader, path, "b:1", ["1001"])
+    offer = publish(leader, path, "b:1", compression="gzip")
+    assert (offer["layers_moved"], before["layers_lacking_in_store"]) == (1, 1)
+    assert publish(leader, path, "b:1", compression="gzip")["method"] == "none"
+    elsewhere = publish(leader, path, "b:1", namespace="1002", compression="gzip")
+    assert elsewhere["layers_moved"] == 3  # another user's word for what a packed layer is inside counts for nothing
+
+
+def test_a_packed_layer_that_was_damaged_is_written_anew(path: str) -> None:
+    leader = images.Daemon(save=images.saved_25)
+    leader.images["a:1"] = BASE
+    store, offer = Layout(path), publish(leader, path, compression="gzip")
+    victim = store.read(offer["manifest"]).layers[0]
+    os.truncate(store.blobs.path_of(victim.digest), 5)
+    assert publish(leader, path, compression="gzip")["layers_moved"] == 1
+    assert packed(path, offer) == [("gzip", data) for data in BASE.layers]
+
+
+def test_layers_stay_plain_where_the_daemon_would_not_take_them_packed(
+    leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "info", lambda: Info("20.10.24+dfsg1", "overlay2", "/nowhere", False))
+    offer = publish(leader, path, compression="zstd")
+    assert Layout(path).read(offer["manifest"]).layers[0].digest == BASE.diff_ids[0]
+    monkeypatch.setattr(compression, "can", lambda kind: kind == "none")
+    leader.images["a:1"] = NEXT
+    assert Layout(path).read(publish(leader, path, compression="gzip")["manifest"]).layers[2].digest == NEXT.diff_ids[2]
+
+
+def test_only_the_new_layer_moves(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    transports.obtain(member, publish(leader, path), within())
+    leader.images["a:1"] = NEXT
+    offer = publish(leader, path)
+    assert figures(offer)[:2] == ("save", 1)
+    assert offer["bytes_moved"] == len(NEXT.layers[2])
+    done = transports.obtain(member, offer, within())
+    assert figures(done) == ("thin", 1, 3, len(NEXT.layers[2]), sizes(*NEXT.layers))
+    assert member.images["a:1"] == NEXT
+
+
+def test_nothing_moves_twice(leader: images.Daemon, member: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    transports.obtain(member, publish(leader, path), within())
+
+    def forbidden(*_args: Any) -> None:
+        raise AssertionError("a layer was read")
+
+    monkeypatch.setattr(blobs.Blobs, "stream", forbidden)
+    monkeypatch.setattr(leader, "save", forbidden)
+    monkeypatch.setattr(Layout, "read", Layout.read)
+    offer = publish(leader, path)
+    assert figures(offer)[:2] == ("none", 0)
+    monkeypatch.setattr(Layout, "read", forbidden)
+    assert figures(transports.obtain(member, offer, within())) == ("none", 0, 0, 0, 0)
+
+
+def test_the_same_name_with_other_content_is_replaced(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    member.images["a:1"] = images.make(b"stale")
+    transports.obtain(member, publish(leader, path), within())
+    assert member.images["a:1"] == BASE
+
+
+def test_the_same_layers_with_another_configuration_are_another_image(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    member.images["a:1"] = images.make(b"base" * 1000, b"middle", Env=["A=other"])
+    done = transports.obtain(member, publish(leader, path), within())
+    assert figures(done)[:2] == ("thin", 0)
+    assert member.images["a:1"] == BASE
+
+
+def test_a_daemon_that_lacks_more_than_it_seems_gets_the_whole_image(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    member.images["b:1"] = BASE
+    member.forgotten = set(BASE.diff_ids)
+    done = transports.obtain(member, publish(leader, path), within())
+    assert figures(done)[:2] == ("full", 2)
+    assert len(member.loads) == 2
+    assert member.images["a:1"] == BASE
+
+
+def test_the_store_is_asked_in_the_users_namespace_and_then_in_the_sites(leader: images.Daemon, path: str) -> None:
+    publish(leader, path, namespace="site")
+    leader.images["a:1"] = NEXT
+    publish(leader, path, namespace="1002")
+    empty = images.Daemon()
+    offer = publish(empty, path)
+    assert (offer["source"], offer["method"]) == ("store", "none")
+    assert empty.images["a:1"] == BASE
+
+
+def test_what_the_local_daemon_has_wins_over_the_store(leader: images.Daemon, path: str) -> None:
+    publish(leader, path)
+    leader.images["a:1"] = NEXT
+    offer = publish(leader, path)
+    assert (offer["source"], offer["identity"]) == ("local", NEXT.identity.digest)
+
+
+def test_a_registry_is_asked_when_the_name_names_one(path: str) -> None:
+    daemon = images.Daemon()
+    daemon.registry = {"r.io/a:1": BASE, "a:1": BASE}
+    assert publish(daemon, path, "r.io/a:1")["source"] == "registry"
+    with pytest.raises(JobFault, match="nobody has it"):
+        publish(daemon, path, "a:1")
+    assert publish(daemon, path, "a:1", sources=("local", "registry", "hub"))["source"] == "hub"
+
+
+@pytest.mark.parametrize(("name", "file"), [("r.io/a/b:1", "r.io_a_b_1.tar"), ("a", "a.tar"), ("a/b", "docker.io_a_b_latest.tar")])
+def test_a_plain_archive_in_the_stores_directory_is_a_source(leader: images.Daemon, path: str, name: str, file: str) -> None:
+    os.mkdir(path)
+    Path(path, file).write_bytes(leader._save(BASE, [str(Reference.parse(name))]))
+    empty = images.Daemon()
+    offer = publish(empty, path, name)
+    assert (offer["source"], offer["method"], offer["identity"]) == ("archive", "none", BASE.identity.digest)
+    assert empty.images == {str(Reference.parse(name)): BASE}
+
+
+def test_an_archive_of_another_image_is_refused_though_its_file_name_fits(leader: images.Daemon, path: str) -> None:
+    os.mkdir(path)
+    Path(path, "a_b_1.tar").write_bytes(leader._save(BASE, ["a_b:1"]))
+    with pytest.raises(JobFault, match="no image of this name"):
+        publish(images.Daemon(), path, "a/b:1")
+
+
+def test_two_jobs_on_one_node_load_an_image_once(leader: images.Daemon, member: images.Daemon, path: str, tmp_path: Path) -> None:
+    offer = publish(leader, path)
+    turns = tmp_path / "locks"
+    turns.mkdir()
+    load, begun, go_on = member.load, threading.Event(), threading.Event()
+
+    def slowly(chunks: Any, timeout_seconds: float) -> None:
+        begun.set()
+        go_on.wait(10)
+        load(chunks, timeout_seconds)
+
+    member.load = slowly  # type: ignore[method-assign]
+    done = []
+    jobs = [threading.Thread(target=lambda: done.append(transports.obtain(member, offer, within(), str(turns)))) for _ in range(2)]
+    jobs[0].start()
+    begun.wait(10)
+    jobs[1].start()
+    go_on.set()
+    for job in jobs:
+        job.join()
+    assert sorted(each["method"] for each in done) == ["full", "none"]
+    assert len(member.loads) == 1
+
+
+def test_an_image_that_nobody_has_is_named_with_every_place(path: str) -> None:
+    with pytest.raises(JobFault) as caught:
+        publish(images.Daemon(), path, "r.io/x:1")
+    line = caught.value.line()
+    assert "\n" not in line
+    for part in (
+        "image='r.io/x:1'",
+        "docker of this node (/nowhere/docker.sock)",
+        f"store {path} (1001, site); {path}/r.io_x_1.tar;",
+        "registry r.io/x: manifest unknown",
+    ):
+        assert part in line
+    assert not os.path.exists(path)
+
+
+def test_without_a_store_the_members_must_have_the_image(leader: images.Daemon) -> None:
+    offer = publish(leader, "")
+    assert offer["transport"] == "none"
+    other = images.Daemon()
+    with pytest.raises(JobFault, match="no store is shared"):
+        transports.obtain(other, offer, within())
+    other.images["a:1"] = BASE
+    assert transports.obtain(other, offer, within())["method"] == "none"
+
+
+def test_a_store_that_is_not_shared_is_noticed(leader: images.Daemon, member: images.Daemon, path: str, tmp_path: Path) -> None:
+    offer = publish(leader, path)
+    other = str(tmp_path / "node-local")
+    publish(leader, other)
+    with pytest.raises(ShareFault, match="not the store of the publishing node"):
+        transports.obtain(member, {**offer, "where": other}, within())
+    assert member.images == {}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
+def test_a_damaged_layer_is_named_never_loaded_and_published_anew(
+    leader: images.Daemon, member: images.Daemon, path: str, damage: str
+) -> None:
+    offer = publish(leader, path)
+    victim = Path(path, "blobs", "sha256", BASE.diff_ids[0][7:])
+    data = victim.read_bytes()
+    victim.unlink()
+    if damage != "gone":
+        victim.write_bytes(data[:-1] if damage == "truncated" else b"!" + data[1:])
+    with pytest.raises(ShareFault) as caught:
+        transports.obtain(member, offer, within())
+    assert BASE.diff_ids[0] in str(caught.value)
+    assert member.images == {}
+    offer = publish(leader, path)
+    assert offer["layers_moved"] == 1
+    transports.obtain(member, offer, within())
+    assert member.images["a:1"] == BASE
+
+
+@pytest.mark.parametrize("name", ["index.json", "config", "manifest"])
+def test_a_damaged_document_is_published_anew(leader: images.Daemon, member: images.Daemon, path: str, name: str) -> None:
+    offer = publish(leader, path)
+    [index] = Path(path).glob("images/1001/*/index.json")
+    victim = {
+        "index.json": index,
+        "config": Path(path, "blobs", "sha256", images.digest(BASE.config)[7:]),
+        "manifest": Path(path, "blobs", "sha256", offer["manifest"][7:]),
+    }[name]
+    victim.write_bytes(b"{}")
+    transports.obtain(member, publish(leader, path), within())
+    assert member.images["a:1"] == BASE
+
+
+def test_another_image_under_the_offers_manifest_is_refused(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    one = publish(leader, path)
+    leader.images["a:1"] = NEXT
+    two = publish(leader, path)
+    with pytest.raises(ShareFault, match="another image"):
+        transports.obtain(member, {**one, "manifest": two["manifest"]}, within())
+    assert member.images == {}
+
+
+def test_a_daemon_that_has_another_image_after_loading_is_noticed(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+    member.load = lambda chunks, timeout_seconds: list(chunks) and None  # type: ignore[method-assign]
+    with pytest.raises(JobFault, match="another image after loading"):
+        transports.obtain(member, offer, within())
+
+
+def test_an_image_that_the_daemon_refuses_is_the_jobs_fault(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+
+    def refuse(*_args: Any) -> None:
+        raise Refused("engine: docker load was refused", "x")
+
+    member.load = refuse  # type: ignore[method-assign]
+    with pytest.raises(Refused):
+        transports.obtain(member, offer, within())
+
+
+def test_an_image_that_changes_while_it_is_saved_is_not_published(
+    leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = leader.save
+
+    def changed(name: str, timeout_seconds: float) -> Any:
+        leader.images["a:1"] = NEXT
+        return save(name, timeout_seconds)
+
+    monkeypatch.setattr(leader, "save", changed)
+    with pytest.raises(JobFault, match="changed while it was saved"):
+        publish(leader, path)
+    assert not os.listdir(Path(path, "leases"))
+
+
+def test_a_layer_of_equal_size_makes_the_archive_be_read_again(leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_LARGE", 100)
+    publish(leader, path)
+    leader.images["b:1"] = images.make(b"base" * 1000, b"MIDDLE")
+    offer = publish(leader, path, "b:1")
+    assert offer["layers_moved"] == 1
+    assert Layout(path).read(offer["manifest"]).identity == leader.images["b:1"].identity
+
+
+@pytest.mark.parametrize("change", [{"identity": "x"}, {"transport": "pigeon"}, {"identity": None}])
+def test_what_is_no_offer_is_refused(leader: images.Daemon, member: images.Daemon, path: str, change: dict) -> None:
+    with pytest.raises(ShareFault, match="not an offer"):
+        transports.obtain(member, {**publish(leader, path), **change}, within())
+    with pytest.raises(JobFault, match="not an image name"):
+        transports.obtain(member, {**publish(leader, path), "reference": "../x"}, within())
+
+
+def test_five_images_two_of_them_the_same_are_four(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    names = ["a:1", "docker.io/library/a:1", "b:1", "c:1", "c:2"]
+    leader.images.update({"b:1": NEXT, "c:1": images.make(b"c"), "c:2": BASE})
+    offers = transports.publish_all(leader, path, names, "1001", within())
+    assert [offer["reference"] for offer in offers] == ["a:1", "b:1", "c:1", "c:2"]
+    done = transports.obtain_all(member, offers, within())
+    assert [each["identity"] for each in done] == [offer["identity"] for offer in offers]
+    assert member.images == leader.images
+
+
+def test_a_lease_spares_the_blobs_until_it_is_released(leader: images.Daemon, path: str) -> None:
+    offer = publish(leader, path)
+    assert set(BASE.diff_ids) <= lease.leased(Layout(path), 0)
+    transports.release([offer, {"where": "relative"}, {}])
+    assert lease.leased(Layout(path), 0) == set()
+
+
+def test_loading_by_name_takes_what_the_store_has(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    publish(leader, path, namespace="site")
+    assert transports.load(member, path, "a:1", ["site"], within())["method"] == "full"
+    assert transports.load(member, path, "a:1", ["site"], within())["method"] == "none"
+    with pytest.raises(JobFault, match="nobody has it"):
+        transports.load(member, path, "b:1", ["site"], within())
+
+
+def test_comparing_changes_nothing_and_counts_both_ways(leader: images.Daemon, member: images.Daemon, path: str) -> None:
+    lacking = transports.compare(leader, path, "a:1", ["site"])
+    assert lacking == {
+        "reference": "a:1", "local": BASE.identity.digest, "stored": None,
+        "layers_local": 2, "layers_stored": 0, "layers_lacking_in_store": 2, "layers_lacking_in_daemon": 0,
+    }  # fmt: skip
+    assert not os.path.exists(path)
+    publish(leader, path, namespace="site")
+    there = transports.compare(member, path, "a:1", ["site"])
+    assert (there["local"], there["stored"], there["layers_lacking_in_daemon"]) == (None, BASE.identity.digest, 2)
+    assert transports.compare(member, path, "x:1", ["site"])["layers_stored"] == 0
+
+
+def test_loading_into_the_leader_heals_nothing_from_an_incomplete_store(leader: images.Daemon, path: str) -> None:
+    publish(leader, path)
+    Path(path, "blobs", "sha256", BASE.diff_ids[0][7:]).unlink()
+    with pytest.raises(JobFault, match="nobody has it"):
+        publish(images.Daemon(), path)
+
+
+def test_a_name_by_digest_is_offered_too(leader: images.Daemon, path: str) -> None:
+    name = "r.io/a@sha256:" + "1" * 64
+    leader.images[name] = BASE
+    assert publish(leader, path, name)["reference"] == str(Reference.parse(name))
+
+
+class Registry(images.Daemon):
+    """A daemon that knows digests of a registry."""
+
+    def inspect(self, name: str) -> Any:
+        document = super().inspect(name)
+        digest = "sha256:" + "d" * 64
+        return document and {**document, "RepoDigests": [f"x.io/other@{digest}", f"{Reference.parse(name).name}@{digest}"]}
+
+    def pull(self, reference: Reference, timeout_seconds: float) -> None:
+        self.images[str(reference)] = self.registry[reference.name]
+
+    def tag(self, name: str, reference: Reference) -> None:
+        self.images[str(reference)] = self.images[name]
+
+
+def test_without_a_store_an_image_of_a_registry_is_pulled_by_digest(path: str) -> None:
+    leader, member = Registry(), Registry()
+    leader.images["r.io/a:1"] = BASE
+    member.registry["r.io/a"] = BASE
+    offer = publish(leader, "", "r.io/a:1")
+    assert (offer["transport"], offer["pull"]) == ("registry", "r.io/a@sha256:" + "d" * 64)
+    assert transports.obtain(member, offer, within())["method"] == "pull"
+    assert member.images["r.io/a:1"] == BASE
+    wrong = Registry()
+    wrong.registry["r.io/a"] = NEXT
+    with pytest.raises(JobFault, match="another image after loading"):
+        transports.obtain(wrong, offer, within())
+    assert publish(leader, path, "r.io/a:1")["transport"] == "shared"
+
+
+def test_an_image_of_docker_s_default_registry_is_not_taken_for_one_of_a_registry() -> None:
+    leader = Registry()
+    leader.images["a:1"] = BASE
+    assert publish(leader, "", "a:1")["transport"] == "none"
+
+
+def test_the_manifests_registry_image_is_pulled_and_gets_the_jobs_name(path: str) -> None:
+    daemon = Registry()
+    daemon.registry["r.io/ci"] = BASE
+    offer = publish(daemon, path, {"reference": "ci-model", "registry_image": "r.io/ci:7"})
+    assert (offer["source"], daemon.images["ci-model:latest"]) == ("registry", BASE)
+
+
+@pytest.mark.parametrize("way", ["shared", "registry", "sbcast"])
+def test_a_transport_that_cannot_be_used_is_named(way: str) -> None:
+    daemon = images.Daemon()
+    daemon.images["a:1"] = BASE
+    with pytest.raises(JobFault, match=f"cannot be used here .transport='{way}'"):
+        publish(daemon, "", "a:1", transport=way)
+
+
+@pytest.fixture
+def sbcast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A command called sbcast that brings the file to the one other node there is: the directory itself."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sbcast").write_text('#!/bin/sh\n[ "$1 $2" = "--force --jobid=7" ] || exit 9\ncp "$3" "$4" && ln "$4" "$4.member"\n')
+    (folder / "sbcast").chmod(0o755)
+    monkeypatch.setattr(broadcast.send, "__defaults__", (0, f"{folder}:/usr/bin:/bin"))
+    monkeypatch.setattr(broadcast.plan, "__defaults__", (f"{folder}:/usr/bin:/bin",))
+    return tmp_path
+
+
+def arrive(offer: dict) -> None:
+    """Put what sbcast has brought where the other node has it."""
+    for piece in broadcast.targets(offer["path"], offer["pieces"]):
+        os.rename(piece + ".member", piece)
+
+
+def test_without_a_store_slurm_brings_the_layers_that_not_every_member_has(
+    leader: images.Daemon, member: images.Daemon, sbcast: Path
+) -> None:
+    leader.images["a:1"] = NEXT
+    spool = sbcast / "spool"
+    spool.mkdir()
+    offer = publish(leader, "", job_id="7", spool=str(spool), held=chain_ids(BASE.diff_ids))
+    assert (offer["transport"], offer["layers_moved"], offer["pieces"]) == ("sbcast", 1, 1)
+    assert os.listdir(spool) == [os.path.basename(offer["path"]) + ".0.member"]
+    arrive(offer)
+    member.images["b:1"] = BASE
+    done = transports.obtain(member, offer, within())
+    assert (done["layers_moved"], done["bytes_moved"]) == (1, len(NEXT.layers[2]))
+    assert member.images["a:1"] == NEXT
+    assert os.listdir(spool) == []
+    with pytest.raises(ShareFault, match="did not arrive"):
+        transports.obtain(images.Daemon(), offer, within())
+
+
+def test_an_image_in_pieces_is_loaded_whole_and_none_of_them_stays(leader: images.Daemon, member: images.Daemon, sbcast: Path) -> None:
+    script = sbcast / "bin" / "sbcast"
+    script.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo slurm-wlm 24.11.5; exit; }\n'
+        '[ "$1 $2 $3 $4" = "--force --jobid=7 --treewidth=1 --size=131072" ] || exit 9\ncp "$5" "$6" && ln "$6" "$6.member"\n'
+    )
+    large = images.make(os.urandom(5 * broadcast.STRIPE), Env=["A=d"])
+    leader.images["a:1"] = large
+    spool = sbcast / "spool"
+    spool.mkdir()
+    offer = publish(leader, "", job_id="7", spool=str(spool), nodes=17)
+    assert offer["pieces"] == 6
+    assert len(os.listdir(spool)) == 6
+    arrive(offer)
+    transports.obtain(member, offer, within())
+    assert member.images["a:1"] == large
+    assert os.listdir(spool) == []
+
+
+def test_a_broadcast_that_was_damaged_on_its_way_is_never_loaded(leader: images.Daemon, member: images.Daemon, sbcast: Path) -> None:
+    offer = publish(leader, "", job_id="7", spool=str(sbcast))
+    data = Path(offer["path"] + ".0.member").read_bytes()
+    for damage in (data[:-1], b"!" + data[1:], data + b"!"):
+        Path(offer["path"] + ".0").write_bytes(damage)
+        with pytest.raises(ShareFault, match="differs"):
+            transports.obtain(member, offer, within())
+    assert member.images == {}
+
+
+@pytest.mark.parametrize("pieces", [None, 0, -1, 10**9, "2", 1.5])
+def test_a_broadcast_in_an_impossible_number_of_pieces_is_refused(leader: images.Daemon, sbcast: Path, pieces: Any) -> None:
+    offer = publish(leader, "", job_id="7", spool=str(sbcast))
+    with pytest.raises(ShareFault, match="not an offer"):
+        transports.obtain(images.Daemon(), {**offer, "pieces": pieces}, within())
+
+
+def test_a_broadcast_that_fails_is_the_shares_fault_and_leaves_nothing(leader: images.Daemon, sbcast: Path) -> None:
+    spool = sbcast / "spool"
+    spool.mkdir()
+    with pytest.raises(ShareFault, match="sbcast failed"):
+        publish(leader, "", job_id="8", spool=str(spool))
+    os.unlink(sbcast / "bin" / "sbcast")
+    with pytest.raises(ShareFault, match="no sbcast on this node"):
+        publish(leader, "", job_id="7", spool=str(spool))
+    assert os.listdir(spool) == []
+
+
+def test_nobody_can_guess_where_a_broadcast_will_lie(leader: images.Daemon, sbcast: Path) -> None:
+    first, second = (publish(leader, "", job_id="7", spool=str(sbcast))["path"] for _ in range(2))
+    assert first != second
+
+
+def test_a_broadcast_for_which_this_nodes_disk_is_too_small_is_not_begun(
+    leader: images.Daemon, sbcast: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, margin = sbcast / "spool", 64 << 20
+    spool.mkdir()
+    leader.images["a:1"] = images.make(bytes(8 << 20), Env=["A=e"])
+    has_room_for_the_layers_alone = types.SimpleNamespace(f_frsize=1, f_bavail=margin + (12 << 20))
+    monkeypatch.setattr(os, "statvfs", lambda _path: has_room_for_the_layers_alone)
+    (sbcast / "bin" / "sbcast").write_text("#!/bin/sh\necho it was begun; exit 1\n")
+    with pytest.raises(NodeFault, match=r"too little space.*free space on this node"):
+        publish(leader, "", job_id="7", spool=str(spool))
+    assert os.listdir(spool) == []
+
+
+def test_an_image_that_nobody_has_is_built_where_that_is_allowed(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = images.Daemon()
+    built = []
+
+    def run(recipe: build.Recipe, name: str, socket: str, deadline: Deadline) -> None:
+        built.append((recipe.dockerfile, name, socket))
+        daemon.images[name] = BASE
+
+    monkeypatch.setattr(build, "run", run)
+    wanted = {"reference": "ci-a", "dockerfile": "docker/a.Dockerfile", "work_dir": str(tmp_path)}
+    offer = publish(daemon, path, wanted)
+    assert (offer["source"], built) == ("build", [("docker/a.Dockerfile", "ci-a:latest", daemon.socket)])
+    daemon.images.clear()
+    assert publish(daemon, path, wanted)["source"] == "store"
+    with pytest.raises(JobFault, match="nobody has it"):
+        publish(daemon, path, {**wanted, "reference": "ci-b"}, sources=("local", "store"))
+
+
+def test_a_thousand_members_do_not_arrive_at_once(leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list = []
+    monkeypatch.setattr(transports.time, "sleep", slept.append)
+    assert publish(leader, path, nodes=16)["spread_seconds"] == 0
+    offer = publish(leader, path, nodes=1000)
+    for said in (offer["spread_seconds"], 1e9, -1, "x", None):
+        transports.obtain(images.Daemon(), {**offer, "spread_seconds": said}, within())
+    assert len(slept) == 2
+    assert all(0 <= seconds <= 5 for seconds in slept)
+
+
+def test_what_a_job_has_left_on_its_images_way_goes_and_nobody_elses(tmp_path: Path, path: str) -> None:
+    store = Layout(path)
+    store.ensure()
+    mine, others = lease.take(store, [], "7"), lease.take(store, [], "71")
+    for name in ("madengine-7-abc.tar.0", "madengine-7-xyz/store/blob", "madengine-71-abc.tar.0", "madengine-7"):
+        (tmp_path / "spool" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "spool" / name).write_text("x")
+    transports.forget(path, "7", str(tmp_path / "spool"))
+    assert sorted(os.listdir(tmp_path / "spool")) == ["madengine-7", "madengine-71-abc.tar.0"]
+    assert os.listdir(store.leases) == [others.name] != [mine.name]
+    transports.forget("", "7", str(tmp_path / "nowhere"))

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import copy
+import doctest
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import docker_options, environment, restore, schema
+from helpers import manifests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TOKEN = manifests.TOKEN
+ENVIRONMENTS = st.dictionaries(manifests.NAMES, st.sampled_from(["1", "x y", "$A", ""])).map(
+    lambda given: {name: TOKEN if environment.is_secret(name) else value for name, value in given.items()}
+)
+FORMS = st.sampled_from(["neutral", "keep"])
+MODELS = [
+    {"name": "llama", "multiple_results": "perf.csv", "timeout": 60, "args": "--steps 3", "additional_docker_run_options": "--shm-size 1G"}
+]
+
+
+def variables(made: restore.Restored) -> dict[str, Any]:
+    return dict(made.document["context"]["docker_env_vars"])
+
+
+def option_string(made: restore.Restored) -> str:
+    (entry,) = schema.entries(made.document)
+    return str(entry.model["additional_docker_run_options"])
+
+
+def test_the_examples_in_the_docstrings_are_true() -> None:
+    assert doctest.testmod(restore).failed == 0
+
+
+@settings(deadline=None)
+@given(manifests.MANIFESTS, ENVIRONMENTS, FORMS, st.sampled_from([(), MODELS]))
+def test_restoring_a_restored_manifest_changes_nothing(written: Any, runtime: dict[str, str], form: str, models: Any) -> None:
+    once = restore.restore(written, runtime, models, form)
+    again = restore.restore(once.document, runtime, models, form)
+    assert again.document == once.document
+    assert again.restored == []
+
+
+@settings(deadline=None)
+@given(manifests.MANIFESTS, ENVIRONMENTS, FORMS)
+def test_a_restored_manifest_is_a_manifest_and_the_given_one_is_left_alone(written: Any, runtime: dict[str, str], form: str) -> None:
+    before = copy.deepcopy(written)
+    made = restore.restore(written, runtime, (), form)
+    assert written == before
+    assert schema.parse(schema.text(made.document).encode()) == made.document
+
+
+@settings(deadline=None)
+@given(manifests.MANIFESTS, ENVIRONMENTS, FORMS)
+def test_no_secret_stays_in_a_restored_manifest_or_its_report(written: Any, runtime: dict[str, str], form: str) -> None:
+    runtime["MAD_SECRETS_KNOWN"] = TOKEN
+    made = restore.restore(written, runtime, (), form)
+    assert TOKEN not in json.dumps([made.document, made.restored, made.dropped_env, made.dropped_mounts])
+
+
+@settings(deadline=None)
+@given(manifests.MANIFESTS, ENVIRONMENTS)
+def test_no_literal_and_nothing_of_another_run_reaches_a_container(written: Any, runtime: dict[str, str]) -> None:
+    given_values = {str(value) for value in runtime.values()}
+    for name, value in variables(restore.restore(written, runtime)).items():
+        assert name not in environment.OF_THE_RUN
+        assert value in given_values or not restore.LITERAL.search(str(value))
+
+
+@settings(deadline=None)
+@given(manifests.MANIFESTS, ENVIRONMENTS)
+def test_every_secret_of_the_manifest_is_passed_by_name_with_an_empty_value_behind_it(written: Any, runtime: dict[str, str]) -> None:
+    made = restore.restore(written, runtime)
+    secrets = {name for name in variables(made) if environment.is_secret(name)}
+    passed = {option.value for option in docker_options.parse(option_string(made)) if option.name == "env"}
+    assert secrets <= passed
+    assert {variables(made)[name] for name in secrets} <= {""}
+    given_values = [*written["context"]["docker_env_vars"].items(), *written["deployment_config"]["env_vars"].items()]
+    assert secrets == {name for name, value in given_values if environment.is_secret(name) and value is not None}
+
+
+@settings(deadline=None)
+@given(manifests.MANIFESTS)
+def test_the_job_finds_its_containers_by_one_label(written: Any) -> None:
+    labels = [option.value for option in docker_options.parse(option_string(restore.restore(written))) if option.name == "label"]
+    assert len([label for label in labels if label and label.startswith("madengine.job=")]) >= 1
+    if "madengine.job=7" not in str(written["built_models"]):
+        assert option_string(restore.restore(written)).endswith("--label madengine.job=${SLURM_JOB_ID}")
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        (manifests.built(image={"registry_image": "r.example.org/llama:1", "registry": "r.example.org"}), "ci-llama_llama.ubuntu.amd"),
+        (manifests.container_image("rocm/vllm:1"), "rocm/vllm:1"),
+        (manifests.use_image("docker://rocm/vllm:1 "), "rocm/vllm:1"),
+        (manifests.build_on_compute(), "registry.example.org:5000/team/llama:7"),
+        (manifests.by_hand("debian:trixie"), "debian:trixie"),
+    ],
+)
+def test_the_neutral_form_is_keyed_by_the_exact_image_and_names_no_registry(written: Any, key: str) -> None:
+    made = restore.restore(written).document
+    assert list(made["built_images"]) == list(made["built_models"]) == [key]
+    assert made["built_images"][key]["docker_image"] == key
+    assert not {"local_image", "registry_image", "registry"} & set(made["built_images"][key])
+
+
+def test_where_the_image_can_be_had_is_not_forgotten() -> None:
+    made = restore.restore(manifests.build_on_compute()).document
+    (image,) = made["built_images"].values()
+    assert image["source_image"] == "registry.example.org:5000/team/llama:7"
+
+
+def test_two_models_of_one_image_each_keep_a_key_that_docker_reads_as_that_image() -> None:
+    written = manifests.use_image()
+    for number in (2, 3):
+        written["built_images"][f"m{number}"] = dict(written["built_images"]["llama"])
+        written["built_models"][f"m{number}"] = {"name": f"m{number}"}
+    made = restore.restore(written).document
+    assert list(made["built_images"]) == ["rocm/vllm:1", "docker.io/rocm/vllm:1", "index.docker.io/rocm/vllm:1"]
+    assert [entry.reference for entry in schema.entries(made)] == ["rocm/vllm:1"] * 3
+    assert [entry.name for entry in schema.entries(made)] == ["llama", "m2", "m3"]
+
+
+def test_more_models_than_an_image_has_names_are_refused_and_kept_on_request() -> None:
+    written = manifests.use_image("r.example.org/x:1")
+    written["built_images"]["m2"] = dict(written["built_images"]["llama"])
+    with pytest.raises(JobFault, match="too many models share an image"):
+        restore.restore(written)
+    assert list(restore.restore(written, image_form="keep").document["built_images"]) == ["llama", "m2"]
+
+
+def test_a_model_without_an_image_is_carried_along() -> None:
+    written = manifests.by_hand()
+    written["built_models"]["other"] = {"name": "other"}
+    assert restore.restore(written).document["built_models"]["other"] == {"name": "other"}
+
+
+def test_models_json_fills_what_the_shape_has_lost_and_nothing_else() -> None:
+    written = manifests.use_image()
+    written["built_models"]["llama"].update(args="", timeout=0)
+    (entry,) = schema.entries(restore.restore(written, models=MODELS).document)
+    assert {name: entry.model[name] for name in ("multiple_results", "args", "timeout")} == {
+        "multiple_results": "perf.csv",
+        "args": "--steps 3",
+        "timeout": 0,
+    }
+    assert entry.model["additional_docker_run_options"] == "--shm-size 1G --label madengine.job=${SLURM_JOB_ID}"
+
+
+def test_models_json_finds_the_model_of_a_local_key_too() -> None:
+    written = manifests.container_image()
+    del written["built_models"]["local-llama"]["name"]
+    assert restore.restore(written, models=MODELS).document["built_models"]["rocm/vllm:1"]["multiple_results"] == "perf.csv"
+
+
+def test_the_runtime_wins_and_the_manifest_fills_the_gaps() -> None:
+    written = manifests.built(context={"docker_env_vars": {"NCCL_DEBUG": "INFO", "NCCL_IB_HCA": "mlx5_0", "PATH": "/opt/bin", "NNODES": 2}})
+    runtime = {"NCCL_DEBUG": "WARN", "PATH": "/usr/bin", "UCX_TLS": "rc"}
+    assert variables(restore.restore(written, runtime)) == {
+        "NCCL_DEBUG": "WARN",
+        "NCCL_IB_HCA": "mlx5_0",
+        "PATH": "/opt/bin",
+        "NNODES": 2,
+        "MAD_GUEST_OS": "UBUNTU",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("${HF_HOME}", "/scratch/hf"),
+        ("$HF_HOME", "/scratch/hf"),
+        ("${HF_HOME}/a", "/scratch/hf/a"),
+        ("${NONE:-/d}", "/d"),
+        ("a$HF_HOME", "a$HF_HOME"),
+    ],
+)
+def test_an_unexpanded_literal_becomes_the_runtimes_value(value: str, expected: str) -> None:
+    made = restore.restore(manifests.built(context={"docker_env_vars": {"X": value}}), {"HF_HOME": "/scratch/hf"})
+    assert variables(made)["X"] == expected
+
+
+@pytest.mark.parametrize("value", ["${NONE}", "$NONE", "a${NONE}b", "${MAD_SECRETS_X}", "${NODE_RANK}"])
+def test_a_literal_that_nobody_knows_is_dropped_and_said_so(value: str) -> None:
+    runtime = {"MAD_SECRETS_X": TOKEN, "NODE_RANK": "1"}
+    made = restore.restore(manifests.built(context={"docker_env_vars": {"X": value}, "docker_build_arg": {"Y": value}}), runtime)
+    assert "X" not in variables(made)
+    literal = value.strip("ab")
+    reason = f"{literal} was never expanded, and the runtime does not know it"
+    assert made.dropped_env == [
+        {"name": "X", "where": "context.docker_env_vars", "reason": reason},
+        {"name": "Y", "where": "context.docker_build_arg", "reason": reason},
+    ]
+
+
+def test_a_stale_literal_of_a_token_gives_way_to_the_real_token_by_name() -> None:
+    made = restore.restore(manifests.built(context={"docker_env_vars": {"MAD_SECRETS_HFTOKEN": "${MAD_SECRETS_HFTOKEN}"}}))
+    assert variables(made)["MAD_SECRETS_HFTOKEN"] == ""
+    assert "-e MAD_SECRETS_HFTOKEN " in option_string(made)
+    assert made.dropped_env == []
+
+
+def test_what_differs_between_nodes_never_comes_out_of_a_file() -> None:
+    made = restore.restore(
+        manifests.built(context={"docker_env_vars": {"NODE_RANK": "0", "MASTER_ADDR": "old-node", "MASTER_PORT": 29500}})
+    )
+    assert variables(made) == {"MASTER_PORT": 29500, "MAD_GUEST_OS": "UBUNTU"}
+    assert {one["name"] for one in made.dropped_env} == {"NODE_RANK", "MASTER_ADDR"}
+
+
+def test_what_only_the_job_script_would_see_is_given_to_the_container() -> None:
+    exported = {
+        "NCCL_IB_HCA": "mlx5_0",
+        "UCX_TLS": "rc",
+        "X": "$HOME/x",
+        "MIOPEN_USER_DB_PATH": "/tmp/${LOCAL_RANK}",
+        "NODE_RANK": "$SLURM_PROCID",
+    }
+    made = restore.restore(manifests.built(deployment_config={"env_vars": exported}, context={"docker_env_vars": {"UCX_TLS": "tcp"}}))
+    assert variables(made) == {"UCX_TLS": "tcp", "NCCL_IB_HCA": "mlx5_0", "MAD_GUEST_OS": "UBUNTU"}
+    assert [(one["name"], one["where"]) for one in made.dropped_env] == [("X", "deployment_config.env_vars")]
+    assert made.document["deployment_config"]["env_vars"] == exported
+
+
+def test_mounts_move_into_the_options_of_every_model_and_the_users_own_stay() -> None:
+    written = manifests.built(
+        model={"additional_docker_run_options": manifests.REAL_OPTIONS},
+        context={"docker_mounts": {"/dev/infiniband": "/dev/infiniband", "/sys/class/infiniband": "/sys/class/infiniband", "/d": None}},
+    )
+    with pytest.raises(JobFault, match=r"mounts: no host path .where='context.docker_mounts./d'"):
+        restore.restore(written)
+    del written["context"]["docker_mounts"]["/d"]
+    made = restore.restore(written)
+    assert option_string(made) == manifests.REAL_OPTIONS + " -v /dev/infiniband:/dev/infiniband --label madengine.job=${SLURM_JOB_ID}"
+    assert made.document["context"]["docker_mounts"] == {}
+    assert [(one["target"], one["where"]) for one in made.dropped_mounts] == [
+        ("/sys/class/infiniband", "built_models.ci-llama_llama.ubuntu.amd.additional_docker_run_options")
+    ]
+
+
+def test_an_option_string_that_cannot_be_read_stops_the_job_and_says_where() -> None:
+    written = manifests.built(model={"additional_docker_run_options": "-v '/a:/b"}, context={"docker_mounts": {"/b": "/c"}})
+    with pytest.raises(JobFault, match=r"not closed \(where='built_models.ci-llama_llama.ubuntu.amd.additional_docker_run_options'"):
+        restore.restore(written)
+
+
+def test_a_token_is_taken_out_of_every_place_and_its_name_is_kept() -> None:
+    written = manifests.with_token_everywhere()
+    made = restore.restore(written, models=[{"name": "llama", "note": TOKEN}])
+    text = json.dumps(made.document)
+    assert TOKEN not in text
+    passed = [option.value for option in docker_options.parse(option_string(made)) if option.name == "env"]
+    assert passed == ["HF_TOKEN", "MAD_SECRETS_B", "WANDB_API_KEY", "MAD_SECRETS_HFTOKEN"]
+    assert made.document["context"]["docker_build_arg"] == {"MAD_SECRETS_HFTOKEN": ""}
+    assert made.document["deployment_config"]["env_vars"] == {"NCCL_DEBUG": "INFO"}
+
+
+def test_a_token_that_only_models_json_holds_does_not_come_in_with_it() -> None:
+    listed = [{"name": "llama", "additional_docker_run_options": f"-e HF_TOKEN={TOKEN}", "args": f"--hub {TOKEN}"}]
+    made = restore.restore(manifests.use_image(), models=listed)
+    assert TOKEN not in json.dumps(made.document)
+    assert option_string(made).startswith("-e HF_TOKEN --label")
+
+
+def test_a_token_under_a_harmless_name_is_dropped_and_said_so() -> None:
+    made = restore.restore(manifests.with_token_everywhere())
+    assert "COPY" not in variables(made)
+    assert [(one["name"], one["where"]) for one in made.dropped_env] == [("COPY", "context.docker_env_vars")]
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        {"context": {"docker_env_vars": {"HF_TOKEN": TOKEN}, "docker_mounts": {"/x": f"/a:{TOKEN}"}}},
+        {"context": {"docker_env_vars": {"HF_TOKEN": TOKEN}, "docker_mounts": {f"x{TOKEN}": "/a"}}},
+        {"context": {"docker_env_vars": {"HF_TOKEN": TOKEN}}, "image": {"docker_image": f"A B {TOKEN}"}},
+    ],
+)
+def test_a_fault_about_what_holds_a_token_does_not_show_it(breaks: Any) -> None:
+    with pytest.raises(JobFault) as caught:
+        restore.restore(manifests.built(**breaks))
+    assert TOKEN not in caught.value.line()
+    assert TOKEN not in json.dumps(caught.value.to_dict())
+
+
+def test_what_was_restored_is_listed_by_its_place() -> None:
+    written = manifests.built(context={"docker_env_vars": {"X": "${NONE}"}})
+    assert restore.restore(written).restored == [
+        "built_models.ci-llama_llama.ubuntu.amd.additional_docker_run_options",
+        "context.docker_env_vars.MAD_GUEST_OS",
+        "context.docker_env_vars.X",
+    ]

@@ -1,0 +1,754 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real sockets on the loopback, real processes: what a job's nodes live through together.
+
+The second half is the list of what such a barrier suffers from when it is written without care; each test says what the
+careless one would do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, Iterator, List
+from unittest import mock
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, client, framing, leader, server
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import Visit
+from helpers import peers
+
+TEN = tuple(f"n{rank}" for rank in range(10))
+THREE = TEN[:3]
+
+
+@pytest.fixture
+def at() -> str:
+    return peers.address()
+
+
+@contextlib.contextmanager
+def leading(at: str, nodes: int = 2, within: float = 10.0, **options: Any) -> Iterator[Any]:
+    """Be the leader in this process, for tests that look at its inside."""
+    options = {"ports": peers.PORTS, **options}
+    # How it ends is not these tests' business, nor who comes after the end.
+    with mock.patch.object(leader, "_LATECOMER_SECONDS", 0.0), contextlib.suppress(PeerFault, ShareFault):
+        with barrier.meet(peers.party("n0", nodes, at), peers.KEY, Deadline(within), **options) as meeting:
+            yield meeting
+            meeting._tell(ShareFault("test: over", "nothing"))
+
+
+def turn(meeting: Any, until: Any, within: float = 5.0) -> None:
+    limit = time.monotonic() + within
+    while not until():
+        assert time.monotonic() < limit
+        meeting._turn(min(meeting._tidy(), 0.05))
+
+
+# Order, agreement, shared fate.
+
+
+def test_ten_processes_go_together_once_the_last_has_loaded(at: str) -> None:
+    def last(meeting: Any) -> Any:
+        offers = meeting.images()
+        time.sleep(0.3)
+        loaded_at = time.monotonic()
+        meeting.loaded(["sha256:1"])
+        return loaded_at, offers
+
+    out = peers.run({"n7": last, "*": peers.both}, TEN, at)
+    loaded_at, offers = out["n7"]["value"]
+    assert offers == [{"identity": "sha256:1", "where": "/store"}] == out["n1"]["value"]
+    assert out["n0"]["value"] == "go"
+    assert all(end["at"] >= loaded_at for end in out.values())
+    assert max(end["at"] for end in out.values()) - loaded_at < 1.0
+
+
+def test_the_order_in_which_the_nodes_come_does_not_matter(at: str) -> None:
+    jobs = [peers.party(f"n{rank}", 3, at) for rank in (2, 1, 0)]  # the leader last
+    out = [peers.start(job, peers.both).outcome for job in jobs]
+    assert [end()["value"] for end in out] == [[{"identity": "sha256:1", "where": "/store"}]] * 2 + ["go"]
+
+
+def test_several_images_keep_their_order_and_none_is_taken_for_another(at: str) -> None:
+    offers = [{"identity": f"sha256:{index}", "image": f"i{index}"} for index in range(20)]
+
+    def story(meeting: Any) -> Any:
+        if meeting.is_leader:
+            meeting.publish(offers)
+        got = offers if meeting.is_leader else meeting.images()
+        meeting.agree([offer["identity"] for offer in got])
+        return got
+
+    assert [end["value"] for end in peers.run({"*": story}, THREE, at).values()] == [offers] * 3
+
+
+def test_a_job_without_images_meets_too(at: str) -> None:
+    def story(meeting: Any) -> Any:
+        if meeting.is_leader:
+            meeting.publish([])
+            return meeting.finish([])
+        return meeting.loaded(meeting.images())
+
+    assert [end.get("fault") for end in peers.run({"*": story}, THREE, at).values()] == [None] * 3
+
+
+def test_images_in_another_order_are_another_answer(at: str) -> None:
+    def wrong(meeting: Any) -> Any:
+        return meeting.loaded([offer["identity"] for offer in reversed(meeting.images())])
+
+    def story(meeting: Any) -> Any:
+        if not meeting.is_leader:
+            return meeting.loaded([offer["identity"] for offer in meeting.images()])
+        meeting.publish([{"identity": "a"}, {"identity": "b"}])
+        return meeting.finish(["a", "b"])
+
+    out = peers.run({"n2": wrong, "*": story}, THREE, at)
+    assert all(end["fault"]["node"] == "n2" for end in out.values())
+    assert out["n1"]["fault"]["seen"] == {"wanted": '"a", "b"', "loaded": '"b", "a"'}
+
+
+def test_a_member_s_fault_is_known_to_all_within_a_second_with_its_node_kind_and_reason(at: str) -> None:
+    def broken(meeting: Any) -> Any:
+        meeting.images()
+        raise NodeFault("layout: too little space", "free space", part="disk", free_gib=4.1)
+
+    out = peers.run({"n4": broken, "*": peers.both}, TEN, at)
+    assert out["n4"]["type"] == "NodeFault"
+    others = [end for name, end in out.items() if name != "n4"]
+    assert {end["line"] for end in others} == {"madengine: node: n4: layout: too little space (free_gib='4.1'); free space"}
+    assert max(end["at"] for end in others) - out["n4"]["at"] < 1.0
+
+
+def test_the_leader_s_fault_reaches_all_even_those_who_come_later(at: str) -> None:
+    def broken(meeting: Any) -> Any:
+        raise JobFault("manifest: no such file", "write one", path="/x")
+
+    first = peers.start(peers.party("n0", 3, at), broken)
+    others = [peers.start(peers.party(name, 3, at), peers.both) for name in ("n1", "n2")]
+    assert [other.outcome()["line"] for other in others] == ["madengine: job: n0: manifest: no such file (path='/x'); write one"] * 2
+    assert first.outcome()["type"] == "JobFault"
+
+
+def test_a_defect_of_one_hook_ends_the_wait_of_all_others(at: str) -> None:
+    def broken(meeting: Any) -> Any:
+        raise ZeroDivisionError("secret words")
+
+    out = peers.run({"n1": broken, "*": peers.both}, THREE, at)
+    assert "ZeroDivisionError" in out["n1"]["defect"]
+    assert out["n2"]["line"] == out["n0"]["line"]
+    assert out["n0"]["fault"]["node"] == "n1"
+    assert "secret words" not in out["n0"]["line"]
+
+
+def test_who_leaves_early_without_a_word_ends_the_meeting(at: str) -> None:
+    out = peers.run({"n1": lambda meeting: meeting.images(), "*": peers.both}, THREE, at)
+    assert {out[name]["fault"]["node"] for name in ("n0", "n2")} == {"n1"}
+
+
+def test_a_member_that_dies_after_it_came_ends_the_meeting_at_once(at: str) -> None:
+    def dying(meeting: Any) -> Any:
+        meeting.images()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    out = peers.run({"n1": dying, "*": peers.both}, THREE, at)
+    assert out["n1"].get("died")
+    assert {out[name]["fault"]["what"] for name in ("n0", "n2")} == {"rendezvous: the node vanished after it had come"}
+    assert max(end["at"] for end in out.values()) - out["n1"]["at"] < 1.0
+
+
+def test_a_leader_that_dies_is_missed_at_once(at: str) -> None:
+    def dying(meeting: Any) -> Any:
+        meeting.common()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    out = peers.run({"n0": dying, "*": peers.both}, THREE, at)
+    assert {out[name]["fault"]["what"] for name in ("n1", "n2")} == {"rendezvous: the leader vanished"}
+    assert max(out[name]["seconds"] for name in ("n1", "n2")) < 2.0
+
+
+def test_a_leader_that_never_comes_is_given_up_after_the_grace(at: str) -> None:
+    out = peers.start(peers.party("n1", 3, at), peers.follow, grace_seconds=0.4).outcome()
+    assert out["fault"]["what"] == "rendezvous: the leader did not answer"
+    assert out["fault"]["node"] == "n0"
+    assert 0.4 <= out["seconds"] < 1.4
+
+
+def test_a_leader_s_name_that_nobody_knows_is_said(at: str) -> None:
+    who = peers.party("n1", 3, "no-such-host.invalid")
+    out = peers.start(who, peers.follow, grace_seconds=0.2).outcome()
+    assert out["fault"]["seen"]["name"].startswith("no-such-host.invalid: ")
+
+
+def test_at_the_deadline_the_missing_are_named_and_those_who_are_behind(at: str) -> None:
+    def slow(meeting: Any) -> Any:
+        meeting.images()
+        return meeting._serve(lambda: False)
+
+    jobs = [peers.party(f"n{rank}", 4, at) for rank in range(4)]
+    started = [
+        peers.start(jobs[0], peers.lead, within=0.8),
+        peers.start(jobs[1], slow),
+        peers.start(jobs[2], peers.follow),
+    ]  # n3 never comes
+    leader_end, *others = [node.outcome() for node in started]
+    assert leader_end["type"] == "ShareFault"
+    assert leader_end["fault"]["seen"].items() >= {"never_arrived": "n3", "not_loaded": "n1"}.items()
+    assert all(end["fault"]["seen"]["never_arrived"] == "n3" and end["fault"]["node"] == "n0" for end in others)
+
+
+def test_one_deadline_counts_for_all_whatever_a_member_s_own_clock_says(at: str) -> None:
+    # Deadlines that start per rank let the first give up while the last still works.
+    def slow(meeting: Any) -> Any:
+        return meeting.attend(process.start(peers.me(), _sleep, 0.6)) or meeting.agree(["x"])
+
+    def lead(meeting: Any) -> Any:
+        meeting.publish([{"identity": "x"}])
+        return meeting.finish(["x"])
+
+    jobs = [peers.party(f"n{rank}", 2, at) for rank in range(2)]
+    started = [peers.start(jobs[0], lead, within=8), peers.start(jobs[1], lambda meeting: meeting.images() and slow(meeting), within=0.5)]
+    assert [node.outcome().get("fault") for node in started] == [None, None]
+
+
+def test_a_job_of_one_node_meets_nobody_and_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", _forbidden)
+    with barrier.meet(peers.party("n0", 1), peers.KEY, Deadline(5)) as meeting:
+        assert meeting.is_leader
+        assert meeting.attend(process.start(peers.me(), _echo, "x")) == "x"
+        assert meeting.common() == []
+        meeting.publish([{"identity": "x"}])
+        meeting.agree(["x"])
+
+
+def test_a_job_of_one_node_has_a_deadline_too() -> None:
+    with pytest.raises(ShareFault, match="the time is up"), barrier.meet(peers.party("n0", 1), peers.KEY, Deadline(0.1)) as meeting:
+        meeting.attend(process.start(peers.me(), _sleep, 60))
+
+
+def test_the_leader_learns_which_layers_all_have(at: str) -> None:
+    def story(meeting: Any) -> Any:
+        common = meeting.common() if meeting.is_leader else None
+        peers.both(meeting)
+        return common
+
+    layers = {name: [f"sha256:{'0' * 60}{index:04}" for index in range(1000) if index % (rank + 2)] for rank, name in enumerate(THREE)}
+    jobs = [peers.party(name, 3, at) for name in THREE]
+    out = [peers.start(job, story, have=layers[job.node]) for job in jobs]
+    assert out[0].outcome()["value"] == sorted({*layers["n1"]} & {*layers["n2"]})
+    assert [end.outcome().get("fault") for end in out[1:]] == [None, None]
+
+
+def test_words_of_the_other_part_are_a_defect(at: str) -> None:
+    with leading(at) as meeting:
+        for word in (meeting.images, lambda: meeting.loaded([])):
+            with pytest.raises(TypeError, match="only a member"):
+                word()
+
+
+def test_an_image_s_description_that_does_not_fit_into_a_line_is_the_job_s_fault(at: str) -> None:
+    with leading(at) as meeting:
+        with pytest.raises(JobFault, match="too long"):
+            meeting.publish([{"identity": "x" * framing.LONGEST_LINE}])
+
+
+def test_more_images_than_a_meeting_holds_are_the_job_s_fault() -> None:
+    with barrier.meet(peers.party("n0", 1), peers.KEY, Deadline(5)) as meeting:
+        meeting.publish([{}] * 256)
+        with pytest.raises(JobFault, match="too many images"):
+            meeting.publish([{}] * 257)
+
+
+# The work of a child beside the meeting.
+
+
+def test_the_child_s_answer_and_the_child_s_fault_come_out(at: str) -> None:
+    with leading(at) as meeting:
+        assert meeting.attend(process.start(peers.me(), _echo, {"a": [1]})) == {"a": [1]}
+        with pytest.raises(NodeFault, match="docker is dead"):
+            meeting.attend(process.start(peers.me(), _docker_dead))
+
+
+def test_a_child_whose_answer_has_no_end_is_a_defect_and_no_loop(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_LONGEST_ANSWER", 1 << 16)
+    with leading(at) as meeting, pytest.raises(RuntimeError, match="without an answer"):
+        meeting.attend(process.start(peers.me(), _echo, "x" * (1 << 20)))
+
+
+def test_members_are_let_in_while_the_leader_s_child_works(at: str, tmp_path: Path) -> None:
+    # The child ends only after the members are in, so a leader that waits for its child first waits for ever.
+    def lead(meeting: Any) -> Any:
+        meeting.attend(process.start(peers.me(), _wait_for, [str(tmp_path / name) for name in ("n1", "n2")]))
+        return [len(meeting._host.missing()), peers.lead(meeting)]
+
+    def follow(meeting: Any) -> Any:
+        (tmp_path / meeting.party.node).touch()
+        return peers.follow(meeting)
+
+    assert peers.run({"n0": lead, "*": follow}, THREE, at)["n0"]["value"] == [0, "go"]
+
+
+def test_the_child_dies_when_the_meeting_is_aborted(at: str) -> None:
+    def working(meeting: Any) -> Any:
+        child = process.start(peers.me(), _sleep, 60)
+        try:
+            meeting.attend(child)
+        finally:
+            with pytest.raises(ProcessLookupError):
+                os.kill(child.pid, 0)
+
+    def broken(meeting: Any) -> Any:
+        raise JobFault("image: nobody has it", "build it")
+
+    out = peers.run({"n1": broken, "*": working}, THREE, at)
+    assert {out[name]["fault"]["node"] for name in ("n0", "n2")} == {"n1"}
+    assert max(end["seconds"] for end in out.values()) < 5.0
+
+
+# A member, seen from the inside.
+
+
+@contextlib.contextmanager
+def following(at: str, lead: Any = peers.lead, within: float = 10.0, **options: Any) -> Iterator[Any]:
+    """Be the only member in this process; the leader is another one."""
+    leader_node = peers.start(peers.party("n0", 2, at), lead, within=within)
+    options = {"ports": peers.PORTS, "grace_seconds": 5.0, **options}
+    try:
+        with barrier.meet(peers.party("n1", 2, at), peers.KEY, Deadline(10), **options) as meeting:
+            meeting.leader_node = leader_node
+            yield meeting
+    finally:
+        leader_node.kill(signal.SIGCONT)
+        leader_node.ended = leader_node.outcome()
+
+
+def test_a_member_loads_in_a_child_and_leaves_when_all_have(at: str) -> None:
+    with following(at, have=["sha256:1"]) as meeting:
+        assert not meeting.is_leader
+        offers = meeting.images()
+        meeting.agree(meeting.attend(process.start(peers.me(), _identities, offers)))
+    assert meeting.leader_node.ended["value"] == "go"
+
+
+def test_a_member_s_child_dies_with_the_meeting(at: str) -> None:
+    def lead(meeting: Any) -> Any:
+        meeting.common()
+        raise JobFault("image: the build failed", "mend it")
+
+    child = process.start(peers.me(), _sleep, 60)
+    with pytest.raises(PeerFault, match="the build failed") as raised, following(at, lead) as meeting:
+        meeting.attend(child)
+    assert raised.value.node == "n0"
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+def test_a_member_that_leaves_by_a_fault_tells_the_leader(at: str) -> None:
+    with pytest.raises(NodeFault), following(at) as meeting:
+        meeting.attend(process.start(peers.me(), _docker_dead))
+    assert meeting.leader_node.ended["line"] == "madengine: node: n1: engine: docker is dead; start docker"
+
+
+def test_a_leader_that_hangs_is_given_up_soon_after_the_deadline(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MARGIN_SECONDS", 0.1)
+    with following(at, within=0.8) as meeting:
+        meeting.leader_node.kill(signal.SIGSTOP)
+        with pytest.raises(ShareFault, match="no word from the leader in time"):
+            meeting._serve(lambda: False)
+
+
+def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_known_later(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [OSError(-3, "Temporary failure in name resolution"), [], [(socket.AF_INET, at)]]
+
+    here, really = os.getpid(), client.addresses.resolve
+
+    def resolve(name: str) -> Any:
+        if os.getpid() != here:  # the leader's process knows its own name
+            return really(name)
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(client.addresses, "resolve", resolve)
+    with following(at) as meeting:
+        meeting.agree([offer["identity"] for offer in meeting.images()])
+    assert len(answers) == 1
+
+
+def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_for(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "HANDSHAKE_SECONDS", 0.5)
+    first = peers.first_port(peers.party())
+
+    def fake(guest: socket.socket) -> None:
+        guest.sendall(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
+        peers.line(guest)
+
+    with peers.listening(at, first, peers.silent), peers.listening(at, peers.first_ports(peers.party())[1], fake):
+        who = barrier.meet(peers.party("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=1.2)
+        with pytest.raises(PeerFault, match="the leader did not answer") as raised, who:
+            raise AssertionError("nobody is there")
+    assert int(str(raised.value.seen["refused_our_key"])) >= 1
+
+
+def test_a_party_is_an_allocation_that_this_node_is_part_of() -> None:
+    for nodes in (("n1", "n2"), ("n0", "n1", "n0")):
+        with pytest.raises(JobFault, match="this node is not one of the job's"):
+            barrier.Party("c", 1, 0, nodes, "n0")
+
+
+# What a careless barrier suffers from.
+
+
+def test_a_spoofed_loaded_releases_nobody(at: str) -> None:
+    # The careless one counts READY lines, whoever sends them.
+    with leading(at, nodes=2) as meeting:
+        meeting.publish([{"identity": "x"}])
+        for words in (
+            b"READY 1\n",
+            b'{"line":"LOADED","index":0,"of":1,"identity":"x","n":0}\n',
+            b'{"line":"JOIN","rank":1,"nonce":"00","n":0,"mac":"' + b"0" * 64 + b'"}\n',
+        ):
+            stranger = peers.knock(at, meeting.port)
+            stranger.sendall(words)
+            turn(meeting, partial(peers.has_hung_up, stranger))
+        assert not meeting._host.has_all_loaded()
+        assert meeting._host.missing() == ["n1"]
+
+
+def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The careless one believes the first port that says GO.
+    monkeypatch.setattr(client, "_STAGGER_SECONDS", 3.0)  # members listen to it first, to the end
+
+    def fake(guest: socket.socket) -> bytes:
+        guest.sendall(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
+        join = peers.line(guest) or b""
+        for name in ("WELCOME", "IMAGE", "GO"):
+            guest.sendall(framing.plain(name, left=5, index=0, of=0, n=0, mac="0" * 64))
+        return join
+
+    first = peers.first_port(peers.party())
+    with peers.listening(at, first, fake) as stranger:
+        started = time.monotonic()
+        out = peers.run({"*": peers.both}, THREE, at)
+        join = json.loads(stranger.said().splitlines()[0])
+    assert [end["value"] for end in out.values()][1:] == [[{"identity": "sha256:1", "where": "/store"}]] * 2
+    assert time.monotonic() - started < 2.5
+    assert join["line"] == "JOIN"
+    assert set(join) == {"line", "job", "attempt", "rank", "node", "nonce", "n", "mac"}
+
+
+def test_a_go_between_on_another_port_joins_ends_that_do_not_understand_each_other(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without the port in the key, a user's process on the leader's node could sit in the middle and hang up at will.
+    monkeypatch.setattr(client, "_STAGGER_SECONDS", 3.0)
+    first, second = peers.first_ports(peers.party())
+
+    def between(guest: socket.socket) -> bytes:
+        there = peers.knock(at, second)
+        guest.sendall(peers.line(there) or b"")
+        there.sendall(peers.line(guest) or b"")
+        return b"answer: " + (peers.line(there) or b"none")
+
+    with peers.listening(at, first, between) as stranger:
+        out = peers.run({"*": peers.both}, THREE, at)
+        assert b"answer: none" in stranger.said()
+    assert [end.get("fault") for end in out.values()] == [None] * 3
+
+
+def test_connect_and_reset_kills_nothing(at: str) -> None:
+    # The careless one dies of the ConnectionResetError of a port scan.
+    leader_node = peers.start(peers.party("n0", 2, at), peers.lead)
+    port = peers.first_port(peers.party())
+    for _ in range(200):
+        scan = peers.knock(at, port)
+        scan.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        scan.close()
+    member = peers.start(peers.party("n1", 2, at), peers.follow)
+    assert [node.outcome().get("fault") for node in (leader_node, member)] == [None, None]
+
+
+def test_a_connection_that_is_reset_before_it_is_taken_is_passed_over(at: str) -> None:
+    listener = mock.Mock()
+    listener.accept.side_effect = [ConnectionAbortedError(), ConnectionResetError(), BlockingIOError()]
+    with leading(at) as meeting:
+        meeting._accepter(listener)(0)
+    assert listener.accept.call_count == 3
+
+
+def test_silent_services_on_the_first_ports_cost_a_moment_each(at: str) -> None:
+    # The careless one waits for the full timeout of the first port.
+    with contextlib.ExitStack() as stack:
+        for port in peers.first_ports(peers.party()):
+            stack.enter_context(peers.listening(at, port, peers.silent))
+        out = peers.run({"*": peers.both}, THREE, at)
+    assert [end.get("fault") for end in out.values()] == [None] * 3
+    assert max(end["seconds"] for end in out.values()) < 1.5
+
+
+def test_five_hundred_idle_connections_cost_nobody_a_moment(at: str) -> None:
+    # The careless one reads from one connection after the other, 2 s each.
+    leader_node = peers.start(peers.party("n0", 2, at), peers.lead)
+    port = peers.first_port(peers.party())
+    idle = [peers.knock(at, port) for _ in range(500)]
+    member = peers.start(peers.party("n1", 2, at), peers.follow)
+    out = member.outcome()
+    assert out["value"]
+    assert out["seconds"] < 1.0
+    assert leader_node.outcome()["value"] == "go"
+    for sock in idle:
+        sock.close()
+
+
+def test_when_strangers_are_many_the_oldest_goes_and_never_a_member(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with leading(at) as meeting:
+        meeting._most_strangers = 4
+        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        turn(meeting, meeting._host.has_all)
+        strangers: List[socket.socket] = []
+        for _ in range(8):
+            strangers.append(peers.knock(at, meeting.port))
+        turn(meeting, lambda: [peers.has_hung_up(one) for one in strangers] == [True] * 4 + [False] * 4)
+        assert meeting._host.missing() == []
+        peers.lead(meeting)
+        assert member.outcome()["value"]
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_a_slow_writer_has_its_few_seconds_and_no_more(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.2)
+    with leading(at) as meeting:
+        slow = peers.knock(at, meeting.port)
+        for byte in b'{"line":':
+            slow.send(bytes([byte]))
+            meeting._turn(min(meeting._tidy(), 0.05))
+        turn(meeting, lambda: peers.has_hung_up(slow))
+
+
+HOSTILE = [
+    b"\x00\xff\xfe garbage\n",
+    b"A" * 9000,
+    b"[" * 8000 + b"\n",
+    b'{"a":' * 1500 + b"\n",
+    b'{"rank":' + b"9" * 8000 + b"}\n",
+    b'{"rank":NaN}\n',
+    b'{"line":"JOIN","rank":-1,"nonce":"x"}\n',
+    b'{"line":"JOIN","rank":0,"nonce":"x"}\n',
+    b'{"line":"JOIN","rank":2,"nonce":"x"}\n',
+    b'{"line":"JOIN","rank":1.0,"nonce":"x"}\n',
+    b'{"line":"JOIN","rank":true,"nonce":"x"}\n',
+    b'{"line":"JOIN","rank":"1","nonce":"x"}\n',
+    b'{"line":"JOIN","rank":[1],"nonce":"x"}\n',
+    b'{"line":"JOIN","rank":1,"nonce":{"x":1}}\n',
+    b'{"line":"JOIN","rank":1,"nonce":"' + b"\\ud800" * 60 + b'"}\n',
+    b'"JOIN"\n',
+    b"null\n",
+    b"\n",
+    b'{"line":"JOIN","rank":1,"nonce":"x","mac":"\xc3\xa9"}\n',
+]
+
+
+def test_hostile_lines_cost_their_sender_the_connection_and_nobody_else_anything(at: str) -> None:
+    # The careless one does int(rank) and dies of the ValueError.
+    with leading(at) as meeting:
+        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        for words in HOSTILE:
+            stranger = peers.knock(at, meeting.port)
+            stranger.sendall(words)
+            turn(meeting, partial(peers.has_hung_up, stranger))
+        turn(meeting, meeting._host.has_all)
+        peers.lead(meeting)
+        assert member.outcome()["value"]
+
+
+def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
+    # With a token that follows from the job id, or a proof that is not fresh, the record would open the door.
+    first = peers.first_port(peers.party())
+    recorded = Visit(peers.party("n1", 2, at), peers.KEY, first)
+    recorded.receive(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
+    assert b'"line":"JOIN"' in recorded.outgoing
+    with leading(at, ports=(first, first)) as meeting:
+        stranger = peers.knock(at, meeting.port)
+        stranger.sendall(recorded.outgoing)
+        turn(meeting, lambda: peers.has_hung_up(stranger))
+        assert meeting._host.refused == 1
+        assert meeting._host.missing() == ["n1"]
+
+
+@pytest.mark.parametrize(
+    "ghost",
+    [
+        peers.party("n1", 2, attempt=1),
+        peers.party("n1", 2, job_id=4719),
+        peers.party("n1", 2, cluster="d"),
+        peers.party("n1", 3),
+    ],
+    ids=["requeued", "other job on the same port", "other cluster", "other node list"],
+)
+def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghost: Any) -> None:
+    who = barrier.Party(ghost.cluster, ghost.job_id, ghost.attempt, ghost.nodes, "n1", at)
+    assert peers.first_port(who) == peers.first_port(peers.party())
+    with leading(at) as meeting:
+        knocking = peers.start(who, peers.follow, grace_seconds=0.6)
+        turn(meeting, lambda: meeting._host.refused >= 1)
+        out = knocking.outcome()
+        assert out["fault"]["what"] == "rendezvous: the leader did not answer"
+        assert int(out["fault"]["seen"]["refused_our_key"]) >= 1
+        assert meeting._host.missing() == ["n1"]
+
+
+def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
+    jobs = [peers.party(f"n{rank}", 2, at) for rank in range(2)]
+    here = peers.start(jobs[0], peers.lead, within=0.8)
+    there = peers.start(jobs[1], peers.follow, key=peers.OTHER_KEY, grace_seconds=0.5)
+    assert "compare the cluster keys" in there.outcome()["line"]
+    seen = here.outcome()["fault"]["seen"]
+    assert seen["never_arrived"] == "n1"
+    assert int(seen["refused_for_their_key"]) >= 1
+
+
+def test_a_rank_that_comes_twice_counts_once_and_the_newer_one_stays(at: str) -> None:
+    with leading(at) as meeting:
+        older = peers.start(peers.party("n1", 2, at), peers.follow)
+        turn(meeting, meeting._host.has_all)
+        first = meeting._host.guests()[0]
+        newer = peers.start(peers.party("n1", 2, at), peers.follow)
+        turn(meeting, lambda: meeting._host.guests()[0] is not first)
+        peers.lead(meeting)
+        assert newer.outcome()["value"]
+        assert older.outcome()["fault"]["what"] == "rendezvous: this node came a second time"
+
+
+def test_two_jobs_on_the_same_node_and_the_same_first_port_do_not_meet_each_other(at: str) -> None:
+    jobs = [barrier.Party("c", job_id, 0, ("n0", "n1"), node, at) for job_id in (4711, 4719) for node in ("n0", "n1")]
+    assert len({peers.first_port(job) for job in jobs}) == 1
+    out = [peers.start(job, peers.both) for job in jobs]
+    assert [node.outcome().get("fault") for node in out] == [None] * 4
+
+
+def test_a_member_finds_the_leader_on_ipv6(at: str) -> None:
+    jobs = [barrier.Party("c", 4711, 0, ("n0", "n1"), node, "::1") for node in ("n0", "n1")]
+    out = [peers.start(job, peers.both) for job in jobs]
+    assert [node.outcome().get("fault") for node in out] == [None] * 2
+
+
+# The machine underneath.
+
+
+def test_a_peer_without_power_is_noticed_by_the_kernel_and_a_busy_one_is_not_disturbed(at: str) -> None:
+    with leading(at) as meeting:
+        with peers.knock(at, meeting.port):
+            turn(meeting, lambda: bool(meeting._connections))
+        listener = meeting._listeners[0]
+        assert listener.getsockname()[0] == at  # not 0.0.0.0
+        sock = next(iter(meeting._connections.values()))._socket
+        idle, every, count = (
+            sock.getsockopt(socket.IPPROTO_TCP, option) for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert idle + every * count == 30
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+def test_a_member_that_is_stopped_for_a_while_is_not_taken_for_dead(at: str) -> None:
+    with leading(at) as meeting:
+        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        turn(meeting, meeting._host.has_all)
+        member.kill(signal.SIGSTOP)
+        meeting.publish([{"identity": "sha256:1"}])
+        until = time.monotonic() + 0.3
+        turn(meeting, lambda: time.monotonic() > until)
+        assert meeting._host.fault is None
+        member.kill(signal.SIGCONT)
+        meeting.finish(["sha256:1"])
+        assert member.outcome()["value"]
+
+
+def test_a_full_table_of_descriptors_ends_no_meeting(at: str) -> None:
+    def lead(meeting: Any) -> Any:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 6, hard))
+        turn(meeting, meeting._host.has_all)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return peers.lead(meeting)
+
+    leader_node = peers.start(peers.party("n0", 2, at), lead)
+    idle = [peers.knock(at, peers.first_port(peers.party())) for _ in range(30)]
+    member = peers.start(peers.party("n1", 2, at), peers.follow)
+    assert [node.outcome().get("fault") for node in (leader_node, member)] == [None, None]
+    for sock in idle:
+        sock.close()
+
+
+def test_when_nobody_can_be_sent_away_the_leader_listens_again_a_moment_later(at: str) -> None:
+    with leading(at) as meeting:
+        meeting._make_room()
+        assert meeting._deaf_until is not None
+        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        turn(meeting, meeting._host.has_all)
+        peers.lead(meeting)
+        assert member.outcome()["value"]
+
+
+def test_room_for_all_members_is_made_and_given_back(at: str) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        with leading(at, nodes=100):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 100 + 256
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_meeting_leaves_no_descriptor_and_no_process_behind(at: str) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with leading(at) as meeting:
+        stranger = peers.knock(at, meeting.port)
+        with pytest.raises(NodeFault):
+            meeting.attend(process.start(peers.me(), _docker_dead))
+        stranger.close()
+    with pytest.raises(PeerFault), barrier.meet(peers.party("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=0.1):
+        pass
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def _echo(value: Any) -> Any:
+    return value
+
+
+def _identities(offers: Any) -> Any:
+    return [offer["identity"] for offer in offers]
+
+
+def _wait_for(paths: List[str]) -> None:
+    while not all(os.path.exists(path) for path in paths):
+        time.sleep(0.01)
+    time.sleep(0.1)  # what the members sent before is on its way to the leader
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _docker_dead() -> None:
+    raise NodeFault("engine: docker is dead", "start docker", part="docker")
+
+
+def _forbidden(*_args: Any, **_options: Any) -> Any:
+    raise AssertionError("no socket is needed")

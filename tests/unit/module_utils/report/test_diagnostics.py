@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a failed container leaves to see is written down, bounded and masked; each probe may fail alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import stat
+import tarfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Generator, Iterator, List, Optional
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import diagnostics
+from hypothesis import given
+from hypothesis import strategies as st
+
+SECRET = "s3cr3t-value-of-a-token"
+
+
+def inspected(**changes: Any) -> Dict[str, Any]:
+    return {
+        "Id": "c0ffee" * 10,
+        "Name": "/llama",
+        "Image": "sha256:aa",
+        "State": {"Status": "exited", "ExitCode": 137, "OOMKilled": True, "Pid": 0, "Error": "", "StartedAt": "t0", "FinishedAt": "t1"},
+        "Config": {"Image": "llama:1", "Env": [f"HF_TOKEN={SECRET}", "NCCL_DEBUG=INFO"], "Cmd": ["train", "--password=hunter22"]},
+        "HostConfig": {"NetworkMode": "host"},
+        "Mounts": [],
+        **changes,
+    }
+
+
+def packed(**files: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name.replace("__", "/").replace("_", "."))
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return stream.getvalue()
+
+
+class Docker:
+    """A daemon that knows some containers; what is asked of it beyond that is an error of the test."""
+
+    def __init__(self, *documents: Dict[str, Any], output: str = "", archives: Optional[Dict[str, bytes]] = None) -> None:
+        self._documents, self._output, self._archives = {each["Id"]: each for each in documents}, output, archives or {}
+
+    def containers_of(self, job_id: str) -> List[Dict[str, str]]:
+        assert job_id == "4711"
+        return [{"id": container_id} for container_id in self._documents]
+
+    def container(self, container_id: str) -> Optional[Dict[str, Any]]:
+        return self._documents.get(container_id)
+
+    def top(self, container_id: str) -> str:
+        return "PID CMD\n17 train" if container_id else ""
+
+    def logs(self, container_id: str, lines: int) -> str:
+        return "".join(self._output.splitlines(keepends=True)[-lines:]) if container_id else ""
+
+    def files_in(self, container_id: str, path: str) -> Generator[bytes, None, None]:
+        data = self._archives.get(path, b"") if container_id else b""
+        yield from (data[start : start + 1000] for start in range(0, len(data), 1000))
+
+
+def diagnose(docker: Any, tmp_path: Path, **more: Any) -> Dict[str, Any]:
+    return diagnostics.diagnose(docker, str(tmp_path / "out"), **{"job_id": "4711", **more})
+
+
+def test_the_story_of_a_failed_container_is_written_down(tmp_path: Path) -> None:
+    docker = Docker(
+        inspected(), output="step 1\nRuntimeError: HIP error: out of memory\n", archives={"/run_logs": packed(run__x_log="a\nb\n")}
+    )
+    answer = diagnose(docker, tmp_path)
+    assert answer["summary"] == "llama: exit code 137, out of memory: RuntimeError: HIP error: out of memory"
+    assert answer == json.loads((tmp_path / "out/summary.json").read_text())
+    assert set(answer["files"]) >= {"llama/state.json", "llama/processes.txt", "llama/output.log", "llama/logs/run_x.log"}
+    state = json.loads((tmp_path / "out/llama/state.json").read_text())
+    assert (state["exit_code"], state["oom_killed"], state["image"]) == (137, True, "llama:1")
+    assert state["environment"] == ["HF_TOKEN", "NCCL_DEBUG"]
+    assert (tmp_path / "out/llama/logs/run_x.log").read_text() == "a\nb\n"
+    assert answer["notes"] == []
+
+
+def test_no_secret_gets_out_and_nobody_else_reads_along(tmp_path: Path) -> None:
+    said = f"token is {SECRET}\nexport AWS_SECRET_ACCESS_KEY='abcd/efgh'\nAuthorization: Bearer abc.def.ghi\n"
+    said += f"hf_{'a' * 30}\nRuntimeError: bad {SECRET}\n"
+    answer = diagnose(Docker(inspected(), output=said), tmp_path)
+    text = json.dumps(answer) + "".join(path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    for hidden in (SECRET, "abcd/efgh", "abc.def.ghi", "hf_aaa", "hunter22"):
+        assert hidden not in text
+    assert "RuntimeError: bad ********" in text
+    for path in (tmp_path / "out").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+
+
+@given(st.text(max_size=200), st.text(st.characters(categories=("L", "N")), min_size=4, max_size=30))
+def test_a_known_secret_is_masked_wherever_it_stands(text: str, secret: str) -> None:
+    assert secret not in diagnostics.masked(text + secret + text, [secret])
+
+
+@pytest.mark.parametrize("text", ["step=12345", "max_tokens=4096", "PWD=/home/alice", "tokens_per_second: 123.4", "http://n1:8000/v1"])
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert diagnostics.masked(text) == text
+
+
+def test_each_probe_may_fail_alone_and_says_so(tmp_path: Path) -> None:
+    class Broken(Docker):
+        def top(self, container_id: str) -> str:
+            raise NodeFault("engine: no answer to docker top", "see", part="docker")
+
+        def logs(self, container_id: str, lines: int) -> str:
+            raise ValueError("boom \x1b[31m")
+
+    answer = diagnose(Broken(inspected(), archives={"/run_logs": packed(a_log="kept\n")}), tmp_path)
+    assert answer["notes"] == ["llama: processes: engine: no answer to docker top", "llama: output: ValueError: boom  [31m"]
+    assert "llama/logs/a.log" in answer["files"]
+
+
+def test_a_probe_that_hangs_is_left_behind(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    class Hanging(Docker):
+        def top(self, container_id: str) -> str:
+            release.wait(30)
+            return ""
+
+    began = time.monotonic()
+    answer = diagnose(Hanging(inspected(), output="x\n"), tmp_path, probe_seconds=0.2)
+    release.set()
+    assert time.monotonic() - began < 5
+    assert answer["notes"] == ["llama: processes: no answer in time"]
+    assert "llama/output.log" in answer["files"]
+
+
+def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:
+    class Dead(Docker):
+        def containers_of(self, job_id: str) -> List[Dict[str, str]]:
+            raise NodeFault("engine: no answer to docker containers", "start docker", part="docker")
+
+    assert diagnose(Dead(), tmp_path)["summary"] == "no container of this job is left (containers: engine: no answer to docker containers)"
+    assert diagnose(Docker(), tmp_path)["summary"] == "no container of this job is left"
+
+
+def test_one_container_can_be_asked_for(tmp_path: Path) -> None:
+    running = inspected(State={"Status": "running", "ExitCode": 0, "Pid": os.getpid()})
+    answer = diagnose(Docker(running), tmp_path, job_id="", container=running["Id"])
+    assert answer["containers"][0]["exit_code"] is None
+    assert answer["summary"] == "llama: running"
+    assert diagnose(Docker(), tmp_path, job_id="", container="gone")["containers"] == []
+
+
+def test_logs_are_read_from_where_they_are_mounted(tmp_path: Path) -> None:
+    (tmp_path / "host/deep").mkdir(parents=True)
+    (tmp_path / "host/deep/server.log").write_text("1\n2\n3\n")
+    (tmp_path / "host/model.bin").write_text("x")
+    (tmp_path / "secret.log").write_text("not ours")
+    (tmp_path / "host/link.log").symlink_to(tmp_path / "secret.log")
+    document = inspected(Mounts=[{"Destination": "/myworkspace/", "Source": str(tmp_path / "host")}])
+    answer = diagnose(Docker(document), tmp_path, lines=2)
+    logs = [name for name in answer["files"] if "/logs/" in name]
+    assert len(logs) == 1
+    assert (tmp_path / "out" / logs[0]).read_text() == "2\n3\n"
+
+
+def test_the_newest_logs_are_taken(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / f"{number}.log"
+        path.write_text("x")
+        os.utime(path, (number + 1, number + 1))
+    assert [Path(path).name for path in diagnostics.newest_logs(str(tmp_path), 3)] == ["19.log", "18.log", "17.log"]
+
+
+def test_listening_sockets_are_those_of_the_processs_network() -> None:
+    with socket.socket() as one, socket.socket(socket.AF_INET6) as two, socket.socket() as quiet:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("::1", 0))
+        quiet.bind(("127.0.0.1", 0))
+        one.listen()
+        two.listen()
+        lines = diagnostics.listening(os.getpid())
+        assert f"tcp   127.0.0.1:{one.getsockname()[1]}  uid {os.getuid()}\n" in lines
+        assert f"tcp6  [::1]:{two.getsockname()[1]}  uid {os.getuid()}\n" in lines
+        assert f":{quiet.getsockname()[1]} " not in lines
+    assert diagnostics.listening(2**22 + 1) == ""
+
+
+@given(st.binary(max_size=3000))
+def test_no_archive_makes_it_fail(data: bytes) -> None:
+    list(diagnostics.logs_in([data], 10))
+    good = packed(a_log="1\n2\n")
+    assert list(diagnostics.logs_in([good[:700] + data], 10)) is not None
+
+
+def test_only_so_much_of_an_archive_is_read() -> None:
+    given_out: List[int] = []
+
+    def endless() -> Iterator[bytes]:
+        yield packed(a_log="1\n")[:1024]
+        model = tarfile.TarInfo("model.bin")
+        model.size = 1 << 40
+        yield model.tobuf()
+        while len(given_out) < 1000:
+            given_out.append(1)
+            yield b"\1" * 65536
+
+    assert [path for path, _ in diagnostics.logs_in(endless(), 5, at_most_bytes=1 << 20)] == ["a.log"]
+    assert len(given_out) <= 17
+
+
+def test_the_tail_of_a_large_file_is_read_from_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    path.write_bytes(b"y\n" * (2 << 20) + "\xfcber\n".encode("latin-1") + b"end")
+    assert diagnostics.tail(str(path), 2) == "\ufffdber\nend"
+
+
+def test_the_kernels_lines_are_filtered(tmp_path: Path) -> None:
+    path = tmp_path / "kmsg"
+    path.write_text(
+        "6,1,1,-;usb 1-1: new device\n3,2,2,-;amdgpu 0000:03:00.0: ring gfx timeout\n3,3,3,-;Out of memory: Killed process 17 (python)\n"
+    )
+    assert diagnostics.kernel_lines(str(path)) == ["amdgpu 0000:03:00.0: ring gfx timeout", "Out of memory: Killed process 17 (python)"]
+    assert diagnostics.kernel_lines(str(tmp_path / "missing")) == []
+
+
+def test_the_kernel_knows_better_than_docker_who_was_out_of_memory() -> None:
+    document = inspected(State={"Status": "exited", "ExitCode": 137, "OOMKilled": False})
+    line = f"oom-kill:constraint=CONSTRAINT_MEMCG,oom_memcg=/docker/{document['Id']},task=python"
+    assert diagnostics.state_of(document, [line])["oom_killed"] is True
+    assert diagnostics.state_of(document, [line.replace("c0ffee", "decade"), "Killed process 17"])["oom_killed"] is False
+
+
+def test_a_name_cannot_lead_out_of_the_target(tmp_path: Path) -> None:
+    document = inspected(Name="/../../../etc/x", Mounts=[])
+    answer = diagnose(Docker(document, output="x"), tmp_path)
+    assert all(not name.startswith((".", "/")) and ".." not in name.split("/") for name in answer["files"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_target_that_cannot_be_written_is_a_fault_of_the_share(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ShareFault, match="cannot write"):
+        diagnose(Docker(), tmp_path)

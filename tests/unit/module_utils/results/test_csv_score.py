@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A CSV that a job has written is scored for what a reader of numbers can use, and no bytes make the reader fail."""
+
+from __future__ import annotations
+
+import io
+import math
+import resource
+from typing import Any, Dict, Optional, Union
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import csv_score
+from helpers import csvs
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def scored(content: Union[str, bytes]) -> csv_score.Score:
+    return csv_score.score(io.BytesIO(content.encode() if isinstance(content, str) else content))
+
+
+# (content, rows, rows that count, a part of the reason)
+TABLE: Dict[str, Any] = {
+    "one good row": (csvs.table(12.5), 1, 1, "1 of 1 rows holds"),
+    "blanks around names and values": (" model , performance ,metric \n a , 1.5 , x \n", 1, 1, "1 of 1"),
+    "byte order mark": ("\ufeff" + csvs.table(1), 1, 1, "1 of 1"),
+    "byte order mark and quotes": ('\ufeff"model","performance","metric"\n"a","1","x"\n', 1, 1, "1 of 1"),
+    "columns in another order, others carried": ("test_duration,metric,performance,model\n9,x,1,a\n", 1, 1, "1 of 1"),
+    "Windows line ends": (csvs.table(1, 2).replace("\n", "\r\n"), 2, 2, "2 of 2"),
+    "old Mac line ends": (csvs.table(1, 2).replace("\n", "\r"), 2, 2, "2 of 2"),
+    "no line end at the end": (csvs.table(1, 2).rstrip("\n"), 2, 2, "2 of 2"),
+    "empty lines before and between": ("\n\n" + csvs.table(1) + "\n\nllama,2,x\n\n", 2, 2, "2 of 2"),
+    "a comma in quotes": (csvs.HEADER + '"a,b",1,x\n', 1, 1, "1 of 1"),
+    "a line end in quotes": (csvs.HEADER + '"a\nb",1,x\nc,2,x\n', 2, 2, "2 of 2"),
+    "blank performance": (csvs.table(""), 1, 0, "0 of 1 rows hold"),
+    "N/A": (csvs.table("N/A"), 1, 0, "0 of 1"),
+    "nan": (csvs.table("nan", "NaN"), 2, 0, "0 of 2"),
+    "infinite": (csvs.table("inf", "-inf", "1e999", "Infinity"), 4, 0, "0 of 4"),
+    "FAILED among numbers": (csvs.table("FAILED", 3), 2, 1, "1 of 2"),
+    "a number for Python alone": (csvs.table("1_000"), 1, 0, "0 of 1"),
+    "a unit behind the number": (csvs.table("12 tokens/s"), 1, 0, "0 of 1"),
+    "zero and negative are numbers": (csvs.table(0, -1, "1e-3"), 3, 3, "3 of 3"),
+    "no model": (csvs.HEADER + " ,1,x\n", 1, 0, "0 of 1"),
+    "no metric": (csvs.HEADER + "a,1,\n", 1, 0, "0 of 1"),
+    "too short a row": (csvs.HEADER + "a,1\nb\nc,1,x\n", 3, 1, "1 of 3"),
+    "too long a row": (csvs.HEADER + "a,1,x,y,z\n", 1, 1, "1 of 1"),
+    "only commas": (csvs.HEADER + ",,\n , ,\n", 0, 0, "a header and no rows"),
+    "the header again": (csvs.table(1) + csvs.table(2), 2, 2, "2 of 2 rows hold a finite performance (1 repeated headers)"),
+    "a header alone": (csvs.HEADER, 0, 0, "a header and no rows"),
+    "nothing": ("", 0, 0, "the file is empty"),
+    "only line ends": ("\n\n\n", 0, 0, "no column model, performance, metric"),
+    "another table": ("model,throughput\na,1\n", 0, 0, "no column performance, metric"),
+    "binary": (bytes(range(256)) * 8, 0, 0, "binary data"),
+    "NUL in a number is no number": (csvs.HEADER + "a,1\x002,x\n", 1, 0, "0 of 1"),
+    "NUL bytes after a crash": (csvs.table(1) + "\0" * 4096, 1, 1, "1 of 1"),
+    "no UTF-8": (csvs.HEADER.encode() + b"\xff\xfe\xe4,1,x\n", 1, 1, "1 of 1"),
+    "a quote that never closes": (csvs.table(1) + '"b,2,x\nc,3,x\n', 2, 1, "1 of 2"),
+    "a quote inside a word": (csvs.HEADER + 'disk 5",1,x\nb,2,x\n', 2, 2, "2 of 2"),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_each_kind_of_csv_counts_as_what_it_is(case: str) -> None:
+    content, rows, counted, reason = TABLE[case]
+    score = scored(content)
+    assert (score.rows, score.scored) == (rows, counted), score
+    assert reason in score.reason
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_make_it_fail(content: bytes) -> None:
+    for prefix in (b"", csvs.HEADER.encode()):
+        score = scored(prefix + content)
+        assert 0 <= score.scored <= score.rows
+        assert score.reason == csv_score.plain(score.reason)
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True)))
+def test_exactly_the_finite_numbers_count(numbers: list[float]) -> None:
+    assert scored(csvs.table(*numbers)).scored == sum(map(math.isfinite, numbers))
+
+
+@given(st.lists(st.sampled_from(["1", "nan", "", "FAILED", "2.5"]), max_size=12), st.integers(1, 64))
+def test_the_score_does_not_depend_on_where_a_read_ends(performances: list[str], size: int) -> None:
+    class Slow(io.BytesIO):
+        def read(self, _wanted: Optional[int] = -1, /) -> bytes:
+            return super().read(size)
+
+    content = csvs.table(*performances, model='"a\n""b"')
+    assert csv_score.score(Slow(content.encode())) == scored(content)
+
+
+def test_the_shown_values_are_plain_short_and_few() -> None:
+    hostile = "\x1b[31mred\u202egnp.exe" + "x" * 500
+    score = scored(csvs.table(*range(80), model=hostile))
+    assert len(score.values) == csv_score.MOST_VALUES
+    assert score.values[1]["performance"] == "1"
+    assert score.values[1]["value"] == 1.0
+    assert score.values[1]["model"].isprintable()
+    assert len(score.values[1]["model"]) <= 200
+
+
+class Endless:
+    """*unit* again and again, *size* bytes of it."""
+
+    def __init__(self, unit: bytes, size: int, before: bytes = b"") -> None:
+        self._unit, self._left, self._before = unit, size, before
+
+    def read(self, wanted: int) -> bytes:
+        if self._before:
+            before, self._before = self._before, b""
+            return before
+        taken = min(wanted, self._left)
+        self._left -= taken
+        return (self._unit * (taken // len(self._unit) + 1))[:taken]
+
+
+@pytest.mark.parametrize("unit", [b"x", b'"', b",", b'","\n', b'a,"', b"\0", b'"a\n'])
+def test_an_endless_row_does_not_fill_the_memory(unit: bytes) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    score = csv_score.score(Endless(unit, 4 << 20, csvs.table(1).encode()))  # type: ignore[arg-type]
+    assert score.scored >= 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
+
+
+def test_records_carry_the_other_columns_and_skip_what_does_not_count() -> None:
+    text = "\ufeffmodel, performance ,metric,args\na,1,x,--big\na,nan,x,--small\nb,2,y\n"
+    assert list(csv_score.records(io.BytesIO(text.encode()))) == [
+        ({"model": "a", "performance": "1", "metric": "x", "args": "--big"}, 1.0),
+        ({"model": "b", "performance": "2", "metric": "y", "args": ""}, 2.0),
+    ]
+    assert list(csv_score.records(io.BytesIO(b"a,b\n1,2\n"))) == []

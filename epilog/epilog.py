@@ -24,15 +24,15 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
     job_state,
     journal,
     metrics,
-    request,
     timeline,
     workspace,
 )
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 
 
-def story(site: config.Site, job: request.Job, here: job_state.JobState, log: timeline.Timeline) -> None:
+def story(site: config.Site, job: allocation.Allocation, here: job_state.JobState, log: timeline.Timeline) -> None:
     """Keep what the job has left of worth on this node, and remove the rest."""
-    ended = job_end.Aftermath(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
+    ended = job_end.JobEnd(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
     parts: List[exit_status.Part] = []
     if ended.may_have_run:
         parts += [("find", ended.find), ("diagnose", ended.diagnose), ("stop", ended.stop)]
@@ -57,7 +57,7 @@ def main() -> int:
     journal.open_at(site.log_level)
 
     def hook() -> None:
-        job = request.job_of(os.environ)
+        job = allocation.of(os.environ)
         here = job_state.JobState(job.job_id)
         if here.exists():
             log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])

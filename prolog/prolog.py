@@ -32,20 +32,20 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
     timeline,
     workspace,
 )
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, credential
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, credential, session
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import shared_dir
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation, settings
 
 # A node that gives up before it has met the others looks for them no longer than this; a lease that is not given back expires.
 TELLING_SECONDS, RELEASE_SECONDS = 3.0, 30.0
 
 
-def story(site: config.Site, job: request.Job, here: job_state.JobState, log: timeline.Timeline) -> None:
+def story(site: config.Site, job: allocation.Allocation, here: job_state.JobState, log: timeline.Timeline) -> None:
     """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
     within = deadline.Deadline(site.deadline_seconds)
     place = workspace.Workspace(job.job_id)
     meet = functools.partial(meeting_of, site, job, within)
-    with told_to_all(meet):
+    with abort_peers(meet):
         with log.step("manifest"):
             user = process.of(job.uid, job.gid)
             asked = request.read(job)
@@ -57,12 +57,15 @@ def story(site: config.Site, job: request.Job, here: job_state.JobState, log: ti
         tell(meet, errors.JobFault("handover: no manifest on this node", "put it where all nodes see it", path=asked.manifest))
         here.remove()
         return
-    with told_to_all(meet):
+    with abort_peers(meet):
         images = images_of(site, job, asked, user, within)
         images.prepare()
         have = [] if job.is_leader else images.have()
     collection = task_environment.collection_dir(job, wanted["models"])
-    with meet(have=have) as meeting, shared_dir.Commons(user, within, (collection, job.attempt, job.node_rank, len(job.nodes))) as common:
+    with (
+        meet(have=have) as meeting,
+        shared_dir.SharedDirProbe(user, within, (collection, job.attempt, job.node_rank, len(job.nodes))) as common,
+    ):
         offers = lead(meeting, images, common, wanted, log) if meeting.is_leader else follow(meeting, images, common, log)
     with log.step("handover"):
         task_environment.write(here, job, wanted, offers, place.results)
@@ -70,17 +73,21 @@ def story(site: config.Site, job: request.Job, here: job_state.JobState, log: ti
 
 
 def lead(
-    meeting: barrier.Meeting, images: job_images.Images, common: shared_dir.Commons, wanted: Dict[str, Any], log: timeline.Timeline
+    meeting: session.Session,
+    images: job_images.JobImages,
+    common: shared_dir.SharedDirProbe,
+    wanted: Dict[str, Any],
+    log: timeline.Timeline,
 ) -> Any:
     """Publish the images, and let all go when all have loaded them."""
     with log.step("publish") as facts:
         held = meeting.common() if images.may_broadcast else []
-        offers = meeting.attend(images.stage(wanted["images"], len(meeting.party.nodes) == 1, held))
+        offers = meeting.run_child(images.stage(wanted["images"], len(meeting.allocation.nodes) == 1, held))
         facts.update(job_images.totals(offers))
     common.mark(meeting)
     meeting.publish(offers)
     try:
-        with log.step("rendezvous", nodes=len(meeting.party.nodes)):
+        with log.step("rendezvous", nodes=len(meeting.allocation.nodes)):
             meeting.finish()
     finally:
         leased = [offer for offer in offers if offer.get("lease")]
@@ -91,12 +98,12 @@ def lead(
     return offers
 
 
-def follow(meeting: barrier.Meeting, images: job_images.Images, common: shared_dir.Commons, log: timeline.Timeline) -> Any:
+def follow(meeting: session.Session, images: job_images.JobImages, common: shared_dir.SharedDirProbe, log: timeline.Timeline) -> Any:
     """Load what the leader offers, and wait until all others have, too."""
     with log.step("wait"):
         offers = meeting.images()
     with log.step("load") as facts:
-        loaded = meeting.attend(images.load(offers))
+        loaded = meeting.run_child(images.load(offers))
         facts.update(job_images.totals(loaded))
     common.mark(meeting)
     with log.step("rendezvous"):
@@ -105,7 +112,7 @@ def follow(meeting: barrier.Meeting, images: job_images.Images, common: shared_d
 
 
 @contextlib.contextmanager
-def told_to_all(meet: Callable[..., barrier.Meeting]) -> Iterator[None]:
+def abort_peers(meet: Callable[..., session.Session]) -> Iterator[None]:
     """Let the other nodes know at once why this one gives up, where they would wait for it until the deadline."""
     try:
         yield
@@ -114,30 +121,25 @@ def told_to_all(meet: Callable[..., barrier.Meeting]) -> Iterator[None]:
         raise
 
 
-def tell(meet: Callable[..., barrier.Meeting], error: Exception) -> None:
+def tell(meet: Callable[..., session.Session], error: Exception) -> None:
     """Let those who have come to meet this node know why it does not take part."""
     with contextlib.suppress(Exception), meet(grace_seconds=TELLING_SECONDS):
         raise error
 
 
-def meeting_of(site: config.Site, job: request.Job, within: deadline.Deadline, **options: Any) -> barrier.Meeting:
+def meeting_of(site: config.Site, job: allocation.Allocation, within: deadline.Deadline, **options: Any) -> session.Session:
     """Return the meeting of the job's nodes; one that is alone needs no proof of what it is, and no key."""
     proof = credential.of(site.auth, site.key_file) if len(job.nodes) > 1 else credential.Munge()
-    return barrier.meet(party(job), proof, within, ports=site.port_range, **options)
+    return barrier.meet(job, proof, within, ports=site.port_range, **options)
 
 
 def images_of(
-    site: config.Site, job: request.Job, asked: request.Request, user: process.Account, within: deadline.Deadline
-) -> job_images.Images:
+    site: config.Site, job: allocation.Allocation, asked: request.Request, user: process.Account, within: deadline.Deadline
+) -> job_images.JobImages:
     """Return the job's images, as the one who may ask Docker sees them."""
     acting = user if site.docker_access == "user" else process.named(process.SERVICE)
     folder = os.path.dirname(asked.manifest)
-    return job_images.Images(site, asked.store, acting, within, asked.transport, job.job_id, folder, len(job.nodes))
-
-
-def party(job: request.Job) -> barrier.Party:
-    """Return who meets."""
-    return barrier.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node)
+    return job_images.JobImages(site, asked.store, acting, within, asked.transport, job.job_id, folder, len(job.nodes))
 
 
 def main() -> int:
@@ -147,7 +149,7 @@ def main() -> int:
     verdicts: List[Callable[[errors.Fault], None]] = []
 
     def hook() -> None:
-        job = request.job_of(os.environ)
+        job = allocation.of(os.environ)
         if not site.enabled or not request.concerns_us(job):
             return
         if len(job.nodes) > 1 and not settings.meets_in_prolog(os.environ.get("SLURM_CONF", "")):

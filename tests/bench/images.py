@@ -61,7 +61,7 @@ def worker(action: str, reference: str) -> None:
     handle = layer_server.start("/var/run/docker.sock") if action == "publish" else -1
     docker, within = engine.Engine(), Deadline(3600)
     if action == "publish":
-        means = transports.Means(sources=("local",), reader=layer_server.Remote(handle))
+        means = transports.TransportOptions(sources=("local",), reader=layer_server.LayerClient(handle))
         report = transports.publish(docker, "/shared/store", reference, "site", within, means)
         Path(f"/shared/{reference.replace('/', '_')}.offer").write_text(json.dumps(report))
     else:

@@ -34,8 +34,8 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers im
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import leader as leader_module
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.connection import Connection, dial
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.credential import Key
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import Visit
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Party
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import MemberEnd
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 
 MEMBERS = (2, 64, 512, 2048)
 REPEATS = {2: 41, 64: 25, 512: 9, 2048: 5}
@@ -48,8 +48,8 @@ OFFER = {"identity": "sha256:" + "5" * 64, "transport": "shared", "where": "/sha
 LAYERS = [f"sha256:{number:064x}" for number in range(60)]
 
 
-def party(rank: int, nodes: Tuple[str, ...]) -> Party:
-    return Party("bench", 4711, 0, nodes, nodes[rank], AT)
+def allocation(rank: int, nodes: Tuple[str, ...]) -> Allocation:
+    return Allocation("bench", 4711, 0, nodes, nodes[rank], AT)
 
 
 def nodes_of(members: int) -> Tuple[str, ...]:
@@ -58,7 +58,7 @@ def nodes_of(members: int) -> Tuple[str, ...]:
 
 def lead(members: int) -> None:
     """Be the leader; say when it listens, and at the end how much memory it took."""
-    with barrier.meet(party(0, nodes_of(members)), KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as meeting:
+    with barrier.meet(allocation(0, nodes_of(members)), KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as meeting:
         assert isinstance(meeting, leader_module.Leader)
         print(meeting.port, flush=True)
         meeting.common()
@@ -74,15 +74,15 @@ class Members:
 
     def __init__(self, members: int, port: int) -> None:
         self._selector = selectors.DefaultSelector()
-        self._joined: Dict[Visit, float] = {}
-        self._released: Dict[Visit, float] = {}
-        self._told: set[Visit] = set()
-        self._connections: List[Connection[Visit]] = []
+        self._joined: Dict[MemberEnd, float] = {}
+        self._released: Dict[MemberEnd, float] = {}
+        self._told: set[MemberEnd] = set()
+        self._connections: List[Connection[MemberEnd]] = []
         self._left = members
         nodes = nodes_of(members)
-        parties = [party(rank, nodes) for rank in range(1, members + 1)]
-        for one in parties:
-            visit = Visit(one, KEY, port)
+        allocations = [allocation(rank, nodes) for rank in range(1, members + 1)]
+        for one in allocations:
+            visit = MemberEnd(one, KEY, port)
             connection = dial(self._selector, socket.AF_INET, AT, port, visit, self._moved)
             assert connection is not None
             self._connections.append(connection)
@@ -92,7 +92,7 @@ class Members:
         for key, mask in self._selector.select(seconds):
             key.data(mask)
 
-    def _moved(self, connection: Connection[Visit]) -> None:
+    def _moved(self, connection: Connection[MemberEnd]) -> None:
         visit, now = connection.end, time.perf_counter()
         if visit not in self._joined and visit._state == "joining":
             self._joined[visit] = now
@@ -143,7 +143,7 @@ def strangers(port: int) -> Iterator[None]:
 
 def annoy(port: int) -> None:
     """Hold idle connections and slow writers, connect and reset, and say all that an uninvited guest can say."""
-    stale = Visit(party(1, nodes_of(2)), KEY, port)
+    stale = MemberEnd(allocation(1, nodes_of(2)), KEY, port)
     stale.receive(framing.plain("CHALLENGE", v=framing.VERSION, nonce=framing.nonce()))
     replayed, forged = bytes(stale.outgoing), b'{"line":"JOIN","rank":1,"nonce":"x","n":0,"mac":"' + b"0" * 64 + b'"}\n'
     rude = [b"\x00\xff garbage\n", b"A" * 9000, b"[" * 8000 + b"\n", replayed, forged, b'{"line":"LOADED","index":0,"of":1,"n":0}\n']

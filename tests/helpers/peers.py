@@ -22,7 +22,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.dea
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.credential import Key
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Party
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 
 KEY = Key(b"the cluster's own secret, 32 byte")
 OTHER_KEY = Key(b"the secret of some other cluster")
@@ -38,24 +38,24 @@ def address() -> str:
     return f"127.{random.randint(1, 250)}.{random.randint(1, 250)}.{random.randint(1, 250)}"
 
 
-def party(node: str = "n0", nodes: int = 3, at: str = "", job_id: int = 4711, attempt: int = 0, cluster: str = "c") -> Party:
-    return Party(cluster, job_id, attempt, tuple(f"n{rank}" for rank in range(nodes)), node, at or "127.0.0.1")
+def allocation(node: str = "n0", nodes: int = 3, at: str = "", job_id: int = 4711, attempt: int = 0, cluster: str = "c") -> Allocation:
+    return Allocation(cluster, job_id, attempt, tuple(f"n{rank}" for rank in range(nodes)), node, at or "127.0.0.1")
 
 
-def first_ports(of: Party, ports: Tuple[int, int] = PORTS) -> Tuple[int, int]:
+def first_ports(of: Allocation, ports: Tuple[int, int] = PORTS) -> Tuple[int, int]:
     """Return the two ports that a leader tries first, unless its name says otherwise."""
     first = ports[0] + of.job_id % (ports[1] - ports[0] + 1)
     return first, first + 1 if first < ports[1] else ports[0]
 
 
-def first_port(of: Party) -> int:
+def first_port(of: Allocation) -> int:
     return first_ports(of)[0]
 
 
 class Node:
     """A node of the job: a process that does *story* in its meeting; its end is read by `outcome`."""
 
-    def __init__(self, who: Party, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any]) -> None:
+    def __init__(self, who: Allocation, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any]) -> None:
         self.name, reader = who.node, -1
         reader, writer = os.pipe()
         self.pid = os.fork()
@@ -86,7 +86,7 @@ class Node:
             os.kill(self.pid, number)
 
 
-def _live(who: Party, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any], writer: int) -> None:
+def _live(who: Allocation, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any], writer: int) -> None:
     started = time.monotonic()
     said: Dict[str, Any] = {}
     try:
@@ -102,19 +102,19 @@ def _live(who: Party, story: Callable[..., Any], key: Key, within: float, option
     os._exit(0)
 
 
-def start(who: Party, story: Callable[..., Any], key: Key = KEY, within: float = 15.0, **options: Any) -> Node:
+def start(who: Allocation, story: Callable[..., Any], key: Key = KEY, within: float = 15.0, **options: Any) -> Node:
     return Node(who, story, key, within, {"ports": PORTS, "grace_seconds": 5.0, **options})
 
 
 def run(stories: Dict[str, Callable[..., Any]], nodes: Tuple[str, ...], at: str, **options: Any) -> Dict[str, Dict[str, Any]]:
     """Let all of *nodes* meet, each with its story (``*`` for the rest); return their outcomes by name."""
-    jobs = Party("c", 4711, 0, nodes, nodes[0], at)
+    jobs = Allocation("c", 4711, 0, nodes, nodes[0], at)
     started = [start(_as(jobs, node), stories.get(node, stories["*"]), **options) for node in nodes]
     return {node.name: node.outcome() for node in started}
 
 
-def _as(of: Party, node: str) -> Party:
-    return Party(of.cluster, of.job_id, of.attempt, of.nodes, node, of.address)
+def _as(of: Allocation, node: str) -> Allocation:
+    return Allocation(of.cluster, of.job_id, of.attempt, of.nodes, node, of.address)
 
 
 # Stories.

@@ -31,7 +31,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import compression, digests, lease
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Identity, Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
 
 SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")
@@ -100,7 +100,7 @@ def rnd(size: int = 3000) -> bytes:
 
 
 def publish(docker: Docker, path: str, name: str, **means: Any) -> Any:
-    return transports.publish(docker.engine, path, name, "1001", within(), transports.Means(**means))
+    return transports.publish(docker.engine, path, name, "1001", within(), transports.TransportOptions(**means))
 
 
 def test_daemon_and_config_blob_agree_on_what_an_image_is(docker: Docker) -> None:
@@ -136,7 +136,7 @@ def test_packed_layers_load_as_the_same_image(docker: Docker, path: str, kind: s
     name = docker.load(image)
     offer = publish(docker, path, name, compression=kind)
     may = kind == "gzip" or docker.engine.info().takes_zstd
-    assert {each.media_type.partition("+")[2] for each in Layout(path).read(offer["manifest"]).layers} == {kind if may else ""}
+    assert {each.media_type.partition("+")[2] for each in ImageStore(path).read(offer["manifest"]).layers} == {kind if may else ""}
     assert (offer["bytes_moved"] < 100_000) is may
     docker.remove()
     transports.obtain(docker.engine, offer, within())
@@ -236,7 +236,7 @@ def test_a_publisher_killed_at_any_instant_leaves_nothing_half(docker: Docker, p
     took = time.monotonic() - begun
     for part in range(8):
         _killed_after(took * part / 7, lambda: publish(Docker(docker.engine.socket), path, name))
-        store = Layout(path)
+        store = ImageStore(path)
         for digest in store.blobs.names() if os.path.isdir(store.blobs.path) else []:
             assert b"".join(store.blobs.stream(digest)) is not None  # each is what its name says
         stored = store.find(Reference.parse(name), ["1001"])
@@ -309,11 +309,11 @@ def test_a_full_store_is_named_before_anything_is_written(docker: Docker, small_
 def test_a_store_that_fills_up_in_the_middle_keeps_nothing_half(docker: Docker, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = images.make(rnd(), random.randbytes(8 << 20))
     name = docker.load(image)
-    monkeypatch.setattr(Layout, "require_space", lambda self, needed: None)  # as if somebody else took the room meanwhile
+    monkeypatch.setattr(ImageStore, "require_space", lambda self, needed: None)  # as if somebody else took the room meanwhile
     (small_disk / "other").write_bytes(bytes(65 << 20))
     with pytest.raises(ShareFault, match="no space left"):
         publish(docker, str(small_disk / "store"), name)
-    store = Layout(str(small_disk / "store"))
+    store = ImageStore(str(small_disk / "store"))
     assert store.find(Reference.parse(name), ["1001"]) is None
     assert os.listdir(store.temporary) == []
     (small_disk / "other").unlink()
@@ -375,8 +375,8 @@ def test_the_daemons_own_files_give_the_bytes_of_docker_save(docker: Docker, pat
     docker.remove()
     transports.obtain(docker.engine, offer, within())
     assert docker.engine.identity(Reference.parse(name)) == Identity.of_config(document)
-    assert lease.leased(Layout(path), time.time()) >= set(image.diff_ids)
-    assert digests.digest_of(Layout(path).blobs.stream(image.diff_ids[0])) == image.diff_ids[0]
+    assert lease.leased(ImageStore(path), time.time()) >= set(image.diff_ids)
+    assert digests.digest_of(ImageStore(path).blobs.stream(image.diff_ids[0])) == image.diff_ids[0]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
@@ -387,7 +387,7 @@ def test_root_reads_the_layers_and_the_user_writes_the_store(docker: Docker) -> 
     try:
         os.chown(folder, user.uid, user.gid)
         site = config.Site(docker_socket=docker.engine.socket)
-        here = job_images.Images(site, str(folder / "store"), user, within(), work_dir="/")
+        here = job_images.JobImages(site, str(folder / "store"), user, within(), work_dir="/")
         [offer] = here.stage([{"reference": name, "registry_image": ""}], alone=False).result()
         info = docker.engine.info()
         is_local = os.path.exists(info.root_dir) and docker.engine.socket == "/var/run/docker.sock"
@@ -406,6 +406,6 @@ def test_root_reads_the_layers_and_the_user_writes_the_store(docker: Docker) -> 
 def test_a_store_that_the_user_may_not_write_is_the_shares_fault(docker: Docker, tmp_path: Path) -> None:
     name = docker.load(images.make(rnd()))
     user = process.of(65534, os.stat(docker.engine.socket).st_gid)
-    here = job_images.Images(config.Site(docker_socket=docker.engine.socket), "/root/no/store", user, within())
+    here = job_images.JobImages(config.Site(docker_socket=docker.engine.socket), "/root/no/store", user, within())
     with pytest.raises(ShareFault, match="cannot write the store"):
         here.stage([name], alone=False).result()

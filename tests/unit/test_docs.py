@@ -24,6 +24,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import job_spec
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings as slurm
 from helpers import guides
 from helpers.hooks import REPOSITORY
@@ -271,7 +272,7 @@ def wrong_with(command: str) -> List[str]:
         return refused(module_options(options["-m"][len(PREFIX) :]), json.loads(options["-a"]))
     if words[0] == "sbatch":
         comment = re.findall(r"--comment=(\S+)", command)[0]
-        job = request.Job("c", 1, 0, "alice", 1, 1, "n1", ("n1", "n2"), "/home/alice", "", comment, "")
+        job = allocation.Allocation("c", 1, 0, ("n1", "n2"), "n1", work_dir="/home/alice", comment=comment)
         return [] if request.is_off(comment) or (request.concerns_us(job) and request.read(job)) else ["not understood"]
     return [] if words[:3] == ["ansible-galaxy", "collection", "install"] and "rocm.madengine" in words else ["nobody can judge it"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings as slurm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,5 +42,5 @@ def test_the_targets_playbooks_and_files_that_it_names_exist() -> None:
 def test_the_comment_that_it_shows_is_understood() -> None:
     comment = re.search(r"--comment=(\S+)", README)
     assert comment
-    job = request.Job("c", 1, 0, "alice", 1, 1, "n1", ("n1", "n2", "n3"), "/home/alice", "", comment[1], "")
+    job = allocation.Allocation("c", 1, 0, ("n1", "n2", "n3"), "n1", work_dir="/home/alice", comment=comment[1])
     assert request.read(job).manifest == "/home/alice/build_manifest.json"

@@ -24,8 +24,8 @@ def image(cluster: Cluster) -> str:
 def test_a_bad_node_stops_nobody_and_the_next_run_changes_it_alone(cluster: Cluster, image: str) -> None:
     distribute = partial(play, "distribute_image", image_distribute_image=image)
 
-    foretold = distribute("--check")
-    assert (foretold.status, foretold.lines[0]) == (0, f"{image}: 1 of 3 nodes had it, 2 would load it"), foretold.output
+    check_mode = distribute("--check")
+    assert (check_mode.status, check_mode.lines[0]) == (0, f"{image}: 1 of 3 nodes had it, 2 would load it"), check_mode.output
     assert [cluster.hosts[node].run(f"docker image inspect {image}").rc for node in ("n1", "n2", "n3")] == [0, 1, 1]
 
     cluster.run("n2", "systemctl stop docker.socket docker")

@@ -196,9 +196,9 @@ def test_a_drifted_node_is_told_apart_by_check_mode_and_mended(cluster: Cluster,
     cluster.run("n3", "chmod 0644 /etc/slurm/prolog.d/50-madengine")
     state = "cat /etc/madengine/hooks.conf; ls -l /etc/slurm/*.d/"
     drifted = everywhere(cluster, state)
-    foretold = built.play("site", "--check", "--diff")
-    assert (foretold.status, foretold.changed()) == (0, {"c0": 0, "n1": 0, "n2": 2, "n3": 1}), foretold.output
-    assert "-Deadline=7" in foretold.output
+    check_mode = built.play("site", "--check", "--diff")
+    assert (check_mode.status, check_mode.changed()) == (0, {"c0": 0, "n1": 0, "n2": 2, "n3": 1}), check_mode.output
+    assert "-Deadline=7" in check_mode.output
     assert everywhere(cluster, state) == drifted
     assert well(built, "site") == {"c0": 0, "n1": 0, "n2": 2, "n3": 1}
     assert set(well(built, "site").values()) == {0}

@@ -199,7 +199,7 @@ def test_a_defect_in_one_part_leaves_no_other_undone(node: Ended, monkeypatch: p
         raise ZeroDivisionError("a defect \udcff")
 
     node.has_run()
-    monkeypatch.setattr(job_end.Aftermath, part, broken)
+    monkeypatch.setattr(job_end.JobEnd, part, broken)
     assert node.tell(epilog) == exit_status.DONE
     assert len(node.said) == 1
     assert f"madengine: defect: {part} was left undone" in node.said[0]

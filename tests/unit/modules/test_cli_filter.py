@@ -25,7 +25,7 @@ echo "slurm-wlm $(cat {folder}/version)"
 """
 
 
-class Host:
+class LeaderState:
     """A host's files: slurm.conf, what lies beside it, and our script."""
 
     def __init__(self, folder: Path, run_module: Run) -> None:
@@ -43,16 +43,16 @@ class Host:
         """Run the module, in check mode before; what it tells there must come true, and nothing may be done."""
         asked = {"slurm_conf": str(self.conf), "script": "-- script\n", "entry": ENTRY, **params}
         before = self.files()
-        code, foretold = self.run_module(cli_filter, _ansible_check_mode=True, **asked)
+        code, check_mode = self.run_module(cli_filter, _ansible_check_mode=True, **asked)
         assert self.files() == before
         done = self.run_module(cli_filter, **asked)
-        assert (code, foretold) == done
+        assert (code, check_mode) == done
         return done
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_module: Run) -> Host:
-    made = Host(tmp_path, run_module)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_module: Run) -> LeaderState:
+    made = LeaderState(tmp_path, run_module)
     made.conf.parent.mkdir()
     made.conf.write_text("ClusterName=lab\nPluginDir=/opt/lib\n")
     (tmp_path / "version").write_text("24.11.5")
@@ -65,7 +65,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_module: Run) -> Ho
     return made
 
 
-def test_it_is_placed_once_after_slurm_has_loaded_it_and_goes_when_nothing_names_it(host: Host) -> None:
+def test_it_is_placed_once_after_slurm_has_loaded_it_and_goes_when_nothing_names_it(host: LeaderState) -> None:
     conf = host.conf.read_text()
     code, result = host.settle()
     assert (code, result["changed"], result["entry"], result["named"]) == (0, True, "ours", False)
@@ -82,7 +82,7 @@ def test_it_is_placed_once_after_slurm_has_loaded_it_and_goes_when_nothing_names
 
 
 @pytest.mark.parametrize("name", ["cli_filter/lua", "syslog,lua"])
-def test_as_long_as_slurm_conf_names_it_the_entry_stays(host: Host, name: str) -> None:
+def test_as_long_as_slurm_conf_names_it_the_entry_stays(host: LeaderState, name: str) -> None:
     host.settle()
     host.conf.write_text(f"CliFilterPlugins={name}\n")
     code, result = host.settle(state="absent")
@@ -91,14 +91,14 @@ def test_as_long_as_slurm_conf_names_it_the_entry_stays(host: Host, name: str) -
     assert "script" not in host.files()
 
 
-def test_an_included_file_that_names_filters_keeps_the_entry_too(host: Host) -> None:
+def test_an_included_file_that_names_filters_keeps_the_entry_too(host: LeaderState) -> None:
     host.settle()
     host.conf.write_text("Include more.conf\n")
     (host.conf.parent / "more.conf").write_text("CliFilterPlugins=lua\n")
     assert host.settle(state="absent")[1]["entry"] == "ours"
 
 
-def test_a_filter_of_the_sites_own_has_to_run_ours_and_stays_as_it_is(host: Host) -> None:
+def test_a_filter_of_the_sites_own_has_to_run_ours_and_stays_as_it_is(host: LeaderState) -> None:
     host.entry.write_text(THEIRS)
     code, result = host.settle()
     assert code == 1
@@ -115,7 +115,7 @@ def test_a_filter_of_the_sites_own_has_to_run_ours_and_stays_as_it_is(host: Host
 
 
 @pytest.mark.parametrize(("trouble", "said"), [("broken", "cannot find cli_filter plugin"), ("hangs", "no answer")])
-def test_where_slurm_cannot_load_it_nothing_is_placed(host: Host, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str) -> None:
+def test_where_slurm_cannot_load_it_nothing_is_placed(host: LeaderState, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str) -> None:
     monkeypatch.setattr(cli_filter, "_SECONDS", 0.3)
     (host.folder / trouble).touch()
     before = host.files()
@@ -126,7 +126,7 @@ def test_where_slurm_cannot_load_it_nothing_is_placed(host: Host, monkeypatch: p
     assert host.files() == before
 
 
-def test_a_configless_host_gets_the_script_alone_if_slurm_brings_it_the_rest(host: Host) -> None:
+def test_a_configless_host_gets_the_script_alone_if_slurm_brings_it_the_rest(host: LeaderState) -> None:
     host.conf.unlink()
     assert host.settle()[1]["entry"] == "none"
     assert host.files() == {"script": "-- script\n"}
@@ -137,13 +137,13 @@ def test_a_configless_host_gets_the_script_alone_if_slurm_brings_it_the_rest(hos
     assert "22.05.8" in result["msg"]
 
 
-def test_a_host_on_which_nobody_can_submit_proves_nothing(host: Host) -> None:
+def test_a_host_on_which_nobody_can_submit_proves_nothing(host: LeaderState) -> None:
     (host.folder / "bin/sbatch").unlink()
     assert host.settle()[0] == 0
     assert set(host.files()) == {"slurm.conf", "cli_filter.lua", "script"}
 
 
-def test_what_cannot_be_written_is_the_nodes_fault(host: Host) -> None:
+def test_what_cannot_be_written_is_the_nodes_fault(host: LeaderState) -> None:
     host.script.parent.write_text("a file where the directory should be")
     code, result = host.run_module(cli_filter, slurm_conf=str(host.conf), script="x", entry=ENTRY)
     assert (code, result["fault"]["kind"]) == (1, "node")

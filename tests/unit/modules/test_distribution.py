@@ -17,12 +17,12 @@ LOOKS = {
 
 
 def test_the_plan_leaves_out_who_did_not_answer(run_module: Any) -> None:
-    code, plan = run_module(distribution_plan, image="a:1", looks={**LOOKS, "n4": None})
+    code, plan = run_module(distribution_plan, image="a:1", node_results={**LOOKS, "n4": None})
     assert (code, plan["changed"], plan["publisher"], plan["identity"]) == (0, False, "n1", "A")
 
 
 def test_a_plan_that_would_be_a_guess_fails_in_one_line(run_module: Any) -> None:
-    code, plan = run_module(distribution_plan, image="a:1", looks={**LOOKS, "n2": {"local": "B", "stored": ""}})
+    code, plan = run_module(distribution_plan, image="a:1", node_results={**LOOKS, "n2": {"local": "B", "stored": ""}})
     assert (code, plan["fault"]["seen"]) == (1, {"image": "a:1", "n1": "A", "n2": "B"})
 
 
@@ -33,7 +33,7 @@ def test_the_report_has_a_row_for_every_host_and_a_reason_for_every_failure(run_
     code, report = run_module(
         distribution_report,
         image="a:1",
-        looks=LOOKS,
+        node_results=LOOKS,
         loads={"n1": had, "n2": {"results": [loaded]}, "n3": {"skipped": True}},
         publisher="n1",
         published=published,

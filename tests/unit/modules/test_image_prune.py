@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from ansible_collections.rocm.madengine.plugins.modules import image_prune
 from helpers import images
 
@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> str:
         daemon = images.Daemon()
         daemon.images[name] = images.make(b"base", name.encode())
         transports.release([transports.publish(daemon, path, name, "site", Deadline(60))])  # type: ignore[arg-type]
-        os.utime(Layout(path).index_path(Reference.parse(name), "site"), (time.time() - age_days * 86400,) * 2)
+        os.utime(ImageStore(path).index_path(Reference.parse(name), "site"), (time.time() - age_days * 86400,) * 2)
     return path
 
 

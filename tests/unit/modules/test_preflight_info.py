@@ -60,10 +60,10 @@ def test_a_look_says_all_of_a_node_and_leaves_its_note_alone(run_module: Run, no
 def test_the_three_steps_find_a_peer_that_is_missing_and_tidy_up(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
     _code, looked = run_module(preflight_info, **node)
     stranger = {"node": "no-such-node.invalid", "addresses": ["10.0.0.9"], "nonce": "x"}
-    code, met = run_module(preflight_info, **node, step="meet", peers=[looked["peer"], stranger])
+    code, met = run_module(preflight_info, **node, step="peers", peers=[looked["peer"], stranger])
     assert (code, met["checks"]) == (0, [])
     assert met["met"] == {"unknown": ["no-such-node.invalid"], "wrong": {}, "missing": ["no-such-node.invalid"]}
-    assert run_module(preflight_info, **node, step="leave")[0] == 0
+    assert run_module(preflight_info, **node, step="cleanup")[0] == 0
     assert os.listdir(tmp_path / "store/tmp") == []
 
 
@@ -79,9 +79,9 @@ def test_a_store_that_went_away_is_a_failed_check_in_every_step_and_no_failed_ta
     (tmp_path / "store").rename(tmp_path / "gone")
     code, looked = run_module(preflight_info, **node)
     assert (code, statuses(looked)["store"], looked["peer"]["nonce"]) == (0, "fail", "")
-    code, met = run_module(preflight_info, **node, step="meet")
+    code, met = run_module(preflight_info, **node, step="peers")
     assert (code, statuses(met), "missing" in met["met"]) == (0, {"store": "fail"}, False)
-    assert run_module(preflight_info, **node, step="leave")[0] == 0
+    assert run_module(preflight_info, **node, step="cleanup")[0] == 0
 
 
 def test_what_is_skipped_is_not_even_looked_at(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ def test_what_is_skipped_is_not_even_looked_at(run_module: Run, node: Dict[str, 
     assert os.listdir(tmp_path / "store/tmp") == []
     _code, result = run_module(preflight_info, **node, skip=["store_speed"], ask_slurm=False)
     assert not {"store_speed", "slurm"} & set(statuses(result))
-    assert run_module(preflight_info, **node, step="meet", skip=["names", "store"])[1]["met"] == {}
+    assert run_module(preflight_info, **node, step="peers", skip=["names", "store"])[1]["met"] == {}
 
 
 def test_a_node_without_a_store_needs_none(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "hooks.conf").write_text(f"KeyFile={tmp_path}/key\n")
     _code, result = run_module(preflight_info, **node, ask_slurm=False)
     assert statuses(result)["store"] == "ok"
-    assert "missing" not in run_module(preflight_info, **node, step="meet")[1]["met"]
-    assert run_module(preflight_info, **node, step="leave")[0] == 0
+    assert "missing" not in run_module(preflight_info, **node, step="peers")[1]["met"]
+    assert run_module(preflight_info, **node, step="cleanup")[0] == 0
 
 
 def test_where_the_service_account_uses_docker_no_user_must(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def look(node: str, *statuses: str, **facts: Any) -> Dict[str, Any]:
 @pytest.mark.parametrize(("statuses", "worst"), [(["ok"], "ok"), (["warn"], "warn"), (["fail", "warn"], "fail")])
 @pytest.mark.parametrize("fail_on", ["warn", "fail", "never"])
 def test_the_task_fails_from_the_status_on_that_was_asked_for(run_module: Run, statuses: List[str], worst: str, fail_on: str) -> None:
-    code, result = run_module(preflight_report, looks={"h1": look("n1", *statuses)}, fail_on=fail_on)
+    code, result = run_module(preflight_report, node_results={"h1": look("n1", *statuses)}, fail_on=fail_on)
     order = ["ok", "warn", "fail", "never"]
     assert code == int(order.index(worst) >= order.index(fail_on))
     assert result["status"] == worst
@@ -33,26 +33,26 @@ def test_the_task_fails_from_the_status_on_that_was_asked_for(run_module: Run, s
 
 def test_nodes_are_compared_and_called_by_their_own_names(run_module: Run) -> None:
     looks = {f"host{number}": look(f"n{number}", "ok", key="a" if number != 2 else "b") for number in (1, 2, 3)}
-    code, result = run_module(preflight_report, looks=looks, _ansible_check_mode=True)
+    code, result = run_module(preflight_report, node_results=looks, _ansible_check_mode=True)
     assert (code, result["changed"], result["headline"]) == (0, False, "preflight: 1 of 3 nodes fail: n2")
     assert [(row["check"], row["nodes"], row["status"]) for row in result["rows"] if row["status"] != "ok"] == [("key", ["n2"], "fail")]
 
 
 def test_a_host_without_an_answer_fails_and_keeps_its_inventory_name(run_module: Run) -> None:
     for silence in ({}, None, {"unreachable": True, "msg": "no route to host"}):
-        _code, result = run_module(preflight_report, looks={"h1": look("n1", "ok"), "h2": silence})
+        _code, result = run_module(preflight_report, node_results={"h1": look("n1", "ok"), "h2": silence})
         assert result["headline"] == "preflight: 1 of 2 nodes fail: h2"
 
 
 def test_hosts_that_give_themselves_the_same_name_are_told_apart(run_module: Run) -> None:
-    _code, result = run_module(preflight_report, looks={"h1": look("node", "ok"), "h2": look("node", "fail")})
+    _code, result = run_module(preflight_report, node_results={"h1": look("node", "ok"), "h2": look("node", "fail")})
     assert result["headline"] == "preflight: 1 of 2 nodes fail: h2"
 
 
 def test_what_the_nodes_saw_of_each_other_counts(run_module: Run) -> None:
     looks = {node: look(node, nonce=f"nonce of {node}") for node in ("n1", "n2", "n3")}
     meetings = {node: {"checks": [], "met": {"missing": [], "unknown": [], "wrong": {"n3": ["127.0.1.1"]}}} for node in ("n1", "n2")}
-    _code, result = run_module(preflight_report, looks=looks, meetings={**meetings, "n3": {}})
+    _code, result = run_module(preflight_report, node_results=looks, peer_results={**meetings, "n3": {}})
     assert "names  n3" in result["table"]
-    _code, result = run_module(preflight_report, looks=looks, meetings=meetings, skip=["names"])
+    _code, result = run_module(preflight_report, node_results=looks, peer_results=meetings, skip=["names"])
     assert result["status"] == "ok"

@@ -67,10 +67,10 @@ def test_check_mode_foretells_and_writes_nothing(tmp_path: Path, run_module: Any
     (tmp_path / "folder").mkdir()
     params = {"src": str(tmp_path / "job"), "name": csvs.NAME, **({"dest": str(tmp_path / dest)} if dest else {})}
     before = everything(tmp_path)
-    code, foretold = run_module(results_collect, **params, _ansible_check_mode=True, _ansible_diff=True)
+    code, check_mode = run_module(results_collect, **params, _ansible_check_mode=True, _ansible_diff=True)
     assert (code, everything(tmp_path)) == (0, before)
     done = run_module(results_collect, **params, _ansible_diff=True)[1]
-    assert foretold == {key: done[key] for key in foretold}  # Ansible adds owner and mode of what exists
+    assert check_mode == {key: done[key] for key in check_mode}  # Ansible adds owner and mode of what exists
     assert done["changed"] is True
     assert done["diff"] == {"before": "", "after": csvs.table(2), "before_header": done["dest"], "after_header": done["dest"]}
     assert Path(done["dest"]).read_text() == csvs.table(2)

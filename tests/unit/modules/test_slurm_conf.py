@@ -43,10 +43,10 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def both(run_module: Run, path: Path, **params: Any) -> Dict[str, Any]:
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
-    code, foretold = run_module(slurm_conf, path=str(path), _ansible_check_mode=True, **params)
+    code, check_mode = run_module(slurm_conf, path=str(path), _ansible_check_mode=True, **params)
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
     done = run_module(slurm_conf, path=str(path), **params)
-    assert {**foretold, "backup_file": ""} == {**done[1], "backup_file": ""}
+    assert {**check_mode, "backup_file": ""} == {**done[1], "backup_file": ""}
     assert (code, done[0]) == (0, 0), done
     return dict(done[1])
 

@@ -21,11 +21,11 @@ def both(run_module: Run, folder: Path, **params: Any) -> Dict[str, Any]:
     """Run in check mode, which changes nothing, and then truly; both say the same."""
     places = {"path": str(folder / "task_prolog"), "site": str(folder / "site")}
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    foretold = run_module(task_prolog, _ansible_check_mode=True, **places, **params)
+    check_mode = run_module(task_prolog, _ansible_check_mode=True, **places, **params)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert run_module(task_prolog, **places, **params) == foretold
-    assert foretold[0] == 0, foretold
-    return dict(foretold[1])
+    assert run_module(task_prolog, **places, **params) == check_mode
+    assert check_mode[0] == 0, check_mode
+    return dict(check_mode[1])
 
 
 @pytest.mark.parametrize(("before", "kept", "after"), [(None, False, NOTHING), ("#!/bin/sh\n", False, NOTHING), (THEIRS, True, THEIRS)])

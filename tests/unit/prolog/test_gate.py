@@ -12,6 +12,7 @@ from typing import Dict
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, request
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 from helpers.hooks import REPOSITORY, Node
 
 GATE = "prolog/50-madengine"
@@ -90,7 +91,7 @@ def test_the_gate_and_the_library_agree_on_whose_job_it_is(node: Node) -> None:
     ):
         env = {**SLURM, "SLURM_JOB_COMMENT": comment, "SLURM_JOB_EXTRA": extra, "SLURM_JOB_STDOUT": stdout}
         env.update(SLURM_JOB_NODELIST=nodes, SLURM_JOB_NUM_NODES=number)
-        assert has_started(node, env) is request.concerns_us(request.job_of(env)), env
+        assert has_started(node, env) is request.concerns_us(allocation.of(env)), env
 
 
 def test_the_file_disabled_switches_it_off_at_once(node: Node) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -20,17 +21,17 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_images, task_environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier
 from helpers import manifests, peers, stories
 
 prolog = stories.imported("prolog")
+ALLOCATION_OF = prolog.allocation.of
 UNKNOWN = 3999999999  # a uid that no node knows
 IDENTITY = "sha256:" + "4f" * 32
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
 
 
-class Images:
-    """Stands in for `staging.Images` where Docker is needed: children of the right user that give a plain answer."""
+class JobImages:
+    """Stands in for `staging.JobImages` where Docker is needed: children of the right user that give a plain answer."""
 
     failing: ClassVar[Dict[str, Exception]] = {}
 
@@ -61,8 +62,8 @@ def _offer(image: Any, alone: bool) -> Dict[str, Any]:
 
 
 def _answer(doing: str, answer: Any) -> Any:
-    if doing in Images.failing:
-        raise Images.failing[doing]
+    if doing in JobImages.failing:
+        raise JobImages.failing[doing]
     return answer
 
 
@@ -71,8 +72,8 @@ def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     user = pwd.getpwnam("nobody") if request.param == "nobody" else pwd.getpwuid(os.getuid())
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         os.chmod(folder, 0o755)
-        monkeypatch.setattr(job_images, "Images", Images)
-        monkeypatch.setattr(Images, "failing", {})
+        monkeypatch.setattr(job_images, "JobImages", JobImages)
+        monkeypatch.setattr(JobImages, "failing", {})
         made = stories.Node(Path(folder), monkeypatch, user.pw_uid, user.pw_gid)
         (made.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
         yield made
@@ -173,7 +174,7 @@ def test_a_work_directory_that_the_user_may_not_read_is_the_job_s_fault(node: st
 ])  # fmt: skip
 def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(node: stories.Node, fault: Exception, drain_on: Any, status: int) -> None:
     node.site = Site(drain_on=drain_on)
-    Images.failing = {"stage": fault}
+    JobImages.failing = {"stage": fault}
     assert node.tell(prolog) == status
     assert node.verdict() == fault.line()  # type: ignore[attr-defined]
     assert node.here.facts()["status"] == "failed"
@@ -196,9 +197,9 @@ def test_a_defect_of_ours_lets_the_job_start_and_leaves_its_traceback_in_the_jou
         raise ZeroDivisionError("a defect")
 
     if where == "child":
-        Images.failing = {"stage": ZeroDivisionError("a defect")}
+        JobImages.failing = {"stage": ZeroDivisionError("a defect")}
     else:
-        monkeypatch.setattr(*{"story": (job_images, "Images", broken), "handover": (task_environment, "write", broken)}[where])
+        monkeypatch.setattr(*{"story": (job_images, "JobImages", broken), "handover": (task_environment, "write", broken)}[where])
     assert node.tell(prolog) == exit_status.DONE
     assert node.verdict() == "starting"
     assert "madengine: defect: the job continues without our help" in node.said[0]
@@ -254,9 +255,9 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
     base.mkdir()
     base.chmod(0o755)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(job_images, "Images", Images)
-        patched.setattr(prolog, "party", lambda job: barrier.Party(job.cluster, job.job_id, job.attempt, job.nodes, job.node, at))
-        Images.failing = failing
+        patched.setattr(job_images, "JobImages", JobImages)
+        patched.setattr(prolog.allocation, "of", lambda environ: dataclasses.replace(ALLOCATION_OF(environ), address=at))
+        JobImages.failing = failing
         node = stories.Node(base, patched, os.getuid(), os.getgid())
         node.site = site
         if name != "broken":

@@ -13,7 +13,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import archive
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layer, Layout, Stored
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore, Layer, Stored
 from helpers import images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,24 +30,24 @@ FORMS = pytest.mark.parametrize("saved", [images.saved_20, images.saved_25, gzip
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Layout:
-    made = Layout(str(tmp_path / "store"))
+def store(tmp_path: Path) -> ImageStore:
+    made = ImageStore(str(tmp_path / "store"))
     made.ensure()
     return made
 
 
-def unpack(store: Layout, data: bytes, present: Any = (), name: Any = NAME) -> archive.Unpacked:
+def unpack(store: ImageStore, data: bytes, present: Any = (), name: Any = NAME) -> archive.Unpacked:
     return archive.unpack(
         images.pieces(data, 1000), store, name, {digest: Layer(digest, digest, size) for digest, size in dict(present).items()}
     )
 
 
-def stored(store: Layout, image: images.Image = IMAGE) -> Stored:
+def stored(store: ImageStore, image: images.Image = IMAGE) -> Stored:
     return store.commit(NAME, "site", image.config, unpack(store, images.saved_25(image)).layers)
 
 
 @FORMS
-def test_what_docker_saved_comes_back_as_it_was(store: Layout, saved: Callable[..., bytes]) -> None:
+def test_what_docker_saved_comes_back_as_it_was(store: ImageStore, saved: Callable[..., bytes]) -> None:
     unpacked = unpack(store, saved(IMAGE, ["a/b:1"]))
     assert unpacked.config == IMAGE.config
     assert [each.diff_id for each in unpacked.layers] == IMAGE.diff_ids
@@ -56,7 +56,7 @@ def test_what_docker_saved_comes_back_as_it_was(store: Layout, saved: Callable[.
 
 
 @FORMS
-def test_layers_that_the_store_has_are_not_written_again(store: Layout, saved: Callable[..., bytes]) -> None:
+def test_layers_that_the_store_has_are_not_written_again(store: ImageStore, saved: Callable[..., bytes]) -> None:
     unpack(store, saved(images.Image(IMAGE.config, IMAGE.layers)))
     before = {path: path.stat().st_mtime_ns for path in Path(store.blobs.path).rglob("*")}
     present = {digest: store.blobs.size_of(digest) for digest in IMAGE.diff_ids}
@@ -65,7 +65,7 @@ def test_layers_that_the_store_has_are_not_written_again(store: Layout, saved: C
     assert {path: path.stat().st_mtime_ns for path in Path(store.blobs.path).rglob("*")} == before
 
 
-def test_a_large_layer_of_the_size_of_a_present_one_is_read_but_not_written(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_layer_of_the_size_of_a_present_one_is_read_but_not_written(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     unpack(store, images.saved_20(IMAGE))
     monkeypatch.setattr(archive, "_LARGE", 100)
     monkeypatch.setattr(store.blobs, "put", None)
@@ -73,7 +73,7 @@ def test_a_large_layer_of_the_size_of_a_present_one_is_read_but_not_written(stor
     assert [each.diff_id for each in again.layers] == IMAGE.diff_ids
 
 
-def test_a_large_layer_of_the_size_of_a_present_one_is_never_mistaken_for_it(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_layer_of_the_size_of_a_present_one_is_never_mistaken_for_it(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_LARGE", 100)
     one, two = images.make(b"aaaa"), images.make(b"bbbb")
     unpack(store, images.saved_20(one))
@@ -86,7 +86,7 @@ def test_a_large_layer_of_the_size_of_a_present_one_is_never_mistaken_for_it(sto
 
 @given(cut=st.integers(0, len(images.saved_25(IMAGE)) - 1), form=st.sampled_from([images.saved_20, images.saved_25]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
-def test_every_truncation_is_whole_or_a_named_fault(store: Layout, cut: int, form: Callable[..., bytes]) -> None:
+def test_every_truncation_is_whole_or_a_named_fault(store: ImageStore, cut: int, form: Callable[..., bytes]) -> None:
     data = form(IMAGE)
     try:
         seen = unpack(store, data[:cut]).config  # only the padding behind the last member is cut
@@ -98,19 +98,19 @@ def test_every_truncation_is_whole_or_a_named_fault(store: Layout, cut: int, for
 
 @given(st.binary(max_size=2000))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
-def test_any_bytes_are_a_named_fault(store: Layout, data: bytes) -> None:
+def test_any_bytes_are_a_named_fault(store: ImageStore, data: bytes) -> None:
     with pytest.raises(Fault):
         unpack(store, data)
 
 
-def test_a_flipped_bit_in_a_layer_is_noticed(store: Layout) -> None:
+def test_a_flipped_bit_in_a_layer_is_noticed(store: ImageStore) -> None:
     data = bytearray(images.saved_25(IMAGE))
     data[data.index(b"top" * 100)] ^= 1
     with pytest.raises(ShareFault, match="disagree"):
         unpack(store, bytes(data))
 
 
-def test_the_image_is_chosen_by_name_from_an_archive_of_two(store: Layout) -> None:
+def test_the_image_is_chosen_by_name_from_an_archive_of_two(store: ImageStore) -> None:
     one, two = images.make(b"1"), images.make(b"2")
     members = {**images.members_of(images.saved_25(one, ["x:1"])), **images.members_of(images.saved_25(two, ["a/b:1"]))}
     entries = [
@@ -124,7 +124,7 @@ def test_the_image_is_chosen_by_name_from_an_archive_of_two(store: Layout) -> No
         unpack(store, data, name=None)
 
 
-def test_the_only_image_is_taken_if_it_has_this_name_or_none(store: Layout) -> None:
+def test_the_only_image_is_taken_if_it_has_this_name_or_none(store: ImageStore) -> None:
     for tags in (["docker.io/a/b:1"], ["x:1", "a/b:1"], []):
         assert unpack(store, images.saved_25(IMAGE, tags)).config == IMAGE.config
     with pytest.raises(JobFault, match="holds='a_b:1'"):
@@ -145,12 +145,12 @@ def test_the_only_image_is_taken_if_it_has_this_name_or_none(store: Layout) -> N
         b"[" * 100000,
     ],
 )
-def test_a_docker_manifest_that_cannot_be_believed_is_named(store: Layout, manifest: bytes) -> None:
+def test_a_docker_manifest_that_cannot_be_believed_is_named(store: ImageStore, manifest: bytes) -> None:
     with pytest.raises(Fault):
         unpack(store, images.tar({"c.json": IMAGE.config, "manifest.json": manifest}))
 
 
-def test_an_archive_of_endless_members_or_documents_is_refused(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_of_endless_members_or_documents_is_refused(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_MOST_MEMBERS", 10)
     with pytest.raises(JobFault, match="too many members"):
         unpack(store, images.tar({f"{number}.json": b"{}" for number in range(12)}))
@@ -159,7 +159,7 @@ def test_an_archive_of_endless_members_or_documents_is_refused(store: Layout, mo
         unpack(store, images.tar({f"{number}.json": b"x" * 90 for number in range(5)}))
 
 
-def test_names_in_an_archive_lead_nowhere(store: Layout, tmp_path: Path) -> None:
+def test_names_in_an_archive_lead_nowhere(store: ImageStore, tmp_path: Path) -> None:
     data = images.tar({"../../escape/layer.tar": b"x" * 600, "/abs/layer.tar": b"y", "manifest.json": b"[]"}, {"link": "/etc/passwd"})
     with pytest.raises(JobFault):
         unpack(store, data)
@@ -167,7 +167,7 @@ def test_names_in_an_archive_lead_nowhere(store: Layout, tmp_path: Path) -> None
     assert set(store.blobs.names()) == {images.digest(b"x" * 600), images.digest(b"y")}
 
 
-def test_the_archive_for_docker_load_holds_both_kinds_of_manifest(store: Layout) -> None:
+def test_the_archive_for_docker_load_holds_both_kinds_of_manifest(store: ImageStore) -> None:
     image = stored(store)
     members = images.members_of(b"".join(archive.write(store, image, NAME)))
     [entry] = json.loads(members["manifest.json"])
@@ -183,34 +183,34 @@ def test_the_archive_for_docker_load_holds_both_kinds_of_manifest(store: Layout)
 
 @given(st.sets(st.sampled_from(IMAGE.diff_ids)))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
-def test_an_archive_holds_the_layers_asked_for_and_no_other(store: Layout, omit: set) -> None:
+def test_an_archive_holds_the_layers_asked_for_and_no_other(store: ImageStore, omit: set) -> None:
     image = stored(store)
     members = images.members_of(b"".join(archive.write(store, image, NAME, omit)))
     held = {digest for digest in IMAGE.diff_ids if "blobs/" + digest.replace(":", "/") in members}
     assert held == set(IMAGE.diff_ids) - omit
 
 
-def test_what_was_written_can_be_unpacked_again(store: Layout, tmp_path: Path) -> None:
+def test_what_was_written_can_be_unpacked_again(store: ImageStore, tmp_path: Path) -> None:
     data = b"".join(archive.write(store, stored(store), NAME))
-    other = Layout(str(tmp_path / "other"))
+    other = ImageStore(str(tmp_path / "other"))
     other.ensure()
     assert unpack(other, data).layers == unpack(store, data).layers
 
 
-def test_an_archive_of_a_damaged_layer_has_no_end(store: Layout) -> None:
+def test_an_archive_of_a_damaged_layer_has_no_end(store: ImageStore) -> None:
     image = stored(store)
     Path(store.blobs.path_of(IMAGE.diff_ids[4])).write_bytes(bytes(len(IMAGE.layers[4])))
     with pytest.raises(ShareFault, match="digest differs"):
         list(archive.write(store, image, NAME))
 
 
-def test_an_image_named_by_digest_gets_no_tag(store: Layout) -> None:
+def test_an_image_named_by_digest_gets_no_tag(store: ImageStore) -> None:
     name = Reference.parse("a/b@sha256:" + "0" * 64)
     members = images.members_of(b"".join(archive.write(store, stored(store), name)))
     assert json.loads(members["manifest.json"])[0]["RepoTags"] is None
 
 
-def test_compressed_layers_of_other_tools_are_handed_on_as_they_are(store: Layout) -> None:
+def test_compressed_layers_of_other_tools_are_handed_on_as_they_are(store: ImageStore) -> None:
     packed = gzip.compress(IMAGE.layers[0])
     image = images.make(b"base" * 1000)
     digest, size = store.blobs.put([packed])
@@ -219,7 +219,7 @@ def test_compressed_layers_of_other_tools_are_handed_on_as_they_are(store: Layou
     assert members["blobs/" + digest.replace(":", "/")] == packed
 
 
-def test_large_layers_pass_in_small_pieces(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_layers_pass_in_small_pieces(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     image = images.make(bytes(5 << 20))
     largest = 0
     write_all = blobs._write_all

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server, layerdb
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import docker_root, images
 
 IMAGE = images.make(b"base" * 300000, b"middle", b"base" * 300000, b"top")
@@ -53,20 +53,20 @@ def docker_socket(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def remote(docker_socket: str) -> Iterator[layer_server.Remote]:
-    made = layer_server.Remote(layer_server.start(docker_socket))
+def remote(docker_socket: str) -> Iterator[layer_server.LayerClient]:
+    made = layer_server.LayerClient(layer_server.start(docker_socket))
     yield made
     made.close()
 
 
-def test_what_root_reads_arrives_as_it_is(remote: layer_server.Remote, tmp_path: Path) -> None:
+def test_what_root_reads_arrives_as_it_is(remote: layer_server.LayerClient, tmp_path: Path) -> None:
     image_id = docker_root.classic(tmp_path / "docker", IMAGE)
     assert remote.config(image_id) == IMAGE.config
     assert [b"".join(remote.layer(image_id, index)) for index in range(4)] == list(IMAGE.layers)
     assert remote.sizes(image_id) == [len(each) for each in IMAGE.layers]
 
 
-def test_an_answer_that_fails_leaves_the_next_one_whole(remote: layer_server.Remote, tmp_path: Path) -> None:
+def test_an_answer_that_fails_leaves_the_next_one_whole(remote: layer_server.LayerClient, tmp_path: Path) -> None:
     image_id = docker_root.classic(tmp_path / "docker", IMAGE)
     for _ in range(2):
         with pytest.raises(layerdb.Unexpected):
@@ -78,7 +78,7 @@ def test_an_answer_that_fails_leaves_the_next_one_whole(remote: layer_server.Rem
         assert remote.config(image_id) == IMAGE.config
 
 
-def test_a_file_that_ends_too_soon_is_told_in_the_middle(remote: layer_server.Remote, tmp_path: Path) -> None:
+def test_a_file_that_ends_too_soon_is_told_in_the_middle(remote: layer_server.LayerClient, tmp_path: Path) -> None:
     image_id = docker_root.classic(tmp_path / "docker", IMAGE)
     (tmp_path / "docker" / "overlay2" / f"{0:064x}" / "diff" / "file").write_bytes(b"short")
     with pytest.raises(layerdb.Unexpected, match="too short"):
@@ -97,14 +97,14 @@ def test_a_file_that_ends_too_soon_is_told_in_the_middle(remote: layer_server.Re
 )
 def test_a_daemon_of_an_unknown_kind_is_unexpected(docker_socket: str, change: Any) -> None:
     _Info.document.update(change)
-    remote = layer_server.Remote(layer_server.start(docker_socket))
+    remote = layer_server.LayerClient(layer_server.start(docker_socket))
     with pytest.raises(layerdb.Unexpected):
         remote.config("sha256:" + "0" * 64)
     remote.close()
 
 
 def test_no_daemon_is_unexpected(tmp_path: Path) -> None:
-    remote = layer_server.Remote(layer_server.start(str(tmp_path / "none")))
+    remote = layer_server.LayerClient(layer_server.start(str(tmp_path / "none")))
     with pytest.raises(layerdb.Unexpected, match="not known here"):
         remote.config("sha256:" + "0" * 64)
     remote.close()
@@ -112,8 +112,8 @@ def test_no_daemon_is_unexpected(tmp_path: Path) -> None:
 
 def test_the_kind_of_reader_follows_the_daemon(tmp_path: Path) -> None:
     (tmp_path / "image" / "overlay2").mkdir(parents=True)
-    assert isinstance(layer_server.source_of("overlay2", str(tmp_path), False), layerdb.Classic)
-    assert isinstance(layer_server.source_of("overlayfs", str(tmp_path), True), layerdb.Containerd)
+    assert isinstance(layer_server.source_of("overlay2", str(tmp_path), False), layerdb.GraphDriverLayers)
+    assert isinstance(layer_server.source_of("overlayfs", str(tmp_path), True), layerdb.ContentStore)
     assert layer_server.source_of("btrfs", str(tmp_path), False) is None
     assert layer_server.source_of("overlay2", str(tmp_path / "none"), False) is None
 
@@ -135,14 +135,14 @@ def test_a_reader_that_is_gone_is_unexpected() -> None:
         ours, theirs = socket.socketpair()
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        remote = layer_server.Remote(ours.detach())
+        remote = layer_server.LayerClient(ours.detach())
         with pytest.raises(layerdb.Unexpected):
             remote.config("x")
         remote.close()
         theirs.close()
     ours, theirs = socket.socketpair()
     theirs.close()
-    remote = layer_server.Remote(ours.detach())
+    remote = layer_server.LayerClient(ours.detach())
     with pytest.raises(layerdb.Unexpected, match="gone"):
         remote.config("x")
     remote.close()
@@ -157,17 +157,17 @@ class Counting(images.Daemon):
 
 
 def publish(daemon: images.Daemon, tmp_path: Path, reader: Any) -> Any:
-    return transports.publish(daemon, str(tmp_path / "store"), "a:1", "site", Deadline(60), transports.Means(reader=reader))  # type: ignore[arg-type]
+    return transports.publish(daemon, str(tmp_path / "store"), "a:1", "site", Deadline(60), transports.TransportOptions(reader=reader))  # type: ignore[arg-type]
 
 
 def test_layers_are_published_from_the_daemons_files_without_docker_save(tmp_path: Path) -> None:
     daemon = Counting()
     daemon.images["a:1"] = IMAGE
     docker_root.classic(tmp_path / "docker", IMAGE)
-    reader = layerdb.Classic(str(tmp_path / "docker"))
+    reader = layerdb.GraphDriverLayers(str(tmp_path / "docker"))
     offer = publish(daemon, tmp_path, reader)
     assert (offer["method"], offer["layers_moved"], offer["bytes_moved"]) == ("graph", 3, sum(map(len, set(IMAGE.layers))))
-    stored = Layout(str(tmp_path / "store")).read(offer["manifest"])
+    stored = ImageStore(str(tmp_path / "store")).read(offer["manifest"])
     assert stored.config_bytes == IMAGE.config
     assert not hasattr(daemon, "saves")
     assert publish(daemon, tmp_path, reader)["method"] == "none"
@@ -184,9 +184,9 @@ def test_where_the_daemons_files_are_not_as_expected_docker_save_does_it(tmp_pat
         "no config": lambda: (tmp_path / "docker/image/overlay2/imagedb/content/sha256" / image_id[7:]).unlink(),
         "no layer": overlay.unlink,
     }[damage]()
-    offer = publish(daemon, tmp_path, layerdb.Classic(str(tmp_path / "docker")))
+    offer = publish(daemon, tmp_path, layerdb.GraphDriverLayers(str(tmp_path / "docker")))
     assert (offer["method"], daemon.saves) == ("save", ["a:1"])
-    assert Layout(str(tmp_path / "store")).read(offer["manifest"]).identity == IMAGE.identity
+    assert ImageStore(str(tmp_path / "store")).read(offer["manifest"]).identity == IMAGE.identity
     assert os.listdir(tmp_path / "store" / "tmp") == []
 
 
@@ -195,7 +195,7 @@ def test_the_reader_answers_every_kind_of_question(tmp_path: Path, docker_socket
     ours, theirs = socket.socketpair()
     thread = threading.Thread(target=layer_server.serve, args=(ours, lambda: layer_server._local(docker_socket)))
     thread.start()
-    remote = layer_server.Remote(theirs.detach())
+    remote = layer_server.LayerClient(theirs.detach())
     assert remote.config(image_id) == IMAGE.config
     assert remote.sizes(image_id) == [len(each) for each in IMAGE.layers]
     assert b"".join(remote.layer(image_id, 3)) == IMAGE.layers[3]
@@ -207,7 +207,7 @@ def test_the_reader_answers_every_kind_of_question(tmp_path: Path, docker_socket
 
 
 def test_the_daemon_is_asked_by_root_itself(tmp_path: Path, docker_socket: str) -> None:
-    assert isinstance(layer_server._local(docker_socket), layerdb.Classic)
+    assert isinstance(layer_server._local(docker_socket), layerdb.GraphDriverLayers)
     assert layer_server._local(str(tmp_path / "none")) is None
     _Info.document = []
     assert layer_server._local(docker_socket) is None

@@ -49,7 +49,7 @@ def test_the_classic_stores_files_give_the_very_bytes(tmp_path_factory: pytest.T
     root = tmp_path_factory.mktemp("docker")
     image = image_of(layer_of(one, form), layer_of(two, form))
     image_id = docker_root.classic(root, image)
-    source = layerdb.Classic(str(root))
+    source = layerdb.GraphDriverLayers(str(root))
     assert source.config(image_id) == image.config
     assert [b"".join(source.layer(image_id, index)) for index in range(2)] == list(image.layers)
     assert source.sizes(image_id) == [len(each) for each in image.layers]
@@ -57,7 +57,7 @@ def test_the_classic_stores_files_give_the_very_bytes(tmp_path_factory: pytest.T
 
 def test_many_small_files_come_in_few_pieces_and_large_ones_in_bounded_ones(tmp_path: Path) -> None:
     image = image_of(layer_of({f"f{number}": b"x" for number in range(500)}), layer_of({"large": bytes(5 << 20)}))
-    source = layerdb.Classic(str(tmp_path))
+    source = layerdb.GraphDriverLayers(str(tmp_path))
     image_id = docker_root.classic(tmp_path, image)
     assert len(list(source.layer(image_id, 0))) == 1
     assert max(map(len, source.layer(image_id, 1))) < 3 << 20
@@ -68,7 +68,7 @@ def test_many_small_files_come_in_few_pieces_and_large_ones_in_bounded_ones(tmp_
 def test_the_containerd_stores_blobs_give_the_very_bytes(tmp_path: Path, is_gzip: bool, has_index: bool) -> None:
     image = images.make(b"base" * 1000, b"top")
     image_id = docker_root.containerd(tmp_path / "b", image, is_gzip, has_index)
-    source = layerdb.Containerd((str(tmp_path / "none"), str(tmp_path / "b")))
+    source = layerdb.ContentStore((str(tmp_path / "none"), str(tmp_path / "b")))
     assert source.config(image_id) == image.config
     assert [b"".join(source.layer(image_id, index)) for index in range(2)] == list(image.layers)
     assert len(source.sizes(image_id)) == 2
@@ -115,7 +115,7 @@ def test_what_no_daemon_would_write_is_unexpected_and_reads_nothing_else(tmp_pat
     (place_of(tmp_path, image.layers[0]) / "tar-split.json.gz").write_bytes(entries_of(entry))
     seen = []
     with pytest.raises(layerdb.Unexpected):
-        seen.extend(layerdb.Classic(str(tmp_path)).layer(image_id, 0))
+        seen.extend(layerdb.GraphDriverLayers(str(tmp_path)).layer(image_id, 0))
     assert b"secret" not in b"".join(seen)
     assert not [link for link in os.listdir("/proc/self/fd") if str(diff) in _target(link)]
 
@@ -144,12 +144,12 @@ def test_damaged_files_are_unexpected(tmp_path: Path, damage: Any) -> None:
     image_id = docker_root.classic(tmp_path, image)
     damage(place_of(tmp_path, image.layers[0]), image)
     with pytest.raises(layerdb.Unexpected):
-        list(layerdb.Classic(str(tmp_path)).layer(image_id, 0))
+        list(layerdb.GraphDriverLayers(str(tmp_path)).layer(image_id, 0))
 
 
 @pytest.mark.parametrize("image_id", ["", "../x", "sha256:" + "0" * 64, "latest"])
 def test_an_unknown_image_is_unexpected(tmp_path: Path, image_id: str) -> None:
-    for source in (layerdb.Classic(str(tmp_path)), layerdb.Containerd((str(tmp_path),))):
+    for source in (layerdb.GraphDriverLayers(str(tmp_path)), layerdb.ContentStore((str(tmp_path),))):
         with pytest.raises(layerdb.Unexpected):
             source.config(image_id)
         with pytest.raises(layerdb.Unexpected):
@@ -161,9 +161,9 @@ def test_an_unknown_image_is_unexpected(tmp_path: Path, image_id: str) -> None:
 def test_a_layer_that_the_image_does_not_have_is_unexpected(tmp_path: Path) -> None:
     image = images.make(b"x")
     with pytest.raises(layerdb.Unexpected):
-        list(layerdb.Classic(str(tmp_path)).layer(docker_root.classic(tmp_path, image), 5))
+        list(layerdb.GraphDriverLayers(str(tmp_path)).layer(docker_root.classic(tmp_path, image), 5))
     with pytest.raises(layerdb.Unexpected):
-        list(layerdb.Containerd((str(tmp_path),)).layer(docker_root.containerd(tmp_path, image), 5))
+        list(layerdb.ContentStore((str(tmp_path),)).layer(docker_root.containerd(tmp_path, image), 5))
 
 
 def test_an_image_of_several_platforms_or_an_unknown_compression_is_unexpected(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_an_image_of_several_platforms_or_an_unknown_compression_is_unexpected(t
     for data in (json.dumps({"manifests": [{"digest": one}, {"digest": two}]}).encode(), zstd):
         (blobs / images.digest(data)[7:]).write_bytes(data)
         with pytest.raises(layerdb.Unexpected):
-            list(layerdb.Containerd((str(tmp_path),)).layer(images.digest(data), 0))
+            list(layerdb.ContentStore((str(tmp_path),)).layer(images.digest(data), 0))
 
 
 def test_raw_names_are_bytes(tmp_path: Path) -> None:

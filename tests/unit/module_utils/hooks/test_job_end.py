@@ -20,12 +20,12 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_end import Aftermath
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_end import JobEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Job
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import credential
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, collect, upload
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import csvs
 
 JOB_ID = 999004711
@@ -84,10 +84,9 @@ class Node:
         self.site = Site()
         self.name = "n2"
 
-    def job(self, uid: Optional[int] = None) -> Job:
-        return Job(
-            "lab", JOB_ID, 1, "alice", self.uid if uid is None else uid, self.gid, self.name, ("n1", "n2", "n3"), "/", "", "madengine", ""
-        )
+    def job(self, uid: Optional[int] = None) -> Allocation:
+        owner = {"user": "alice", "uid": self.uid if uid is None else uid, "gid": self.gid}
+        return Allocation("lab", JOB_ID, 1, ("n1", "n2", "n3"), self.name, comment="madengine", **owner)
 
     def has_run(self, **facts: Any) -> None:
         known = {**self.job().facts(), "attempt": 0, "began": 0.0}
@@ -100,8 +99,8 @@ class Node:
         path.write_text(text)
         os.chown(path, self.uid, self.gid)
 
-    def ended(self, exit_code: str = "0:0", uid: Optional[int] = None) -> Aftermath:
-        return Aftermath(self.site, self.job(uid), self.here, self.place, exit_code)
+    def ended(self, exit_code: str = "0:0", uid: Optional[int] = None) -> JobEnd:
+        return JobEnd(self.site, self.job(uid), self.here, self.place, exit_code)
 
     def selection(self) -> Dict[str, Any]:
         document = json.loads((self.collection / "selection.json").read_text())
@@ -362,12 +361,12 @@ class Post:
         monkeypatch.setattr(upload, "collect", self._collect)
         monkeypatch.setattr(credential, "of", lambda auth, path: "proof")
 
-    def _deliver(self, party: Any, proof: Any, brought: Any, wait: float, ports: Any) -> None:
-        self.brought.append((party, brought))
+    def _deliver(self, allocation: Any, proof: Any, brought: Any, wait: float, ports: Any) -> None:
+        self.brought.append((allocation, brought))
         if self.fault is not None:
             raise self.fault
 
-    def _collect(self, party: Any, proof: Any, awaited: Any, store: Any, wait: float, refusal: Any, ports: Any) -> Dict[int, bool]:
+    def _collect(self, allocation: Any, proof: Any, awaited: Any, store: Any, wait: float, refusal: Any, ports: Any) -> Dict[int, bool]:
         self.awaited.append(list(awaited))
         self.refusal = refusal
         for rank, brought in self.bringing.items():
@@ -383,7 +382,7 @@ def post(monkeypatch: pytest.MonkeyPatch) -> Post:
 PARTS = ("find", "stop", "gather", "exchange", "choose", "remove", "report", "clean")
 
 
-def done(ended: Aftermath, *parts: str) -> None:
+def done(ended: JobEnd, *parts: str) -> None:
     for part in parts or PARTS:
         getattr(ended, part)()
 
@@ -395,8 +394,8 @@ def test_a_node_that_is_apart_brings_its_results_to_the_first_once_and_leaves_th
     done(node.ended(), "gather", "exchange")
     done(node.ended())  # as if the first run had been killed now
     assert len(post.brought) == 1
-    party, brought = post.brought[0]
-    assert (party.node, party.attempt, party.nodes, party.job_id) == ("n2", 0, ("n1", "n2", "n3"), JOB_ID)
+    allocation, brought = post.brought[0]
+    assert (allocation.node, allocation.attempt, allocation.nodes, allocation.job_id) == ("n2", 0, ("n1", "n2", "n3"), JOB_ID)
     assert [name for name, _ in brought["files"]] == ["node.json", "timeline.jsonl", csvs.NAME]
     facts = json.loads((node.collection / "node_1/node.json").read_text())
     assert facts["elsewhere"] == f"n2:{node.collection}/node_1"

@@ -32,8 +32,8 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> images.Daemon:
     return made
 
 
-def staged(user: process.Account, store: str, **site: Any) -> job_images.Images:
-    return job_images.Images(Site(**site), store, user, Deadline(60))
+def staged(user: process.Account, store: str, **site: Any) -> job_images.JobImages:
+    return job_images.JobImages(Site(**site), store, user, Deadline(60))
 
 
 def test_what_the_leader_publishes_the_others_load_each_in_a_child(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:
@@ -101,6 +101,6 @@ def test_a_dockerfile_is_used_only_where_the_site_allows_it_and_the_manifest_lie
         (str(tmp_path), {"allow_build": False}, "nobody has it"),
         ("", {}, "nobody has it"),
     ):
-        here = job_images.Images(Site(**site), "", user, Deadline(60), work_dir=work_dir)
+        here = job_images.JobImages(Site(**site), "", user, Deadline(60), work_dir=work_dir)
         with pytest.raises(JobFault, match=fact):
             here.stage([wanted], alone=True).result()

@@ -11,6 +11,7 @@ from typing import Dict
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import request
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,16 +38,16 @@ NEW = {
 OLD = {name: value for name, value in NEW.items() if name not in ("SLURM_JOB_NODELIST", "SLURM_JOB_EXTRA")}
 
 
-def job(comment: str = "", extra: str = "", stdout: str = "/x/slurm-%j.out", nodes: str = "n[3,1-2]") -> request.Job:
-    return request.job_of(
+def job(comment: str = "", extra: str = "", stdout: str = "/x/slurm-%j.out", nodes: str = "n[3,1-2]") -> allocation.Allocation:
+    return allocation.of(
         {**NEW, "SLURM_JOB_COMMENT": comment, "SLURM_JOB_EXTRA": extra, "SLURM_JOB_STDOUT": stdout, "SLURM_JOB_NODELIST": nodes}
     )
 
 
 @pytest.mark.parametrize("environ", [NEW, OLD], ids=["24.11", "22.05"])
 def test_a_job_is_what_slurm_says_it_is(environ: Dict[str, str]) -> None:
-    found = request.job_of(environ)
-    assert found == request.Job(
+    found = allocation.of(environ)
+    assert found == allocation.Allocation(
         cluster="lab",
         job_id=4711,
         attempt=0,
@@ -61,7 +62,7 @@ def test_a_job_is_what_slurm_says_it_is(environ: Dict[str, str]) -> None:
         extra="",
     )
     assert (found.leader, found.node_rank, found.is_leader) == ("n3", 1, False)
-    assert request.job_of({**environ, "SLURMD_NODENAME": "n3"}).is_leader
+    assert allocation.of({**environ, "SLURMD_NODENAME": "n3"}).is_leader
 
 
 @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_JOB_UID", "SLURM_JOB_GID"])
@@ -69,24 +70,24 @@ def test_a_job_is_what_slurm_says_it_is(environ: Dict[str, str]) -> None:
 def test_a_number_that_slurm_did_not_give_is_named(name: str, value: object) -> None:
     environ = {**NEW, name: value} if value is not None else {key: text for key, text in NEW.items() if key != name}
     with pytest.raises(JobFault, match="SLURM gave no number") as raised:
-        request.job_of(environ)  # type: ignore[arg-type]
+        allocation.of(environ)  # type: ignore[arg-type]
     assert raised.value.seen == {"name": name, "value": value or ""}
 
 
 @pytest.mark.parametrize(("count", "attempt"), [(None, 0), ("", 0), ("2", 2)])
 def test_a_job_that_was_never_requeued_is_at_its_first_attempt(count: object, attempt: int) -> None:
     environ = {key: text for key, text in NEW.items() if key != "SLURM_JOB_RESTART_COUNT"}
-    assert request.job_of({**environ, **({} if count is None else {"SLURM_JOB_RESTART_COUNT": count})}).attempt == attempt  # type: ignore[dict-item]
+    assert allocation.of({**environ, **({} if count is None else {"SLURM_JOB_RESTART_COUNT": count})}).attempt == attempt  # type: ignore[dict-item]
     with pytest.raises(JobFault, match="SLURM_JOB_RESTART_COUNT"):
-        request.job_of({**NEW, "SLURM_JOB_RESTART_COUNT": "twice"})
+        allocation.of({**NEW, "SLURM_JOB_RESTART_COUNT": "twice"})
 
 
 def test_a_node_outside_the_job_is_refused() -> None:
     for environ in ({**NEW, "SLURMD_NODENAME": "n4"}, {**NEW, "SLURMD_NODENAME": ""}, {**NEW, "SLURMD_NODENAME": "N1"}):
         with pytest.raises(JobFault, match="this node is not one of the job's"):
-            request.job_of(environ)
+            allocation.of(environ)
     with pytest.raises(JobFault, match="not a host list"):
-        request.job_of({**OLD, "SLURM_NODELIST": ""})
+        allocation.of({**OLD, "SLURM_NODELIST": ""})
 
 
 OURS = ["madengine", "madengine:", "madengine:manifest=m.json"]
@@ -119,7 +120,7 @@ def test_a_comment_that_only_resembles_it_is_nobody_s_request(words: str) -> Non
 def test_madengine_off_takes_a_job_out_whatever_else_would_take_it_in(field: str) -> None:
     off = job(comment="madengine", extra="madengine", stdout="/x/madengine-llama.out")
     assert request.concerns_us(off)
-    assert not request.concerns_us(request.Job(**{**dataclasses.asdict(off), field: "madengine=off"}))
+    assert not request.concerns_us(allocation.Allocation(**{**dataclasses.asdict(off), field: "madengine=off"}))
 
 
 def test_a_job_of_madengine_run_over_several_nodes_is_ours_without_a_word() -> None:
@@ -205,7 +206,7 @@ def test_whatever_a_user_writes_is_a_request_or_none_or_a_line(comment: str, ext
 
 
 def test_a_job_says_where_it_is_and_what_it_is() -> None:
-    found = request.job_of(NEW)
+    found = allocation.of(NEW)
     assert found.place() == {"job_id": 4711, "node": "n1", "node_rank": 1}
     assert found.facts() == {
         **found.place(),

@@ -16,8 +16,9 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import task_environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Job, Request
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import environment
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import manifests
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,12 +35,12 @@ def base() -> Iterator[Path]:
         yield Path(folder)
 
 
-def job(**fields: Any) -> Job:
+def job(**fields: Any) -> Allocation:
     usual: Dict[str, Any] = {
         "cluster": "lab", "job_id": 4711, "attempt": 0, "user": "alice", "uid": UID, "gid": GID, "node": "n2", "nodes": ("n1", "n2"),
         "work_dir": "/home/alice", "stdout": "/home/alice/slurm-%j.out", "comment": "madengine", "extra": "",
     }  # fmt: skip
-    return Job(**{**usual, **fields})
+    return Allocation(**{**usual, **fields})
 
 
 def begun(base: Path) -> JobState:

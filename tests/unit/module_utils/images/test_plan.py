@@ -21,7 +21,7 @@ HAD = {"changed": False, "identity": "A", "layers_total": 5, "layers_moved": 0, 
 LOST = {"failed": True, "msg": "madengine: node: engine:\nno answer"}
 
 
-@pytest.mark.parametrize(("looks", "source", "pull", "wanted"), [
+@pytest.mark.parametrize(("node_results", "source", "pull", "wanted"), [
     ([Look("A"), Look(), DEAD], "", False, Plan("n1", "A")),
     ([Look(), Look("A")], "", False, Plan("n2", "A")),
     ([Look("A", "A"), Look("", "A")], "", False, Plan("", "A")),
@@ -39,7 +39,7 @@ def test_the_image_is_the_one_that_all_who_have_it_share_or_the_one_that_was_nam
     assert plan.plan("a:1", named(looks), source, pull) == wanted
 
 
-@pytest.mark.parametrize(("looks", "source", "fault", "said"), [
+@pytest.mark.parametrize(("node_results", "source", "fault", "said"), [
     ([Look("A"), Look("B")], "", JobFault, r"several images .*n1='A', n2='B'\).*image_distribute_source"),
     ([Look("A", "B"), Look("A", "B")], "", JobFault, r"several images .*n\[1-2\]='A', store='B'"),
     ([Look(), Look()], "", JobFault, "no node has the image, nor has the store"),
@@ -73,7 +73,7 @@ def test_a_look_is_an_answer_a_failure_or_nothing() -> None:
     assert Look.of({"failed": True}) == Look(failure="no reason given")
 
 
-@pytest.mark.parametrize(("look", "load", "foretold", "wanted"), [
+@pytest.mark.parametrize(("look", "load", "check_mode", "wanted"), [
     (LOOK, MOVED, False, Row("n1", 3, 2, 5, 20_000_000, 0.2)),
     (LOOK, {"results": [MOVED]}, False, Row("n1", 3, 2, 5, 20_000_000, 0.2)),
     (LOOK, HAD, False, Row("n1", 5, 0, 5, 0, 0.1)),
@@ -88,8 +88,8 @@ def test_a_look_is_an_answer_a_failure_or_nothing() -> None:
     ({**LOOK, "local": "A", "layers_local": 5}, {"skipped": True}, True, Row("n1", 5, 0, 5)),
     (LOOK, {k: v for k, v in MOVED.items() if k not in ("bytes_moved", "seconds")}, True, Row("n1", 3, 2, 5)),
 ])  # fmt: skip
-def test_a_row_says_what_became_of_a_node(look: Dict[str, Any], load: Dict[str, Any], foretold: bool, wanted: Row) -> None:
-    assert plan.row("n1", "A", look, load, foretold=foretold) == wanted
+def test_a_row_says_what_became_of_a_node(look: Dict[str, Any], load: Dict[str, Any], check_mode: bool, wanted: Row) -> None:
+    assert plan.row("n1", "A", look, load, check_mode=check_mode) == wanted
 
 
 def test_a_node_that_got_another_image_than_the_one_that_is_meant_has_failed() -> None:
@@ -122,17 +122,17 @@ n02      FAILED  dead"""
 def test_a_run_with_nothing_to_do_says_so() -> None:
     rows = (Row("n1", 5, 0, 5, 0, 0.1),)
     assert Report("a:1", rows).headline() == "a:1: all 1 nodes had it; nothing was moved to them"
-    assert Report("a:1", rows, foretold=True).headline() == "a:1: all 1 nodes had it; nothing would move"
+    assert Report("a:1", rows, check_mode=True).headline() == "a:1: all 1 nodes had it; nothing would move"
 
 
 def test_what_check_mode_tells_is_told_as_such() -> None:
     rows = (Row("n1", 5, 0, 5), Row("n2", loaded=-1))
     published = Publication.of("n1", {"identity": "A", "changed": True, "layers_moved": 5})
-    lines = Report("a:1", rows, published, foretold=True).table().splitlines()
+    lines = Report("a:1", rows, published, check_mode=True).table().splitlines()
     assert lines[:2] == ["a:1: 1 of 2 nodes had it, 1 would load it", "store: n1 would publish 5 layers"]
     assert lines[-1].split() == ["n2", "?", "all", "it", "lacks", "?", "-"]
     pulled = Publication.of("n1", {"identity": None, "changed": True, "layers_moved": 0})
-    assert "store: n1 would publish what it would pull" in Report("a:1", rows, pulled, foretold=True).table()
+    assert "store: n1 would publish what it would pull" in Report("a:1", rows, pulled, check_mode=True).table()
 
 
 def test_who_has_not_published_has_no_part_in_it() -> None:

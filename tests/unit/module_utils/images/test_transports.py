@@ -19,7 +19,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.e
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs, compression, lease
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference, chain_ids
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast as broadcast
 from helpers import images
 
@@ -49,7 +49,7 @@ def within() -> Deadline:
 
 
 def publish(daemon: Any, path: str, name: Any = "a:1", namespace: str = "1001", **named: Any) -> Any:
-    return json.loads(json.dumps(transports.publish(daemon, path, name, namespace, within(), transports.Means(**named))))
+    return json.loads(json.dumps(transports.publish(daemon, path, name, namespace, within(), transports.TransportOptions(**named))))
 
 
 def figures(report: Any) -> Any:
@@ -71,7 +71,7 @@ def test_an_image_goes_from_the_leader_to_a_member_that_has_nothing(leader: imag
 
 def packed(path: str, offer: Any) -> Any:
     """Return media type → the layers' bytes of what was published, for packed layers."""
-    store = Layout(path)
+    store = ImageStore(path)
     layers = store.read(offer["manifest"]).layers
     return [(each.media_type.partition("+")[2], gzip.decompress(Path(store.blobs.path_of(each.digest)).read_bytes())) for each in layers]
 
@@ -100,7 +100,7 @@ def test_a_layer_that_the_store_has_packed_is_not_packed_again(path: str) -> Non
 def test_a_packed_layer_that_was_damaged_is_written_anew(path: str) -> None:
     leader = images.Daemon(save=images.saved_25)
     leader.images["a:1"] = BASE
-    store, offer = Layout(path), publish(leader, path, compression="gzip")
+    store, offer = ImageStore(path), publish(leader, path, compression="gzip")
     victim = store.read(offer["manifest"]).layers[0]
     os.truncate(store.blobs.path_of(victim.digest), 5)
     assert publish(leader, path, compression="gzip")["layers_moved"] == 1
@@ -112,10 +112,10 @@ def test_layers_stay_plain_where_the_daemon_would_not_take_them_packed(
 ) -> None:
     monkeypatch.setattr(leader, "info", lambda: Info("20.10.24+dfsg1", "overlay2", "/nowhere", False))
     offer = publish(leader, path, compression="zstd")
-    assert Layout(path).read(offer["manifest"]).layers[0].digest == BASE.diff_ids[0]
+    assert ImageStore(path).read(offer["manifest"]).layers[0].digest == BASE.diff_ids[0]
     monkeypatch.setattr(compression, "can", lambda kind: kind == "none")
     leader.images["a:1"] = NEXT
-    assert Layout(path).read(publish(leader, path, compression="gzip")["manifest"]).layers[2].digest == NEXT.diff_ids[2]
+    assert ImageStore(path).read(publish(leader, path, compression="gzip")["manifest"]).layers[2].digest == NEXT.diff_ids[2]
 
 
 def test_only_the_new_layer_moves(leader: images.Daemon, member: images.Daemon, path: str) -> None:
@@ -135,12 +135,12 @@ def test_nothing_moves_twice(leader: images.Daemon, member: images.Daemon, path:
     def forbidden(*_args: Any) -> None:
         raise AssertionError("a layer was read")
 
-    monkeypatch.setattr(blobs.Blobs, "stream", forbidden)
+    monkeypatch.setattr(blobs.BlobStore, "stream", forbidden)
     monkeypatch.setattr(leader, "save", forbidden)
-    monkeypatch.setattr(Layout, "read", Layout.read)
+    monkeypatch.setattr(ImageStore, "read", ImageStore.read)
     offer = publish(leader, path)
     assert figures(offer)[:2] == ("none", 0)
-    monkeypatch.setattr(Layout, "read", forbidden)
+    monkeypatch.setattr(ImageStore, "read", forbidden)
     assert figures(transports.obtain(member, offer, within())) == ("none", 0, 0, 0, 0)
 
 
@@ -349,7 +349,7 @@ def test_a_layer_of_equal_size_makes_the_archive_be_read_again(leader: images.Da
     leader.images["b:1"] = images.make(b"base" * 1000, b"MIDDLE")
     offer = publish(leader, path, "b:1")
     assert offer["layers_moved"] == 1
-    assert Layout(path).read(offer["manifest"]).identity == leader.images["b:1"].identity
+    assert ImageStore(path).read(offer["manifest"]).identity == leader.images["b:1"].identity
 
 
 @pytest.mark.parametrize("change", [{"identity": "x"}, {"transport": "pigeon"}, {"identity": None}])
@@ -372,9 +372,9 @@ def test_five_images_two_of_them_the_same_are_four(leader: images.Daemon, member
 
 def test_a_lease_spares_the_blobs_until_it_is_released(leader: images.Daemon, path: str) -> None:
     offer = publish(leader, path)
-    assert set(BASE.diff_ids) <= lease.leased(Layout(path), 0)
+    assert set(BASE.diff_ids) <= lease.leased(ImageStore(path), 0)
     transports.release([offer, {"where": "relative"}, {}])
-    assert lease.leased(Layout(path), 0) == set()
+    assert lease.leased(ImageStore(path), 0) == set()
 
 
 def test_loading_by_name_takes_what_the_store_has(leader: images.Daemon, member: images.Daemon, path: str) -> None:
@@ -595,7 +595,7 @@ def test_a_thousand_members_do_not_arrive_at_once(leader: images.Daemon, path: s
 
 
 def test_what_a_job_has_left_on_its_images_way_goes_and_nobody_elses(tmp_path: Path, path: str) -> None:
-    store = Layout(path)
+    store = ImageStore(path)
     store.ensure()
     mine, others = lease.take(store, [], "7"), lease.take(store, [], "71")
     for name in ("madengine-7-abc.tar.0", "madengine-7-xyz/store/blob", "madengine-71-abc.tar.0", "madengine-7"):

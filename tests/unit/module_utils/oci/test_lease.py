@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 
 DIGEST = "sha256:" + "0" * 64
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Layout:
-    made = Layout(str(tmp_path / "store"))
+def store(tmp_path: Path) -> ImageStore:
+    made = ImageStore(str(tmp_path / "store"))
     made.ensure()
     return made
 
 
-def test_a_lease_names_its_digests_until_it_is_given_back(store: Layout) -> None:
+def test_a_lease_names_its_digests_until_it_is_given_back(store: ImageStore) -> None:
     taken = lease.take(store, [DIGEST, DIGEST])
     assert lease.leased(store, time.time()) == {DIGEST}
     lease.give_back(store, taken.name)
@@ -31,7 +31,7 @@ def test_a_lease_names_its_digests_until_it_is_given_back(store: Layout) -> None
     assert lease.leased(store, time.time()) == set()
 
 
-def test_a_lease_that_nobody_gave_back_counts_for_nothing_once_it_is_old(store: Layout) -> None:
+def test_a_lease_that_nobody_gave_back_counts_for_nothing_once_it_is_old(store: ImageStore) -> None:
     taken = lease.take(store, [DIGEST])
     later = time.time() + lease.LIFETIME_SECONDS + 60
     assert lease.leased(store, later) == set()
@@ -39,52 +39,52 @@ def test_a_lease_that_nobody_gave_back_counts_for_nothing_once_it_is_old(store: 
     assert lease.expired(store, time.time()) == []
 
 
-def test_the_same_store_is_proved_and_another_is_not(store: Layout, tmp_path: Path) -> None:
+def test_the_same_store_is_proved_and_another_is_not(store: ImageStore, tmp_path: Path) -> None:
     taken = lease.take(store, [])
     lease.prove(store, taken)
-    lease.prove(Layout(store.path), taken)
+    lease.prove(ImageStore(store.path), taken)
     with pytest.raises(ShareFault, match="not the store of the publishing node"):
-        lease.prove(Layout(str(tmp_path / "other")), taken)
+        lease.prove(ImageStore(str(tmp_path / "other")), taken)
     with pytest.raises(ShareFault, match="another number"):
         lease.prove(store, lease.Lease(taken.name, "0" * 32))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"nonce":1}', "[" * 100000])
-def test_a_lease_that_cannot_be_read_proves_and_names_nothing(store: Layout, content: str) -> None:
+def test_a_lease_that_cannot_be_read_proves_and_names_nothing(store: ImageStore, content: str) -> None:
     Path(store.leases, "x").write_text(content)
     with pytest.raises(ShareFault):
         lease.prove(store, lease.Lease("x", "1"))
     assert lease.leased(store, 0) == set()
 
 
-def test_a_lease_names_digests_only(store: Layout) -> None:
+def test_a_lease_names_digests_only(store: ImageStore) -> None:
     Path(store.leases, "x").write_text(json.dumps({"digests": [DIGEST, "../x", 5]}))
     assert lease.leased(store, 0) == {DIGEST}
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "x" * 201])
-def test_no_path_is_made_of_what_is_no_leases_name(store: Layout, name: str) -> None:
+def test_no_path_is_made_of_what_is_no_leases_name(store: ImageStore, name: str) -> None:
     with pytest.raises(ShareFault, match="not a lease's name"):
         lease.give_back(store, name)
 
 
 def test_a_store_without_leases_has_none(tmp_path: Path) -> None:
-    assert lease.leased(Layout(str(tmp_path / "none")), 0) == set()
+    assert lease.leased(ImageStore(str(tmp_path / "none")), 0) == set()
 
 
-def test_a_lease_in_a_store_that_cannot_be_written_is_named(store: Layout) -> None:
+def test_a_lease_in_a_store_that_cannot_be_written_is_named(store: ImageStore) -> None:
     os.rmdir(store.leases)
     with pytest.raises(ShareFault, match="cannot write the store"):
         lease.take(store, [])
 
 
-def test_a_lease_that_vanishes_while_it_is_looked_at_is_none(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_vanishes_while_it_is_looked_at_is_none(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(store.leases, "gone").symlink_to("nowhere")
     monkeypatch.setattr(lease.os, "lstat", lambda path: os.stat(path))
     assert lease.leased(store, 0) == set()
 
 
-def test_what_a_job_took_is_given_back_when_it_is_over_and_nobody_elses(store: Layout) -> None:
+def test_what_a_job_took_is_given_back_when_it_is_over_and_nobody_elses(store: ImageStore) -> None:
     kept = {lease.take(store, []).name, lease.take(store, [], "47").name, lease.take(store, [], "47110").name}
     lease.take(store, [], "4711")
     lease.take(store, [DIGEST], "4711")

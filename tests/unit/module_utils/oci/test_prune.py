@@ -15,7 +15,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import save, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease, prune
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,13 +25,13 @@ CONTENTS = [b"base", b"middle", b"top", b"other"]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Layout:
-    made = Layout(str(tmp_path / "store"))
+def store(tmp_path: Path) -> ImageStore:
+    made = ImageStore(str(tmp_path / "store"))
     made.ensure()
     return made
 
 
-def publish(store: Layout, name: str, *contents: bytes, namespace: str = "site", age_days: float = 0) -> images.Image:
+def publish(store: ImageStore, name: str, *contents: bytes, namespace: str = "site", age_days: float = 0) -> images.Image:
     daemon, image = images.Daemon(), images.make(*contents, Labels={"name": name})
     daemon.images[str(Reference.parse(name))] = image
     offer = transports.publish(daemon, store.path, name, namespace, Deadline(60))  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def publish(store: Layout, name: str, *contents: bytes, namespace: str = "site",
     return image
 
 
-def needed(store: Layout, name: str, namespace: str = "site") -> Set[str]:
+def needed(store: ImageStore, name: str, namespace: str = "site") -> Set[str]:
     return set(save.digests_of(store.find(Reference.parse(name), [namespace])))  # type: ignore[arg-type]
 
 
@@ -51,11 +51,11 @@ def names(decided: prune.Plan) -> List[str]:
     return [str(entry.reference) for entry in decided.images]
 
 
-def run(store: Layout, **wanted: Any) -> prune.Plan:
+def run(store: ImageStore, **wanted: Any) -> prune.Plan:
     return prune.carry_out(store, prune.plan(store, **wanted))
 
 
-def test_old_images_go_with_what_only_they_needed(store: Layout) -> None:
+def test_old_images_go_with_what_only_they_needed(store: ImageStore) -> None:
     publish(store, "old:1", b"base", b"old", age_days=40)
     new = publish(store, "new:1", b"base", b"new", age_days=5)
     kept = needed(store, "new:1")
@@ -66,7 +66,7 @@ def test_old_images_go_with_what_only_they_needed(store: Layout) -> None:
     assert run(store, older_than_seconds=30 * DAY) == prune.Plan((), {}, ())
 
 
-def test_without_age_and_budget_only_the_nameless_goes(store: Layout) -> None:
+def test_without_age_and_budget_only_the_nameless_goes(store: ImageStore) -> None:
     publish(store, "old:1", b"base", age_days=400)
     kept = needed(store, "old:1")
     nameless, _size = store.blobs.put([b"x" * 100])
@@ -77,7 +77,7 @@ def test_without_age_and_budget_only_the_nameless_goes(store: Layout) -> None:
     assert set(store.blobs.names()) == kept | {young}
 
 
-def test_the_longest_unused_go_until_the_others_fit(store: Layout) -> None:
+def test_the_longest_unused_go_until_the_others_fit(store: ImageStore) -> None:
     for number in range(4):
         publish(store, f"a:{number}", b"base", b"%d" % number, age_days=10 - number)
     size = sum(prune.survey(store)[0].digests.values())
@@ -86,13 +86,13 @@ def test_the_longest_unused_go_until_the_others_fit(store: Layout) -> None:
     assert names(prune.plan(store, budget_bytes=0)) == ["a:0", "a:1", "a:2", "a:3"]
 
 
-def test_publishing_again_keeps_an_image_young(store: Layout) -> None:
+def test_publishing_again_keeps_an_image_young(store: ImageStore) -> None:
     publish(store, "a:1", b"base", age_days=40)
     publish(store, "a:1", b"base")
     assert names(prune.plan(store, older_than_seconds=30 * DAY)) == []
 
 
-def test_only_the_given_namespaces_lose_images(store: Layout) -> None:
+def test_only_the_given_namespaces_lose_images(store: ImageStore) -> None:
     publish(store, "a:1", b"base", age_days=40)
     publish(store, "a:1", b"mine", namespace="1001", age_days=40)
     done = run(store, older_than_seconds=DAY, budget_bytes=0, namespaces={"1001"})
@@ -100,7 +100,7 @@ def test_only_the_given_namespaces_lose_images(store: Layout) -> None:
     assert store.find(Reference.parse("a:1"), ["site"]) is not None
 
 
-def test_what_a_lease_names_stays_until_it_is_given_back(store: Layout) -> None:
+def test_what_a_lease_names_stays_until_it_is_given_back(store: ImageStore) -> None:
     publish(store, "a:1", b"base", age_days=40)
     kept = needed(store, "a:1")
     taken = lease.take(store, kept)
@@ -110,7 +110,7 @@ def test_what_a_lease_names_stays_until_it_is_given_back(store: Layout) -> None:
     assert set(run(store).blobs) == kept
 
 
-def test_a_lease_taken_after_the_decision_is_respected(store: Layout) -> None:
+def test_a_lease_taken_after_the_decision_is_respected(store: ImageStore) -> None:
     publish(store, "a:1", b"base", age_days=40)
     kept = needed(store, "a:1")
     decided = prune.plan(store, older_than_seconds=DAY)
@@ -119,7 +119,7 @@ def test_a_lease_taken_after_the_decision_is_respected(store: Layout) -> None:
     assert set(store.blobs.names()) == kept
 
 
-def test_an_image_published_after_the_decision_is_respected(store: Layout) -> None:
+def test_an_image_published_after_the_decision_is_respected(store: ImageStore) -> None:
     publish(store, "a:1", b"base", b"old", age_days=40)
     decided = prune.plan(store, older_than_seconds=DAY)
     publish(store, "a:1", b"base", b"new")
@@ -129,7 +129,7 @@ def test_an_image_published_after_the_decision_is_respected(store: Layout) -> No
     assert store.missing(store.find(Reference.parse("a:1"), ["site"])) == []  # type: ignore[arg-type]
 
 
-def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(store: Layout) -> None:
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(store: ImageStore) -> None:
     for name, age in (("dead", 3 * DAY), ("living", 60.0)):
         for folder in (store.temporary, store.leases):
             path = Path(folder, name)
@@ -139,7 +139,7 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(store: Layout) ->
     assert (os.listdir(store.temporary), os.listdir(store.leases)) == (["living"], ["living"])
 
 
-def test_a_damaged_image_is_told_and_its_age_counts(store: Layout) -> None:
+def test_a_damaged_image_is_told_and_its_age_counts(store: ImageStore) -> None:
     publish(store, "a:1", b"base", age_days=40)
     publish(store, "b:1", b"top", age_days=1)
     Path(store.blobs.path_of(store.pointer(Reference.parse("a:1"), "site"))).write_text("{}")  # type: ignore[arg-type]
@@ -149,23 +149,23 @@ def test_a_damaged_image_is_told_and_its_age_counts(store: Layout) -> None:
     assert names(run(store, older_than_seconds=30 * DAY)) == ["a:1"]
 
 
-def test_an_index_that_is_damaged_after_the_decision_goes(store: Layout) -> None:
+def test_an_index_that_is_damaged_after_the_decision_goes(store: ImageStore) -> None:
     publish(store, "a:1", b"base", age_days=40)
     decided = prune.plan(store, older_than_seconds=DAY)
     Path(store.index_path(Reference.parse("a:1"), "site")).write_text("{")
     assert names(prune.carry_out(store, decided)) == ["a:1"]
 
 
-def test_no_store_is_a_fault_and_a_strangers_file_is_no_blob(store: Layout, tmp_path: Path) -> None:
+def test_no_store_is_a_fault_and_a_strangers_file_is_no_blob(store: ImageStore, tmp_path: Path) -> None:
     with pytest.raises(ShareFault, match="no image store"):
-        prune.survey(Layout(str(tmp_path / "none")))
+        prune.survey(ImageStore(str(tmp_path / "none")))
     Path(store.blobs.path, "README").write_text("x")
     os.mkdir(store.blobs.path_of("sha256:" + "0" * 64))
     assert run(store, grace_seconds=-1).blobs == {}
     assert sorted(os.listdir(store.blobs.path)) == ["0" * 64, "README"]
 
 
-def test_who_may_only_look_is_shown_the_ages(store: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_only_look_is_shown_the_ages(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store, "a:1", b"base", age_days=3)
 
     def denied(*_args: Any) -> int:
@@ -185,7 +185,7 @@ def test_who_may_only_look_is_shown_the_ages(store: Layout, monkeypatch: pytest.
 def test_nothing_that_an_image_or_a_lease_needs_ever_goes(
     tmp_path_factory: pytest.TempPathFactory, published: Any, leased: Any, older: Any, budget: Any
 ) -> None:
-    store = Layout(str(tmp_path_factory.mktemp("prune") / "store"))
+    store = ImageStore(str(tmp_path_factory.mktemp("prune") / "store"))
     store.ensure()
     for name, contents, age in published:
         publish(store, f"{name}:1", *contents, age_days=age)
@@ -202,7 +202,7 @@ def test_nothing_that_an_image_or_a_lease_needs_ever_goes(
         assert sum({d: s for entry in prune.survey(store) for d, s in entry.digests.items()}.values()) <= budget
 
 
-def test_pruning_all_the_time_disturbs_no_publisher_and_no_loader(store: Layout) -> None:
+def test_pruning_all_the_time_disturbs_no_publisher_and_no_loader(store: ImageStore) -> None:
     over = threading.Event()
 
     def pruning() -> None:

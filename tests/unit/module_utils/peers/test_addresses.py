@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import addresses
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Party
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import peers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,8 +34,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Dict[str, List[str]]:
     return table
 
 
-def party(*nodes: str, address: str = "", job_id: int = 1) -> Party:
-    return Party("c", job_id, 0, nodes or ("n0", "n1"), (nodes or ("n0",))[0], address)
+def allocation(*nodes: str, address: str = "", job_id: int = 1) -> Allocation:
+    return Allocation("c", job_id, 0, nodes or ("n0", "n1"), (nodes or ("n0",))[0], address)
 
 
 @settings(deadline=None)
@@ -57,13 +57,13 @@ def test_the_default_ports_are_none_that_the_kernel_gives_to_anybody() -> None:
 
 def test_a_node_listens_where_its_name_leads(names: Dict[str, List[str]]) -> None:
     names["n0"] = ["10.1.2.3", "fd00::3", "10.1.2.3"]
-    assert addresses.own(party()) == [(V4, "10.1.2.3"), (V6, "fd00::3")]
+    assert addresses.own(allocation()) == [(V4, "10.1.2.3"), (V6, "fd00::3")]
 
 
 @pytest.mark.parametrize("useless", ["0.0.0.0", "::", "224.0.0.1", "169.254.1.1", "fe80::1", "fe80::1%eth0", "127.0.1.1", "::1"])
 def test_beside_a_real_address_nobody_needs_one_that_peers_cannot_reach(names: Dict[str, List[str]], useless: str) -> None:
     names["n0"] = [useless, "10.1.2.3"]
-    assert addresses.own(party()) == [(V4, "10.1.2.3")]
+    assert addresses.own(allocation()) == [(V4, "10.1.2.3")]
 
 
 def test_a_name_that_leads_home_only_is_replaced_by_the_way_to_the_members(
@@ -72,7 +72,7 @@ def test_a_name_that_leads_home_only_is_replaced_by_the_way_to_the_members(
     # Debian's installer writes "127.0.1.1 n0" into n0's /etc/hosts.
     names["n0"] = ["127.0.1.1"]
     monkeypatch.setattr(addresses, "_routes_to", lambda node: [(V4, "10.1.2.3")])
-    assert addresses.own(party("n0", "n1", "n2")) == [(V4, "10.1.2.3")]
+    assert addresses.own(allocation("n0", "n1", "n2")) == [(V4, "10.1.2.3")]
 
 
 def test_a_name_that_nobody_knows_is_replaced_by_the_way_to_the_members(
@@ -80,17 +80,17 @@ def test_a_name_that_nobody_knows_is_replaced_by_the_way_to_the_members(
 ) -> None:
     routes = {"n1": [], "n2": [(V6, "fd00::3")]}
     monkeypatch.setattr(addresses, "_routes_to", routes.__getitem__)
-    assert addresses.own(party("n0", "n1", "n2")) == [(V6, "fd00::3")]
+    assert addresses.own(allocation("n0", "n1", "n2")) == [(V6, "fd00::3")]
 
 
 def test_nodes_of_one_machine_meet_on_its_loopback(names: Dict[str, List[str]]) -> None:
     names.update({"n0": ["127.0.1.1"], "n1": ["127.0.1.1"]})
-    assert addresses.own(party()) == [(V4, "127.0.1.1")]
+    assert addresses.own(allocation()) == [(V4, "127.0.1.1")]
 
 
 def test_an_address_that_the_site_gives_is_taken_as_it_is(names: Dict[str, List[str]]) -> None:
     names["n0-ib"] = ["127.0.0.9"]
-    assert addresses.own(party(address="n0-ib")) == [(V4, "127.0.0.9")]
+    assert addresses.own(allocation(address="n0-ib")) == [(V4, "127.0.0.9")]
 
 
 @pytest.mark.parametrize("home", [[], ["127.0.1.1"], ["0.0.0.0"]])
@@ -98,7 +98,7 @@ def test_a_node_that_nobody_can_reach_says_so_instead_of_listening_everywhere(na
     if home:
         names["n0"] = home
     with pytest.raises(NodeFault, match="leads nowhere") as raised:
-        addresses.listen(party(), peers.PORTS)
+        addresses.listen(allocation(), peers.PORTS)
     assert raised.value.part == "network"
     assert raised.value.seen["node"] == "n0"
 
@@ -112,9 +112,9 @@ def test_the_way_to_a_node_is_found_without_sending_anything(names: Dict[str, Li
 
 def test_a_port_that_somebody_holds_is_passed_over() -> None:
     at = peers.address()
-    first, second = peers.first_ports(peers.party())
+    first, second = peers.first_ports(peers.allocation())
     with socket.create_server((at, first)):
-        listeners, port = addresses.listen(peers.party(at=at), peers.PORTS)
+        listeners, port = addresses.listen(peers.allocation(at=at), peers.PORTS)
     assert (port, [one.getsockname() for one in listeners]) == (second, [(at, second)])
     for one in listeners:
         one.close()
@@ -123,9 +123,9 @@ def test_a_port_that_somebody_holds_is_passed_over() -> None:
 def test_a_port_that_is_taken_on_one_of_two_addresses_is_taken(names: Dict[str, List[str]]) -> None:
     both: Tuple[str, str] = (peers.address(), peers.address())
     names["n0"] = [*both]
-    first, second = peers.first_ports(peers.party())
+    first, second = peers.first_ports(peers.allocation())
     with socket.create_server((both[1], first)):
-        listeners, _ = addresses.listen(peers.party(at="n0"), peers.PORTS)
+        listeners, _ = addresses.listen(peers.allocation(at="n0"), peers.PORTS)
     assert [one.getsockname() for one in listeners] == [(number, second) for number in both]
     for one in listeners:
         one.close()
@@ -133,10 +133,10 @@ def test_a_port_that_is_taken_on_one_of_two_addresses_is_taken(names: Dict[str, 
 
 def test_an_address_of_somebody_else_is_left_out(names: Dict[str, List[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     names["n0"] = ["192.0.2.1", "10.1.2.3"]
-    assert addresses.own(party()) == [(V4, "10.1.2.3")]
+    assert addresses.own(allocation()) == [(V4, "10.1.2.3")]
     names["n0"] = ["192.0.2.1"]  # as behind a router that translates
     monkeypatch.setattr(addresses, "_routes_to", lambda node: [(V4, "10.1.2.3")])
-    assert addresses.own(party()) == [(V4, "10.1.2.3")]
+    assert addresses.own(allocation()) == [(V4, "10.1.2.3")]
 
 
 def test_an_address_is_this_node_s_if_one_can_listen_there() -> None:
@@ -147,14 +147,14 @@ def test_an_address_is_this_node_s_if_one_can_listen_there() -> None:
 def test_when_all_ports_are_taken_the_fault_names_them() -> None:
     at = peers.address()
     with socket.create_server((at, 27800)), pytest.raises(NodeFault, match="no port to listen on") as raised:
-        addresses.listen(peers.party(at=at), (27800, 27800))
+        addresses.listen(peers.allocation(at=at), (27800, 27800))
     assert raised.value.seen == {"addresses": at, "ports": "27800-27800"}
 
 
 def test_a_meeting_that_just_ended_does_not_block_its_port() -> None:
     at = peers.address()
     for _ in range(2):
-        (listener,), port = addresses.listen(peers.party(at=at), (27801, 27801))
+        (listener,), port = addresses.listen(peers.allocation(at=at), (27801, 27801))
         with socket.create_connection((at, port)) as here, listener.accept()[0] as there:
             there.close()  # the side that closes first stays in TIME_WAIT
             assert here.recv(1) == b""

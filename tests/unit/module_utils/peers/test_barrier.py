@@ -27,7 +27,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, client, framing, leader, server
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import Visit
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import MemberEnd
 from helpers import peers
 
 TEN = tuple(f"n{rank}" for rank in range(10))
@@ -45,7 +45,7 @@ def leading(at: str, nodes: int = 2, within: float = 10.0, **options: Any) -> It
     options = {"ports": peers.PORTS, **options}
     # How it ends is not these tests' business, nor who comes after the end.
     with mock.patch.object(leader, "_LATECOMER_SECONDS", 0.0), contextlib.suppress(PeerFault, ShareFault):
-        with barrier.meet(peers.party("n0", nodes, at), peers.KEY, Deadline(within), **options) as meeting:
+        with barrier.meet(peers.allocation("n0", nodes, at), peers.KEY, Deadline(within), **options) as meeting:
             yield meeting
             meeting._tell(ShareFault("test: over", "nothing"))
 
@@ -77,7 +77,7 @@ def test_ten_processes_go_together_once_the_last_has_loaded(at: str) -> None:
 
 
 def test_the_order_in_which_the_nodes_come_does_not_matter(at: str) -> None:
-    jobs = [peers.party(f"n{rank}", 3, at) for rank in (2, 1, 0)]  # the leader last
+    jobs = [peers.allocation(f"n{rank}", 3, at) for rank in (2, 1, 0)]  # the leader last
     out = [peers.start(job, peers.both).outcome for job in jobs]
     assert [end()["value"] for end in out] == [[{"identity": "sha256:1", "where": "/store"}]] * 2 + ["go"]
 
@@ -136,8 +136,8 @@ def test_the_leader_s_fault_reaches_all_even_those_who_come_later(at: str) -> No
     def broken(meeting: Any) -> Any:
         raise JobFault("manifest: no such file", "write one", path="/x")
 
-    first = peers.start(peers.party("n0", 3, at), broken)
-    others = [peers.start(peers.party(name, 3, at), peers.both) for name in ("n1", "n2")]
+    first = peers.start(peers.allocation("n0", 3, at), broken)
+    others = [peers.start(peers.allocation(name, 3, at), peers.both) for name in ("n1", "n2")]
     assert [other.outcome()["line"] for other in others] == ["madengine: job: n0: manifest: no such file (path='/x'); write one"] * 2
     assert first.outcome()["type"] == "JobFault"
 
@@ -180,14 +180,14 @@ def test_a_leader_that_dies_is_missed_at_once(at: str) -> None:
 
 
 def test_a_leader_that_never_comes_is_given_up_after_the_grace(at: str) -> None:
-    out = peers.start(peers.party("n1", 3, at), peers.follow, grace_seconds=0.4).outcome()
+    out = peers.start(peers.allocation("n1", 3, at), peers.follow, grace_seconds=0.4).outcome()
     assert out["fault"]["what"] == "rendezvous: the leader did not answer"
     assert out["fault"]["node"] == "n0"
     assert 0.4 <= out["seconds"] < 1.4
 
 
 def test_a_leader_s_name_that_nobody_knows_is_said(at: str) -> None:
-    who = peers.party("n1", 3, "no-such-host.invalid")
+    who = peers.allocation("n1", 3, "no-such-host.invalid")
     out = peers.start(who, peers.follow, grace_seconds=0.2).outcome()
     assert out["fault"]["seen"]["name"].startswith("no-such-host.invalid: ")
 
@@ -197,7 +197,7 @@ def test_at_the_deadline_the_missing_are_named_and_those_who_are_behind(at: str)
         meeting.images()
         return meeting._serve(lambda: False)
 
-    jobs = [peers.party(f"n{rank}", 4, at) for rank in range(4)]
+    jobs = [peers.allocation(f"n{rank}", 4, at) for rank in range(4)]
     started = [
         peers.start(jobs[0], peers.lead, within=0.8),
         peers.start(jobs[1], slow),
@@ -212,30 +212,30 @@ def test_at_the_deadline_the_missing_are_named_and_those_who_are_behind(at: str)
 def test_one_deadline_counts_for_all_whatever_a_member_s_own_clock_says(at: str) -> None:
     # Deadlines that start per rank let the first give up while the last still works.
     def slow(meeting: Any) -> Any:
-        return meeting.attend(process.start(peers.me(), _sleep, 0.6)) or meeting.agree(["x"])
+        return meeting.run_child(process.start(peers.me(), _sleep, 0.6)) or meeting.agree(["x"])
 
     def lead(meeting: Any) -> Any:
         meeting.publish([{"identity": "x"}])
         return meeting.finish(["x"])
 
-    jobs = [peers.party(f"n{rank}", 2, at) for rank in range(2)]
+    jobs = [peers.allocation(f"n{rank}", 2, at) for rank in range(2)]
     started = [peers.start(jobs[0], lead, within=8), peers.start(jobs[1], lambda meeting: meeting.images() and slow(meeting), within=0.5)]
     assert [node.outcome().get("fault") for node in started] == [None, None]
 
 
 def test_a_job_of_one_node_meets_nobody_and_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", _forbidden)
-    with barrier.meet(peers.party("n0", 1), peers.KEY, Deadline(5)) as meeting:
+    with barrier.meet(peers.allocation("n0", 1), peers.KEY, Deadline(5)) as meeting:
         assert meeting.is_leader
-        assert meeting.attend(process.start(peers.me(), _echo, "x")) == "x"
+        assert meeting.run_child(process.start(peers.me(), _echo, "x")) == "x"
         assert meeting.common() == []
         meeting.publish([{"identity": "x"}])
         meeting.agree(["x"])
 
 
 def test_a_job_of_one_node_has_a_deadline_too() -> None:
-    with pytest.raises(ShareFault, match="the time is up"), barrier.meet(peers.party("n0", 1), peers.KEY, Deadline(0.1)) as meeting:
-        meeting.attend(process.start(peers.me(), _sleep, 60))
+    with pytest.raises(ShareFault, match="the time is up"), barrier.meet(peers.allocation("n0", 1), peers.KEY, Deadline(0.1)) as meeting:
+        meeting.run_child(process.start(peers.me(), _sleep, 60))
 
 
 def test_the_leader_learns_which_layers_all_have(at: str) -> None:
@@ -245,7 +245,7 @@ def test_the_leader_learns_which_layers_all_have(at: str) -> None:
         return common
 
     layers = {name: [f"sha256:{'0' * 60}{index:04}" for index in range(1000) if index % (rank + 2)] for rank, name in enumerate(THREE)}
-    jobs = [peers.party(name, 3, at) for name in THREE]
+    jobs = [peers.allocation(name, 3, at) for name in THREE]
     out = [peers.start(job, story, have=layers[job.node]) for job in jobs]
     assert out[0].outcome()["value"] == sorted({*layers["n1"]} & {*layers["n2"]})
     assert [end.outcome().get("fault") for end in out[1:]] == [None, None]
@@ -265,7 +265,7 @@ def test_an_image_s_description_that_does_not_fit_into_a_line_is_the_job_s_fault
 
 
 def test_more_images_than_a_meeting_holds_are_the_job_s_fault() -> None:
-    with barrier.meet(peers.party("n0", 1), peers.KEY, Deadline(5)) as meeting:
+    with barrier.meet(peers.allocation("n0", 1), peers.KEY, Deadline(5)) as meeting:
         meeting.publish([{}] * 256)
         with pytest.raises(JobFault, match="too many images"):
             meeting.publish([{}] * 257)
@@ -276,25 +276,25 @@ def test_more_images_than_a_meeting_holds_are_the_job_s_fault() -> None:
 
 def test_the_child_s_answer_and_the_child_s_fault_come_out(at: str) -> None:
     with leading(at) as meeting:
-        assert meeting.attend(process.start(peers.me(), _echo, {"a": [1]})) == {"a": [1]}
+        assert meeting.run_child(process.start(peers.me(), _echo, {"a": [1]})) == {"a": [1]}
         with pytest.raises(NodeFault, match="docker is dead"):
-            meeting.attend(process.start(peers.me(), _docker_dead))
+            meeting.run_child(process.start(peers.me(), _docker_dead))
 
 
 def test_a_child_whose_answer_has_no_end_is_a_defect_and_no_loop(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_LONGEST_ANSWER", 1 << 16)
     with leading(at) as meeting, pytest.raises(RuntimeError, match="without an answer"):
-        meeting.attend(process.start(peers.me(), _echo, "x" * (1 << 20)))
+        meeting.run_child(process.start(peers.me(), _echo, "x" * (1 << 20)))
 
 
 def test_members_are_let_in_while_the_leader_s_child_works(at: str, tmp_path: Path) -> None:
     # The child ends only after the members are in, so a leader that waits for its child first waits for ever.
     def lead(meeting: Any) -> Any:
-        meeting.attend(process.start(peers.me(), _wait_for, [str(tmp_path / name) for name in ("n1", "n2")]))
+        meeting.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / name) for name in ("n1", "n2")]))
         return [len(meeting._host.missing()), peers.lead(meeting)]
 
     def follow(meeting: Any) -> Any:
-        (tmp_path / meeting.party.node).touch()
+        (tmp_path / meeting.allocation.node).touch()
         return peers.follow(meeting)
 
     assert peers.run({"n0": lead, "*": follow}, THREE, at)["n0"]["value"] == [0, "go"]
@@ -304,7 +304,7 @@ def test_the_child_dies_when_the_meeting_is_aborted(at: str) -> None:
     def working(meeting: Any) -> Any:
         child = process.start(peers.me(), _sleep, 60)
         try:
-            meeting.attend(child)
+            meeting.run_child(child)
         finally:
             with pytest.raises(ProcessLookupError):
                 os.kill(child.pid, 0)
@@ -323,10 +323,10 @@ def test_the_child_dies_when_the_meeting_is_aborted(at: str) -> None:
 @contextlib.contextmanager
 def following(at: str, lead: Any = peers.lead, within: float = 10.0, **options: Any) -> Iterator[Any]:
     """Be the only member in this process; the leader is another one."""
-    leader_node = peers.start(peers.party("n0", 2, at), lead, within=within)
+    leader_node = peers.start(peers.allocation("n0", 2, at), lead, within=within)
     options = {"ports": peers.PORTS, "grace_seconds": 5.0, **options}
     try:
-        with barrier.meet(peers.party("n1", 2, at), peers.KEY, Deadline(10), **options) as meeting:
+        with barrier.meet(peers.allocation("n1", 2, at), peers.KEY, Deadline(10), **options) as meeting:
             meeting.leader_node = leader_node
             yield meeting
     finally:
@@ -338,7 +338,7 @@ def test_a_member_loads_in_a_child_and_leaves_when_all_have(at: str) -> None:
     with following(at, have=["sha256:1"]) as meeting:
         assert not meeting.is_leader
         offers = meeting.images()
-        meeting.agree(meeting.attend(process.start(peers.me(), _identities, offers)))
+        meeting.agree(meeting.run_child(process.start(peers.me(), _identities, offers)))
     assert meeting.leader_node.ended["value"] == "go"
 
 
@@ -349,7 +349,7 @@ def test_a_member_s_child_dies_with_the_meeting(at: str) -> None:
 
     child = process.start(peers.me(), _sleep, 60)
     with pytest.raises(PeerFault, match="the build failed") as raised, following(at, lead) as meeting:
-        meeting.attend(child)
+        meeting.run_child(child)
     assert raised.value.node == "n0"
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
@@ -357,7 +357,7 @@ def test_a_member_s_child_dies_with_the_meeting(at: str) -> None:
 
 def test_a_member_that_leaves_by_a_fault_tells_the_leader(at: str) -> None:
     with pytest.raises(NodeFault), following(at) as meeting:
-        meeting.attend(process.start(peers.me(), _docker_dead))
+        meeting.run_child(process.start(peers.me(), _docker_dead))
     assert meeting.leader_node.ended["line"] == "madengine: node: n1: engine: docker is dead; start docker"
 
 
@@ -390,14 +390,14 @@ def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_kno
 
 def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_for(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "HANDSHAKE_SECONDS", 0.5)
-    first = peers.first_port(peers.party())
+    first = peers.first_port(peers.allocation())
 
     def fake(guest: socket.socket) -> None:
         guest.sendall(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
         peers.line(guest)
 
-    with peers.listening(at, first, peers.silent), peers.listening(at, peers.first_ports(peers.party())[1], fake):
-        who = barrier.meet(peers.party("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=1.2)
+    with peers.listening(at, first, peers.silent), peers.listening(at, peers.first_ports(peers.allocation())[1], fake):
+        who = barrier.meet(peers.allocation("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=1.2)
         with pytest.raises(PeerFault, match="the leader did not answer") as raised, who:
             raise AssertionError("nobody is there")
     assert int(str(raised.value.seen["refused_our_key"])) >= 1
@@ -406,7 +406,7 @@ def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_f
 def test_a_party_is_an_allocation_that_this_node_is_part_of() -> None:
     for nodes in (("n1", "n2"), ("n0", "n1", "n0")):
         with pytest.raises(JobFault, match="this node is not one of the job's"):
-            barrier.Party("c", 1, 0, nodes, "n0")
+            barrier.Allocation("c", 1, 0, nodes, "n0")
 
 
 # What a careless barrier suffers from.
@@ -439,7 +439,7 @@ def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str, monkeypatch: pyt
             guest.sendall(framing.plain(name, left=5, index=0, of=0, n=0, mac="0" * 64))
         return join
 
-    first = peers.first_port(peers.party())
+    first = peers.first_port(peers.allocation())
     with peers.listening(at, first, fake) as stranger:
         started = time.monotonic()
         out = peers.run({"*": peers.both}, THREE, at)
@@ -453,7 +453,7 @@ def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str, monkeypatch: pyt
 def test_a_go_between_on_another_port_joins_ends_that_do_not_understand_each_other(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without the port in the key, a user's process on the leader's node could sit in the middle and hang up at will.
     monkeypatch.setattr(client, "_STAGGER_SECONDS", 3.0)
-    first, second = peers.first_ports(peers.party())
+    first, second = peers.first_ports(peers.allocation())
 
     def between(guest: socket.socket) -> bytes:
         there = peers.knock(at, second)
@@ -469,13 +469,13 @@ def test_a_go_between_on_another_port_joins_ends_that_do_not_understand_each_oth
 
 def test_connect_and_reset_kills_nothing(at: str) -> None:
     # The careless one dies of the ConnectionResetError of a port scan.
-    leader_node = peers.start(peers.party("n0", 2, at), peers.lead)
-    port = peers.first_port(peers.party())
+    leader_node = peers.start(peers.allocation("n0", 2, at), peers.lead)
+    port = peers.first_port(peers.allocation())
     for _ in range(200):
         scan = peers.knock(at, port)
         scan.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         scan.close()
-    member = peers.start(peers.party("n1", 2, at), peers.follow)
+    member = peers.start(peers.allocation("n1", 2, at), peers.follow)
     assert [node.outcome().get("fault") for node in (leader_node, member)] == [None, None]
 
 
@@ -490,7 +490,7 @@ def test_a_connection_that_is_reset_before_it_is_taken_is_passed_over(at: str) -
 def test_silent_services_on_the_first_ports_cost_a_moment_each(at: str) -> None:
     # The careless one waits for the full timeout of the first port.
     with contextlib.ExitStack() as stack:
-        for port in peers.first_ports(peers.party()):
+        for port in peers.first_ports(peers.allocation()):
             stack.enter_context(peers.listening(at, port, peers.silent))
         out = peers.run({"*": peers.both}, THREE, at)
     assert [end.get("fault") for end in out.values()] == [None] * 3
@@ -499,10 +499,10 @@ def test_silent_services_on_the_first_ports_cost_a_moment_each(at: str) -> None:
 
 def test_five_hundred_idle_connections_cost_nobody_a_moment(at: str) -> None:
     # The careless one reads from one connection after the other, 2 s each.
-    leader_node = peers.start(peers.party("n0", 2, at), peers.lead)
-    port = peers.first_port(peers.party())
+    leader_node = peers.start(peers.allocation("n0", 2, at), peers.lead)
+    port = peers.first_port(peers.allocation())
     idle = [peers.knock(at, port) for _ in range(500)]
-    member = peers.start(peers.party("n1", 2, at), peers.follow)
+    member = peers.start(peers.allocation("n1", 2, at), peers.follow)
     out = member.outcome()
     assert out["value"]
     assert out["seconds"] < 1.0
@@ -514,7 +514,7 @@ def test_five_hundred_idle_connections_cost_nobody_a_moment(at: str) -> None:
 def test_when_strangers_are_many_the_oldest_goes_and_never_a_member(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with leading(at) as meeting:
         meeting._most_strangers = 4
-        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        member = peers.start(peers.allocation("n1", 2, at), peers.follow)
         turn(meeting, meeting._host.has_all)
         strangers: List[socket.socket] = []
         for _ in range(8):
@@ -563,7 +563,7 @@ HOSTILE = [
 def test_hostile_lines_cost_their_sender_the_connection_and_nobody_else_anything(at: str) -> None:
     # The careless one does int(rank) and dies of the ValueError.
     with leading(at) as meeting:
-        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        member = peers.start(peers.allocation("n1", 2, at), peers.follow)
         for words in HOSTILE:
             stranger = peers.knock(at, meeting.port)
             stranger.sendall(words)
@@ -575,8 +575,8 @@ def test_hostile_lines_cost_their_sender_the_connection_and_nobody_else_anything
 
 def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
     # With a token that follows from the job id, or a proof that is not fresh, the record would open the door.
-    first = peers.first_port(peers.party())
-    recorded = Visit(peers.party("n1", 2, at), peers.KEY, first)
+    first = peers.first_port(peers.allocation())
+    recorded = MemberEnd(peers.allocation("n1", 2, at), peers.KEY, first)
     recorded.receive(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
     assert b'"line":"JOIN"' in recorded.outgoing
     with leading(at, ports=(first, first)) as meeting:
@@ -590,16 +590,16 @@ def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
 @pytest.mark.parametrize(
     "ghost",
     [
-        peers.party("n1", 2, attempt=1),
-        peers.party("n1", 2, job_id=4719),
-        peers.party("n1", 2, cluster="d"),
-        peers.party("n1", 3),
+        peers.allocation("n1", 2, attempt=1),
+        peers.allocation("n1", 2, job_id=4719),
+        peers.allocation("n1", 2, cluster="d"),
+        peers.allocation("n1", 3),
     ],
     ids=["requeued", "other job on the same port", "other cluster", "other node list"],
 )
 def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghost: Any) -> None:
-    who = barrier.Party(ghost.cluster, ghost.job_id, ghost.attempt, ghost.nodes, "n1", at)
-    assert peers.first_port(who) == peers.first_port(peers.party())
+    who = barrier.Allocation(ghost.cluster, ghost.job_id, ghost.attempt, ghost.nodes, "n1", at)
+    assert peers.first_port(who) == peers.first_port(peers.allocation())
     with leading(at) as meeting:
         knocking = peers.start(who, peers.follow, grace_seconds=0.6)
         turn(meeting, lambda: meeting._host.refused >= 1)
@@ -610,7 +610,7 @@ def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghos
 
 
 def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
-    jobs = [peers.party(f"n{rank}", 2, at) for rank in range(2)]
+    jobs = [peers.allocation(f"n{rank}", 2, at) for rank in range(2)]
     here = peers.start(jobs[0], peers.lead, within=0.8)
     there = peers.start(jobs[1], peers.follow, key=peers.OTHER_KEY, grace_seconds=0.5)
     assert "compare the cluster keys" in there.outcome()["line"]
@@ -621,10 +621,10 @@ def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
 
 def test_a_rank_that_comes_twice_counts_once_and_the_newer_one_stays(at: str) -> None:
     with leading(at) as meeting:
-        older = peers.start(peers.party("n1", 2, at), peers.follow)
+        older = peers.start(peers.allocation("n1", 2, at), peers.follow)
         turn(meeting, meeting._host.has_all)
         first = meeting._host.guests()[0]
-        newer = peers.start(peers.party("n1", 2, at), peers.follow)
+        newer = peers.start(peers.allocation("n1", 2, at), peers.follow)
         turn(meeting, lambda: meeting._host.guests()[0] is not first)
         peers.lead(meeting)
         assert newer.outcome()["value"]
@@ -632,14 +632,14 @@ def test_a_rank_that_comes_twice_counts_once_and_the_newer_one_stays(at: str) ->
 
 
 def test_two_jobs_on_the_same_node_and_the_same_first_port_do_not_meet_each_other(at: str) -> None:
-    jobs = [barrier.Party("c", job_id, 0, ("n0", "n1"), node, at) for job_id in (4711, 4719) for node in ("n0", "n1")]
+    jobs = [barrier.Allocation("c", job_id, 0, ("n0", "n1"), node, at) for job_id in (4711, 4719) for node in ("n0", "n1")]
     assert len({peers.first_port(job) for job in jobs}) == 1
     out = [peers.start(job, peers.both) for job in jobs]
     assert [node.outcome().get("fault") for node in out] == [None] * 4
 
 
 def test_a_member_finds_the_leader_on_ipv6(at: str) -> None:
-    jobs = [barrier.Party("c", 4711, 0, ("n0", "n1"), node, "::1") for node in ("n0", "n1")]
+    jobs = [barrier.Allocation("c", 4711, 0, ("n0", "n1"), node, "::1") for node in ("n0", "n1")]
     out = [peers.start(job, peers.both) for job in jobs]
     assert [node.outcome().get("fault") for node in out] == [None] * 2
 
@@ -664,7 +664,7 @@ def test_a_peer_without_power_is_noticed_by_the_kernel_and_a_busy_one_is_not_dis
 
 def test_a_member_that_is_stopped_for_a_while_is_not_taken_for_dead(at: str) -> None:
     with leading(at) as meeting:
-        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        member = peers.start(peers.allocation("n1", 2, at), peers.follow)
         turn(meeting, meeting._host.has_all)
         member.kill(signal.SIGSTOP)
         meeting.publish([{"identity": "sha256:1"}])
@@ -685,9 +685,9 @@ def test_a_full_table_of_descriptors_ends_no_meeting(at: str) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return peers.lead(meeting)
 
-    leader_node = peers.start(peers.party("n0", 2, at), lead)
-    idle = [peers.knock(at, peers.first_port(peers.party())) for _ in range(30)]
-    member = peers.start(peers.party("n1", 2, at), peers.follow)
+    leader_node = peers.start(peers.allocation("n0", 2, at), lead)
+    idle = [peers.knock(at, peers.first_port(peers.allocation())) for _ in range(30)]
+    member = peers.start(peers.allocation("n1", 2, at), peers.follow)
     assert [node.outcome().get("fault") for node in (leader_node, member)] == [None, None]
     for sock in idle:
         sock.close()
@@ -697,7 +697,7 @@ def test_when_nobody_can_be_sent_away_the_leader_listens_again_a_moment_later(at
     with leading(at) as meeting:
         meeting._make_room()
         assert meeting._deaf_until is not None
-        member = peers.start(peers.party("n1", 2, at), peers.follow)
+        member = peers.start(peers.allocation("n1", 2, at), peers.follow)
         turn(meeting, meeting._host.has_all)
         peers.lead(meeting)
         assert member.outcome()["value"]
@@ -719,9 +719,12 @@ def test_a_meeting_leaves_no_descriptor_and_no_process_behind(at: str) -> None:
     with leading(at) as meeting:
         stranger = peers.knock(at, meeting.port)
         with pytest.raises(NodeFault):
-            meeting.attend(process.start(peers.me(), _docker_dead))
+            meeting.run_child(process.start(peers.me(), _docker_dead))
         stranger.close()
-    with pytest.raises(PeerFault), barrier.meet(peers.party("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=0.1):
+    with (
+        pytest.raises(PeerFault),
+        barrier.meet(peers.allocation("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=0.1),
+    ):
         pass
     assert sorted(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):

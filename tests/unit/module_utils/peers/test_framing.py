@@ -35,7 +35,7 @@ def cut(data: bytes, places: List[int]) -> List[bytes]:
 @given(st.lists(FIELDS, min_size=1, max_size=6), st.lists(st.integers(0, 1 << 20)))
 def test_what_one_end_says_the_other_hears_however_the_network_cuts_it(said: List[Any], places: List[int]) -> None:
     here, there = ends()
-    data = b"".join(here.seal("X", **fields) for fields in said)
+    data = b"".join(here.sign("X", **fields) for fields in said)
     lines = framing.Lines()
     heard = [there.open(line) for piece in cut(data, places) for line in lines.feed(piece)]
     assert heard == [{"line": "X", **fields, "n": number} for number, fields in enumerate(said)]
@@ -45,7 +45,7 @@ def test_what_one_end_says_the_other_hears_however_the_network_cuts_it(said: Lis
 @given(FIELDS, st.integers(0, 1 << 20), st.integers(1, 255))
 def test_a_changed_byte_breaks_the_seal(fields: Any, place: int, flip: int) -> None:
     here, there = ends()
-    line = bytearray(here.seal("X", **fields)[:-1])
+    line = bytearray(here.sign("X", **fields)[:-1])
     line[place % len(line)] ^= flip
     with pytest.raises(framing.BadLine):
         there.open(bytes(line))
@@ -55,14 +55,14 @@ def test_a_changed_byte_breaks_the_seal(fields: Any, place: int, flip: int) -> N
 @given(FIELDS, st.integers(0, 1 << 20))
 def test_every_beginning_of_a_line_is_refused(fields: Any, place: int) -> None:
     here, there = ends()
-    line = here.seal("X", **fields)[:-1]
+    line = here.sign("X", **fields)[:-1]
     with pytest.raises(framing.BadLine):
         there.open(line[: place % len(line)])
 
 
 def test_a_line_counts_once_and_in_its_turn() -> None:
     here, there = ends()
-    first, second = here.seal("A")[:-1], here.seal("B")[:-1]
+    first, second = here.sign("A")[:-1], here.sign("B")[:-1]
     with pytest.raises(framing.BadLine):
         there.open(second)
     assert there.open(first)["line"] == "A"
@@ -74,7 +74,7 @@ def test_a_line_counts_once_and_in_its_turn() -> None:
 def test_a_line_does_not_count_in_the_other_direction() -> None:
     here, _ = ends()
     with pytest.raises(framing.BadLine):
-        here.open(here.seal("GO")[:-1])
+        here.open(here.sign("GO")[:-1])
 
 
 @pytest.mark.parametrize("facts", [("d", 1, 0), ("c", 2, 0), ("c", 1, 1), ("c", "1", 0), ("c", 1), ("c,1", 0)])
@@ -84,12 +84,12 @@ def test_other_facts_make_other_keys(facts: Any) -> None:
 
 def test_a_line_has_a_limit_for_who_sends_and_for_who_reads() -> None:
     here, _ = ends()
-    spare = len(here.seal("X", text="")) - 1
-    line = here.seal("X", text="x" * (framing.LONGEST_LINE - spare - 1))
+    spare = len(here.sign("X", text="")) - 1
+    line = here.sign("X", text="x" * (framing.LONGEST_LINE - spare - 1))
     assert len(line) == framing.LONGEST_LINE
     assert [*framing.Lines().feed(line)] == [line[:-1]]
     with pytest.raises(ValueError, match="8193"):
-        here.seal("X", text="x" * (framing.LONGEST_LINE - spare))
+        here.sign("X", text="x" * (framing.LONGEST_LINE - spare))
     with pytest.raises(framing.BadLine):
         [*framing.Lines().feed(b"x" * framing.LONGEST_LINE)]
     with pytest.raises(framing.BadLine):

@@ -17,9 +17,9 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import framing
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import host as host_noun
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.host import Guest, Host
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import Visit
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Party
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.host import LeaderEnd, LeaderState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import MemberEnd
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import peers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,19 +29,19 @@ OFFERS = [{"identity": "sha256:1"}, {"identity": "sha256:2"}]
 IDS = [offer["identity"] for offer in OFFERS]
 
 
-def party(node: str = "n0", nodes: int = 4) -> Party:
-    return Party("c", 7, 0, tuple(f"n{rank}" for rank in range(nodes)), node)
+def allocation(node: str = "n0", nodes: int = 4) -> Allocation:
+    return Allocation("c", 7, 0, tuple(f"n{rank}" for rank in range(nodes)), node)
 
 
-def a_host(nodes: int = 4, key: Any = peers.KEY) -> Host:
-    return Host(party("n0", nodes), key, PORT, lambda: 60.0)
+def a_host(nodes: int = 4, key: Any = peers.KEY) -> LeaderState:
+    return LeaderState(allocation("n0", nodes), key, PORT, lambda: 60.0)
 
 
 class Wire:
     """One connection between a host's new guest and a visit; each direction is bytes under way."""
 
-    def __init__(self, host: Host, rank: int, nodes: int = 4, key: Any = peers.KEY, port: int = PORT) -> None:
-        self.guest, self.visit = Guest(host), Visit(party(f"n{rank}", nodes), key, port)
+    def __init__(self, host: LeaderState, rank: int, nodes: int = 4, key: Any = peers.KEY, port: int = PORT) -> None:
+        self.guest, self.visit = LeaderEnd(host), MemberEnd(allocation(f"n{rank}", nodes), key, port)
         self.down, self.up = bytearray(), bytearray()
         self.loaded = False
 
@@ -111,7 +111,7 @@ def test_in_any_order_and_however_cut_all_load_what_was_published_and_then_go(da
         host.publish(OFFERS)
     settle(wires)
     assert host.has_all_loaded()
-    assert host.odd_one(IDS) is None
+    assert host.first_mismatch(IDS) is None
     assert not any(one.visit.is_released for one in wires)
     host.go()
     settle(wires)
@@ -253,7 +253,7 @@ def test_a_proven_member_s_line_out_of_turn_ends_its_connection_only(step: Any) 
     assert one.guest._channel is not None
     if step != "HAVE":
         fields = {"index": 0, "of": 0, "layers": [], "fault": JobFault("a: b", "c").to_dict()}
-        one.guest.receive(one.visit._channel.seal(step, **fields))  # type: ignore[union-attr]
+        one.guest.receive(one.visit._channel.sign(step, **fields))  # type: ignore[union-attr]
         assert one.guest.is_over
     assert host.fault is None
     assert host.missing() == ["n1", "n2", "n3"]
@@ -269,7 +269,7 @@ def test_what_the_leader_once_said_welcomes_nobody_the_second_time() -> None:
         one.deliver(False)
         one.deliver(True)
     assert b"WELCOME" in said
-    again = Visit(party("n1", 2), peers.KEY, PORT)
+    again = MemberEnd(allocation("n1", 2), peers.KEY, PORT)
     again.receive(said)
     assert again.is_over
     assert not again.is_welcome
@@ -294,7 +294,7 @@ def test_what_the_leader_once_said_welcomes_nobody_the_second_time() -> None:
 )
 def test_nonsense_of_a_member_who_is_there_is_as_if_it_had_vanished(name: str, fields: Any) -> None:
     host, wires = meeting()
-    wires[0].guest.receive(wires[0].visit._channel.seal(name, **fields))
+    wires[0].guest.receive(wires[0].visit._channel.sign(name, **fields))
     assert wires[0].guest.is_over
     assert host.fault is not None
     assert host.fault.node == "n1"
@@ -303,7 +303,7 @@ def test_nonsense_of_a_member_who_is_there_is_as_if_it_had_vanished(name: str, f
 def test_more_images_than_announced_are_nonsense() -> None:
     host, wires = meeting()
     for index, of in ((0, 2), (1, 1)):
-        wires[0].guest.receive(wires[0].visit._channel.seal("LOADED", index=index, of=of, identity="x"))
+        wires[0].guest.receive(wires[0].visit._channel.sign("LOADED", index=index, of=of, identity="x"))
     assert host.fault is not None
     assert not host._loaded
 
@@ -341,7 +341,7 @@ def test_a_member_who_proved_itself_on_two_connections_counts_on_the_one_that_it
         one.visit.choose = lambda layers=(), one=one: None  # type: ignore[method-assign]
         settle([one])
         assert one.visit.is_welcome
-    Visit.choose(second.visit, [])
+    MemberEnd.choose(second.visit, [])
     first.cut()
     settle([second])
     assert host.fault is None
@@ -372,10 +372,10 @@ def test_the_odd_one_is_named() -> None:
         one.visit.loaded(IDS if rank != 2 else ["sha256:1", "sha256:9"])
     settle(wires, do_work=False)
     for wanted in (IDS, None):
-        odd = host.odd_one(wanted)
+        odd = host.first_mismatch(wanted)
         assert odd is not None
         assert (odd.node, odd.seen["loaded"]) == ("n2", '"sha256:1", "sha256:9"')
-    assert host.odd_one(["sha256:1"]) is not None
+    assert host.first_mismatch(["sha256:1"]) is not None
 
 
 @pytest.mark.parametrize("offers", [OFFERS, ["a", "b"], [{"where": "/x"}, {"identity": "sha256:2"}]])
@@ -387,14 +387,14 @@ def test_without_the_leader_s_word_its_offers_count_and_without_them_the_first_m
     wires[0].visit.loaded(["sha256:8", "sha256:9"])
     wires[1].visit.loaded(IDS)
     settle(wires, do_work=False)
-    odd = host.odd_one(None)
+    odd = host.first_mismatch(None)
     assert odd is not None
     assert odd.node == ("n1" if offers == OFFERS else "n2")
 
 
 def test_layers_of_all_are_what_everybody_has_and_odd_ones_are_left_out() -> None:
     host = a_host()
-    guests = [Guest(host) for _ in range(3)]
+    guests = [LeaderEnd(host) for _ in range(3)]
     for rank, layers in enumerate((["a", "b", "c"], ["b", "c", 5, None], ["c", "b", "z"]), 1):
         guests[rank - 1].rank, guests[rank - 1].layers = rank, host.mask(layers)
         host.arrived(guests[rank - 1])
@@ -449,7 +449,7 @@ def welcome(choose: bool = True) -> Wire:
     ],
 )
 def test_a_stranger_s_greeting_ends_the_visit_without_a_fault(line: bytes) -> None:
-    visit = Visit(party("n1"), peers.KEY, PORT)
+    visit = MemberEnd(allocation("n1"), peers.KEY, PORT)
     visit.receive(line)
     assert (visit.is_over, visit.fault, visit.was_refused, bytes(visit.outgoing)) == (True, None, False, b"")
 
@@ -469,7 +469,7 @@ def test_a_stranger_s_greeting_ends_the_visit_without_a_fault(line: bytes) -> No
 )
 def test_a_leader_that_talks_nonsense_is_as_if_it_had_vanished(name: str, fields: Any) -> None:
     one = welcome()
-    one.visit.receive(one.guest._channel.seal(name, **fields))  # type: ignore[union-attr]
+    one.visit.receive(one.guest._channel.sign(name, **fields))  # type: ignore[union-attr]
     assert one.visit.is_over
     assert not one.visit.is_released
     assert one.visit.fault is not None
@@ -479,16 +479,16 @@ def test_a_leader_that_talks_nonsense_is_as_if_it_had_vanished(name: str, fields
 def test_images_of_two_series_are_not_mixed() -> None:
     for second in ({"index": 1, "of": 3}, {"index": 2, "of": 2}, {"index": 0, "of": 2}):
         one = welcome()
-        one.visit.receive(one.guest._channel.seal("IMAGE", index=0, of=2, offer="a"))  # type: ignore[union-attr]
+        one.visit.receive(one.guest._channel.sign("IMAGE", index=0, of=2, offer="a"))  # type: ignore[union-attr]
         assert one.visit.offers is None
-        one.visit.receive(one.guest._channel.seal("IMAGE", **second, offer="b"))  # type: ignore[union-attr]
+        one.visit.receive(one.guest._channel.sign("IMAGE", **second, offer="b"))  # type: ignore[union-attr]
         assert one.visit.fault is not None
 
 
 def test_nothing_comes_after_the_last_image() -> None:
     one = welcome()
     for index in (0, 1):
-        one.visit.receive(one.guest._channel.seal("IMAGE", index=index, of=1, offer="a"))  # type: ignore[union-attr]
+        one.visit.receive(one.guest._channel.sign("IMAGE", index=index, of=1, offer="a"))  # type: ignore[union-attr]
     assert one.visit.is_over
 
 
@@ -504,13 +504,13 @@ def test_a_welcome_without_a_time_is_none(left: Any) -> None:
 
 def test_an_abort_without_a_node_is_the_leader_s() -> None:
     one = welcome()
-    one.visit.receive(one.guest._channel.seal("ABORT", fault=JobFault("x: y", "z").to_dict()))  # type: ignore[union-attr]
+    one.visit.receive(one.guest._channel.sign("ABORT", fault=JobFault("x: y", "z").to_dict()))  # type: ignore[union-attr]
     assert one.visit.fault is not None
     assert one.visit.fault.node == "n0"
 
 
 def test_who_was_not_welcome_has_nobody_to_tell() -> None:
-    visit = Visit(party("n1"), peers.KEY, PORT)
+    visit = MemberEnd(allocation("n1"), peers.KEY, PORT)
     visit.failed(JobFault("x: y", "z"))
     assert (visit.is_over, bytes(visit.outgoing)) == (True, b"")
 
@@ -518,7 +518,7 @@ def test_who_was_not_welcome_has_nobody_to_tell() -> None:
 def test_many_layers_go_into_many_lines_and_no_more_than_the_limit() -> None:
     one = welcome(choose=False)
     odd = ["x" * 91, "\U0001f600" * 80, "\0" * 80, '"' * 80]
-    Visit.choose(one.visit, [*odd, *(f"sha256:{number:064x}" for number in range(5000))])
+    MemberEnd.choose(one.visit, [*odd, *(f"sha256:{number:064x}" for number in range(5000))])
     lines = bytes(one.visit.outgoing).splitlines(keepends=True)
     assert max(len(line) for line in lines) <= framing.LONGEST_LINE
     assert sum(len(json.loads(line)["layers"]) for line in lines) == 4096
@@ -527,6 +527,6 @@ def test_many_layers_go_into_many_lines_and_no_more_than_the_limit() -> None:
 
 def test_a_line_after_the_end_is_not_even_read() -> None:
     one = welcome()
-    one.visit.receive(one.guest._channel.seal("ABORT", fault=PeerFault("n3", JobFault("x: y", "z")).to_dict()) + b"garbage\n")  # type: ignore[union-attr]
+    one.visit.receive(one.guest._channel.sign("ABORT", fault=PeerFault("n3", JobFault("x: y", "z")).to_dict()) + b"garbage\n")  # type: ignore[union-attr]
     assert one.visit.fault is not None
     assert one.visit.fault.node == "n3"

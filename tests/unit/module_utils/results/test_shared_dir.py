@@ -71,24 +71,24 @@ def test_a_mark_that_a_user_has_prepared_proves_nothing_and_holds_up_nobody(tmp_
     assert not shared_dir.join(str(place), 0, 1)
 
 
-class Meeting:
+class Session:
     """Attends to children, as any meeting does."""
 
-    def attend(self, child: process.Child) -> Any:
+    def run_child(self, child: process.Child) -> Any:
         return child.result(Deadline(10))
 
 
-def common(place: Path, rank: int, nodes: int = 2) -> shared_dir.Commons:
-    return shared_dir.Commons(peers.me(), Deadline(10), (str(place), 0, rank, nodes))
+def common(place: Path, rank: int, nodes: int = 2) -> shared_dir.SharedDirProbe:
+    return shared_dir.SharedDirProbe(peers.me(), Deadline(10), (str(place), 0, rank, nodes))
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_while_the_prologs_meet_each_leaves_its_mark(tmp_path: Path, is_shared: bool) -> None:
     first, second = common(tmp_path / "a/7", 0), common(tmp_path / ("a/7" if is_shared else "b/7"), 1)
     with first:
-        first.mark(Meeting())  # type: ignore[arg-type]
+        first.mark(Session())  # type: ignore[arg-type]
         with second:
-            second.mark(Meeting())  # type: ignore[arg-type]
+            second.mark(Session())  # type: ignore[arg-type]
     assert (first.apart, second.apart) == (([], []) if is_shared else ([1], [1]))
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
@@ -96,7 +96,7 @@ def test_while_the_prologs_meet_each_leaves_its_mark(tmp_path: Path, is_shared: 
 def test_a_meeting_that_fails_leaves_no_mark(tmp_path: Path) -> None:
     first = common(tmp_path / "7", 0)
     with contextlib.suppress(ZeroDivisionError), first:
-        first.mark(Meeting())  # type: ignore[arg-type]
+        first.mark(Session())  # type: ignore[arg-type]
         assert (tmp_path / "7/.nodes.0/0").exists()
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == []

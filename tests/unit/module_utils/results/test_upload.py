@@ -54,7 +54,7 @@ class Member:
         def story() -> Any:
             start = time.monotonic()
             try:
-                upload.deliver(peers.party(f"n{rank}", nodes, at), key, brings, wait, ports=PORTS)
+                upload.deliver(peers.allocation(f"n{rank}", nodes, at), key, brings, wait, ports=PORTS)
             except Fault as fault:
                 return {"line": fault.line(), "seconds": time.monotonic() - start, "at": time.monotonic()}
             return {"line": "", "seconds": time.monotonic() - start, "at": time.monotonic()}
@@ -71,7 +71,7 @@ class Member:
 
 
 def collect(at: str, store: Any, awaited: Any = (1, 2), wait: float = 5.0, nodes: int = 3, **more: Any) -> Dict[int, bool]:
-    return upload.collect(peers.party("n0", nodes, at), peers.KEY, awaited, store, wait, ports=PORTS, **more)
+    return upload.collect(peers.allocation("n0", nodes, at), peers.KEY, awaited, store, wait, ports=PORTS, **more)
 
 
 def never(rank: int, brought: Any) -> process.Child:
@@ -112,7 +112,7 @@ def test_a_member_that_never_comes_costs_the_wait_and_the_others_nothing(at: str
 def test_a_member_without_a_leader_gives_up_after_the_wait_and_says_whom_it_looked_for(at: str) -> None:
     start = time.monotonic()
     with pytest.raises(PeerFault, match="the leader did not answer") as caught:
-        upload.deliver(peers.party("n1", 3, at), peers.KEY, KEPT, 0.5, ports=PORTS)
+        upload.deliver(peers.allocation("n1", 3, at), peers.KEY, KEPT, 0.5, ports=PORTS)
     assert 0.5 <= time.monotonic() - start < 2.0
     assert caught.value.line().startswith("madengine: share: n0: rendezvous: the leader did not answer")
     assert "epilog" in caught.value.line()
@@ -159,19 +159,19 @@ def test_a_parcel_that_a_user_has_prepared_is_refused_and_leads_nowhere(at: str,
 
 def test_a_parcel_that_is_too_large_is_not_sent(at: str) -> None:
     with pytest.raises(JobFault, match="too large"):
-        upload.deliver(peers.party("n1", 3, at), peers.KEY, {"files": "x" * bundle.LONGEST_TEXT}, 60.0, ports=PORTS)
+        upload.deliver(peers.allocation("n1", 3, at), peers.KEY, {"files": "x" * bundle.LONGEST_TEXT}, 60.0, ports=PORTS)
 
 
 def test_the_largest_parcels_of_many_nodes_come_a_few_at_a_time(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depot, "_ROOM", 100_000)
     held: List[int] = []
-    tell = depot.Bearer.send_now
+    tell = depot.UploadServerEnd.send_now
 
-    def counted(bearer: depot.Bearer) -> None:
+    def counted(bearer: depot.UploadServerEnd) -> None:
         tell(bearer)
         held.append(sum(each.size for each in bearer._depot._bearers.values() if each.has_turn))
 
-    monkeypatch.setattr(depot.Bearer, "send_now", counted)
+    monkeypatch.setattr(depot.UploadServerEnd, "send_now", counted)
     members = [Member(at, rank, {"text": "x" * 60_000}, nodes=5) for rank in range(1, 5)]
     got: List[int] = []
 
@@ -197,24 +197,24 @@ def test_a_parcel_that_is_larger_than_the_room_comes_alone(at: str, monkeypatch:
 
 def test_a_member_that_is_killed_while_it_brings_is_not_there(at: str, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members: List[Member] = []
-    monkeypatch.setattr(depot.Bearer, "send_now", lambda bearer: members[0].kill())  # its turn never comes
+    monkeypatch.setattr(depot.UploadServerEnd, "send_now", lambda bearer: members[0].kill())  # its turn never comes
     members.append(Member(at, 1, KEPT, nodes=2))
     assert collect(at, stored(collection), awaited=(1,), nodes=2, wait=1.0) == {}
     assert not (collection / "node_1").exists()
 
 
 def test_a_member_that_comes_again_replaces_its_first_connection(at: str, collection: Path, tmp_path: Path) -> None:
-    first = depot.Bearer.send_now
+    first = depot.UploadServerEnd.send_now
     members: List[Member] = []
 
-    def deaf_once(bearer: depot.Bearer) -> None:
+    def deaf_once(bearer: depot.UploadServerEnd) -> None:
         if len(members) == 1:
             members.append(Member(at, 1, brought(tmp_path, 1, csvs.table(1)), nodes=2))
         else:
             first(bearer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(depot.Bearer, "send_now", deaf_once)
+        patch.setattr(depot.UploadServerEnd, "send_now", deaf_once)
         members.append(Member(at, 1, KEPT, nodes=2))
         assert collect(at, stored(collection), awaited=(1,), nodes=2) == {1: True}
     assert "came a second time" in members[0].end()["line"]
@@ -227,7 +227,7 @@ def test_a_leader_that_dies_is_missed_at_once(at: str) -> None:
 
     leader = process.start(peers.me(), lead)
     with pytest.raises(PeerFault, match="the leader vanished"):
-        upload.deliver(peers.party("n1", 2, at), peers.KEY, KEPT, 5.0, ports=PORTS)
+        upload.deliver(peers.allocation("n1", 2, at), peers.KEY, KEPT, 5.0, ports=PORTS)
     with pytest.raises(RuntimeError):
         leader.result()
 
@@ -249,7 +249,7 @@ def test_storing_that_hangs_ends_with_the_time_and_leaves_no_process(at: str, tm
 def test_another_key_another_attempt_or_a_prolog_of_the_same_job_delivers_nothing(at: str, collection: Path) -> None:
     strangers = [
         Member(at, 1, KEPT, wait=0.8, key=peers.OTHER_KEY),
-        peers.start(peers.party("n2", 3, at), peers.follow, ports=PORTS, grace_seconds=0.8),
+        peers.start(peers.allocation("n2", 3, at), peers.follow, ports=PORTS, grace_seconds=0.8),
     ]
     ghost = process.start(peers.me(), partial(_ghost, at))
     assert collect(at, stored(collection), wait=1.0) == {}
@@ -261,7 +261,7 @@ def test_another_key_another_attempt_or_a_prolog_of_the_same_job_delivers_nothin
 
 def _ghost(at: str) -> Optional[str]:
     try:
-        upload.deliver(peers.party("n1", 3, at, attempt=1), peers.KEY, KEPT, 0.8, ports=PORTS)
+        upload.deliver(peers.allocation("n1", 3, at, attempt=1), peers.KEY, KEPT, 0.8, ports=PORTS)
     except Fault as fault:
         return fault.line()
     return None
@@ -324,7 +324,7 @@ def test_a_delivery_leaves_no_descriptor_behind(at: str, collection: Path, tmp_p
     collect(at, stored(collection), awaited=(1,), nodes=2)
     member.end()
     with contextlib.suppress(PeerFault):
-        upload.deliver(peers.party("n1", 3, at), peers.KEY, KEPT, 0.1, ports=PORTS)
+        upload.deliver(peers.allocation("n1", 3, at), peers.KEY, KEPT, 0.1, ports=PORTS)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -332,11 +332,11 @@ def test_a_delivery_leaves_no_descriptor_behind(at: str, collection: Path, tmp_p
 
 
 def meeting_of_two() -> Any:
-    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results.courier import Courier
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results.courier import UploadClientEnd
 
-    place = depot.Depot(peers.party("n0", 3), peers.KEY, FIRST, lambda: 9.0, (1, 2))
-    bearer = depot.Bearer(place)
-    courier = Courier(peers.party("n1", 3), peers.KEY, FIRST, json.dumps(KEPT))
+    place = depot.UploadState(peers.allocation("n0", 3), peers.KEY, FIRST, lambda: 9.0, (1, 2))
+    bearer = depot.UploadServerEnd(place)
+    courier = UploadClientEnd(peers.allocation("n1", 3), peers.KEY, FIRST, json.dumps(KEPT))
     return place, bearer, courier
 
 

@@ -21,7 +21,7 @@ options:
     description: The image's name.
     type: str
     required: true
-  looks:
+  node_results:
     description: The result of M(rocm.madengine.image_compare_info), by host; a failure, or nothing, for a host that has not answered.
     type: dict
     required: true
@@ -46,7 +46,7 @@ EXAMPLES = r"""
 - name: Decide whose image it shall be
   rocm.madengine.distribution_plan:
     image: rocm/vllm:1.0
-    looks: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='look', default={}))) }}"
+    node_results: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}"
   delegate_to: localhost
   run_once: true
 """
@@ -79,7 +79,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "image": {"type": "str", "required": True},
-            "looks": {"type": "dict", "required": True},
+            "node_results": {"type": "dict", "required": True},
             "source": {"type": "str", "default": ""},
             "pull": {"type": "bool", "default": False},
         },
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _planned(asked: Dict[str, Any]) -> Dict[str, Any]:
-    looks = {host: distribution.Look.of(look or {}) for host, look in asked["looks"].items()}
+    looks = {host: distribution.Look.of(look or {}) for host, look in asked["node_results"].items()}
     plan = distribution.plan(asked["image"], looks, asked["source"], asked["pull"])
     return {"changed": False, "publisher": plan.publisher, "identity": plan.identity}
 

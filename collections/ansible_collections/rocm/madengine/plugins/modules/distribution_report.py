@@ -24,7 +24,7 @@ options:
     description: The image that all nodes shall have, as one digest; empty if that is not known.
     type: str
     default: ""
-  looks:
+  node_results:
     description: The result of M(rocm.madengine.image_compare_info), by host; a failure, or nothing, for a host that has not answered.
     type: dict
     required: true
@@ -40,7 +40,7 @@ options:
     description: The result of M(rocm.madengine.image_save) there.
     type: dict
     default: {}
-  foretold:
+  check_mode:
     description: Whether the results come from check mode, so that the table says what would be.
     type: bool
     default: false
@@ -61,7 +61,7 @@ EXAMPLES = r"""
 - name: Make the table
   rocm.madengine.distribution_report:
     image: rocm/vllm:1.0
-    looks: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='look', default={}))) }}"
+    node_results: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}"
     loads: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='load', default={}))) }}"
   delegate_to: localhost
   run_once: true
@@ -103,11 +103,11 @@ def main() -> None:
         argument_spec={
             "image": {"type": "str", "required": True},
             "identity": {"type": "str", "default": ""},
-            "looks": {"type": "dict", "required": True},
+            "node_results": {"type": "dict", "required": True},
             "loads": {"type": "dict", "default": {}},
             "publisher": {"type": "str", "default": ""},
             "published": {"type": "dict", "default": {}},
-            "foretold": {"type": "bool", "default": False},
+            "check_mode": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -117,9 +117,9 @@ def main() -> None:
 def _report(asked: Dict[str, Any]) -> Dict[str, Any]:
     publication = plan.Publication.of(asked["publisher"], asked["published"])
     identity = publication.identity or asked["identity"]
-    looks, loads, foretold = asked["looks"], asked["loads"], asked["foretold"]
-    rows = [plan.row(host, identity, looks[host] or {}, loads.get(host) or {}, publication.host, foretold) for host in looks]
-    report = plan.Report(asked["image"], tuple(rows), publication, foretold)
+    looks, loads, check_mode = asked["node_results"], asked["loads"], asked["check_mode"]
+    rows = [plan.row(host, identity, looks[host] or {}, loads.get(host) or {}, publication.host, check_mode) for host in looks]
+    report = plan.Report(asked["image"], tuple(rows), publication, check_mode)
     return {
         "changed": False,
         "table": report.table(),

@@ -101,7 +101,7 @@ from typing import Any, Dict, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
@@ -109,7 +109,7 @@ def info(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
     docker = Engine(asked["docker_socket"]) if asked["node"] else None
     wanted = asked["namespaces"]
-    entries = [entry for entry in prune.survey(Layout(asked["store"])) if wanted is None or entry.namespace in wanted]
+    entries = [entry for entry in prune.survey(ImageStore(asked["store"])) if wanted is None or entry.namespace in wanted]
     blobs = {digest: size for entry in entries for digest, size in entry.digests.items()}
     return {"changed": False, "images": [described(entry, docker) for entry in entries], "bytes_total": sum(blobs.values())}
 

@@ -104,13 +104,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import Layout
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def prune_store(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
-    store, days = Layout(asked["store"]), asked["older_than_days"]
+    store, days = ImageStore(asked["store"]), asked["older_than_days"]
     namespaces = None if asked["namespaces"] is None else set(asked["namespaces"])
     older = None if days is None else days * 86400
     decided = prune.plan(store, older, budget_of(asked["budget"]), namespaces, asked["grace_seconds"])

@@ -137,7 +137,7 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
         }
     else:
         places = ("local", "registry", "hub") if asked["pull"] else ("local",)
-        means = transports.Means(
+        means = transports.TransportOptions(
             sources=places, transport="shared", reader=layer_server.source_of(*docker.info().storage), compression=asked["compression"]
         )
         within = Deadline(asked["timeout_seconds"])

@@ -21,12 +21,12 @@ description:
 options:
   step:
     description:
-      - V(look) gathers and judges, and leaves a note in the store if there is a O(session).
-      - V(meet) looks for the O(peers) by their names and for their notes.
-      - V(leave) removes the node's note.
+      - V(gather) gathers and judges, and leaves a note in the store if there is a O(session).
+      - V(peers) looks for the O(peers) by their names and for their notes.
+      - V(cleanup) removes the node's note.
     type: str
-    choices: [look, meet, leave]
-    default: look
+    choices: [gather, peers, cleanup]
+    default: gather
   node:
     description: This node's C(NodeName) in SLURM; the host's name up to the first dot if not given.
     type: str
@@ -37,7 +37,7 @@ options:
     type: str
     default: ""
   peers:
-    description: What V(look) returned as C(peer) on the nodes; for V(meet).
+    description: What V(gather) returned as C(peer) on the nodes; for V(peers).
     type: list
     elements: dict
     default: []
@@ -98,8 +98,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     details: >-
-      It works in check mode as always. What it writes for measuring the store is removed by V(look) itself, and its note by
-      V(leave).
+      It works in check mode as always. What it writes for measuring the store is removed by V(gather) itself, and its note by
+      V(cleanup).
   idempotent:
     details: It gathers what is there at the time.
 notes:
@@ -145,17 +145,17 @@ checks:
     - {name: pigz, status: warn, seen: "no unpigz: Docker unpacks compressed layers on one core", remedy: install the package pigz}
 facts:
   description: What M(rocm.madengine.preflight_report) compares between the nodes.
-  returned: O(step=look)
+  returned: O(step=gather)
   type: dict
   sample: {node: n1, release: 1.0.0+6f2d3b40c1e9, clock: {offset_seconds: 0.02, uncertainty_seconds: 0.4}}
 peer:
-  description: What the others need for O(step=meet).
-  returned: O(step=look)
+  description: What the others need for O(step=peers).
+  returned: O(step=gather)
   type: dict
   sample: {node: n1, addresses: [10.0.0.1], nonce: 5e0c…}
 met:
   description: Which peers this node could not find.
-  returned: O(step=meet)
+  returned: O(step=peers)
   type: dict
   sample: {missing: [], unknown: [], wrong: {n3: [10.9.9.9]}}
 time:
@@ -188,7 +188,7 @@ _SLURM_PATH = "/opt/slurm/bin:/usr/local/slurm/bin"
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "step": {"type": "str", "choices": ["look", "meet", "leave"], "default": "look"},
+            "step": {"type": "str", "choices": ["gather", "peers", "cleanup"], "default": "gather"},
             "node": {"type": "str"},
             "session": {"type": "str", "default": ""},
             "peers": {"type": "list", "elements": "dict", "default": []},
@@ -210,7 +210,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    work = {"look": look, "meet": meet, "leave": leave}[module.params["step"]]
+    work = {"gather": gather, "peers": peers, "cleanup": cleanup}[module.params["step"]]
     finish(module, lambda: _timed(module.params, work))
 
 
@@ -222,7 +222,7 @@ def _timed(asked: Dict[str, Any], work: Any) -> Dict[str, Any]:
     return {"changed": False, **work(asked, site), "time": {"began": began, "ended": time.time()}}
 
 
-def look(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
+def gather(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Gather all, and judge what this node alone can tell."""
     plan = {name: probe for name, probe in _plan(asked, site).items() if name not in asked["skip"]}
     found = probes.gather(plan)
@@ -248,7 +248,7 @@ def look(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     }
 
 
-def meet(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
+def peers(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Look for the peers and for their notes."""
     plan: Dict[str, probes.Probe] = {"names": (probes.peers, (asked["node"], asked["peers"]), 60)}
     if asked["store"]:
@@ -264,7 +264,7 @@ def meet(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     return {"checks": failed, "met": met}
 
 
-def leave(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
+def cleanup(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Remove the note; a store that is not there holds none."""
     if asked["store"]:
         probes.gather({"store": (store_probe.remove, (asked["store"], asked["session"], asked["node"]), _STORE_MARGIN_SECONDS)})

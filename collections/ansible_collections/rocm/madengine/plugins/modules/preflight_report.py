@@ -18,12 +18,12 @@ description:
   - Where nodes differ, the most of them are taken to be right.
   - Runs anywhere and looks at nothing but its options; the controller is the place for it.
 options:
-  looks:
-    description: The result of O(rocm.madengine.preflight_info#module:step=look), by host; empty for a host that has not answered.
+  node_results:
+    description: The result of O(rocm.madengine.preflight_info#module:step=gather), by host; empty for a host that has not answered.
     type: dict
     required: true
-  meetings:
-    description: The result of O(rocm.madengine.preflight_info#module:step=meet), by host.
+  peer_results:
+    description: The result of O(rocm.madengine.preflight_info#module:step=peers), by host.
     type: dict
     default: {}
   clock_seconds:
@@ -49,11 +49,11 @@ seealso:
 EXAMPLES = r"""
 - name: Look at each node
   rocm.madengine.preflight_info:
-  register: look
+  register: seen
 
 - name: Compare
   rocm.madengine.preflight_report:
-    looks: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='look', default={}))) }}"
+    node_results: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}"
     fail_on: fail
   delegate_to: localhost
   run_once: true
@@ -97,8 +97,8 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.prefligh
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "looks": {"type": "dict", "required": True},
-            "meetings": {"type": "dict", "default": {}},
+            "node_results": {"type": "dict", "required": True},
+            "peer_results": {"type": "dict", "default": {}},
             "clock_seconds": {"type": "float", "default": 2},
             "skip": {"type": "list", "elements": "str", "default": []},
             "fail_on": {"type": "str", "choices": ["warn", "fail", "never"], "default": "never"},
@@ -114,8 +114,8 @@ def main() -> None:
 
 def _report(asked: Mapping[str, Any]) -> Dict[str, Any]:
     answers = {}
-    for host, look in asked["looks"].items():
-        answer = cluster_checks.of(look or {}, asked["meetings"].get(host) or {})
+    for host, look in asked["node_results"].items():
+        answer = cluster_checks.of(look or {}, asked["peer_results"].get(host) or {})
         name = str(answer.facts.get("node", host)) if answer else host
         answers[host if name in answers else name] = answer  # hosts that call themselves the same are told apart
     rows = table.rows(cluster_checks.judge(answers, asked["clock_seconds"], asked["skip"]))

@@ -24,7 +24,7 @@ from ..core.errors import JobFault, ShareFault
 from ..oci import compression, digests
 from ..oci.blobs import LARGEST_DOCUMENT
 from ..oci.image import Identity, Reference
-from ..oci.store import Layer, Layout, Stored, index_of
+from ..oci.store import ImageStore, Layer, Stored, index_of
 
 _MOST_MEMBERS = 20_000
 _BLOCK = 512
@@ -44,7 +44,7 @@ class Unpacked:
 
 
 def write(
-    store: Layout, stored: Stored, reference: Reference, omit: AbstractSet[str] = frozenset(), is_proved: bool = True
+    store: ImageStore, stored: Stored, reference: Reference, omit: AbstractSet[str] = frozenset(), is_proved: bool = True
 ) -> Iterator[bytes]:
     """Give an archive of *stored* for ``docker load``, piece by piece.
 
@@ -71,7 +71,7 @@ def wanted(stored: Stored, omit: AbstractSet[str]) -> List[Layer]:
 
 def unpack(
     chunks: Iterable[bytes],
-    store: Layout,
+    store: ImageStore,
     reference: Optional[Reference],
     present: Mapping[str, Layer],
     trusts_size: bool = True,
@@ -105,7 +105,7 @@ def unpack(
 class _Reading:
     """What has been seen of an archive so far; the list of its layers comes last in most of them."""
 
-    store: Layout
+    store: ImageStore
     present: Dict[str, Layer]
     trusts_size: bool
     kind: str

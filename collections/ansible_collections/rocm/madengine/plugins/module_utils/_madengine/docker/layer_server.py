@@ -49,15 +49,15 @@ class Source(Protocol):
 def source_of(driver: str, root_dir: str, is_containerd_store: bool) -> Optional[Source]:
     """Return what reads the files of a daemon of this node, or None if they are of an unknown kind or not for this user."""
     if is_containerd_store:
-        return layerdb.Containerd((_CONTAINERD, os.path.join(root_dir, "containerd", "daemon")))
+        return layerdb.ContentStore((_CONTAINERD, os.path.join(root_dir, "containerd", "daemon")))
     is_ours = driver == "overlay2" and os.access(os.path.join(root_dir, "image", driver), os.R_OK | os.X_OK)
-    return layerdb.Classic(root_dir, driver) if is_ours else None
+    return layerdb.GraphDriverLayers(root_dir, driver) if is_ours else None
 
 
 def start(docker_socket: str) -> int:
     """Start the reader in a process of its own; it ends when nobody holds the other end any more.
 
-    :returns: a descriptor for `Remote`: the child that becomes the user keeps it, this process closes it.
+    :returns: a descriptor for `LayerClient`: the child that becomes the user keeps it, this process closes it.
     """
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -70,7 +70,7 @@ def start(docker_socket: str) -> int:
     return theirs.detach()
 
 
-class Remote:
+class LayerClient:
     """A `Source` at the other end of a descriptor that `start` gave; it owns the descriptor from now on."""
 
     def __init__(self, handle: int) -> None:

@@ -37,7 +37,7 @@ class Unexpected(Exception):
     """The daemon's files are not there, not readable or not as known; no fault of anybody."""
 
 
-class Classic:
+class GraphDriverLayers:
     """The layers of the overlay2 driver.
 
     :param root_dir: ``DockerRootDir`` of ``docker info``.
@@ -79,7 +79,7 @@ class Classic:
         return os.path.join(self._images, "layerdb", "sha256", _hex(chain_id))
 
 
-class Containerd:
+class ContentStore:
     """The blobs of containerd's content store.
 
     :param roots: where containerd may keep its files; the first that has the image counts.

@@ -9,6 +9,7 @@ Source: results.md, "Gather", "Choose", "Clean"; architecture.md, "Identities".
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -21,11 +22,10 @@ from ..images import transports
 from ..peers import credential
 from ..report import diagnostics, render
 from ..results import bundle, collect, selection, upload
-from ..slurm.allocation import Party, named
+from ..slurm.allocation import Allocation, named
 from . import request
 from .config import Site
 from .job_state import FAILED, READY, STARTING, JobState
-from .request import Job
 from .workspace import Workspace
 
 # SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
@@ -34,14 +34,14 @@ _TIMELINE = "timeline.jsonl"
 _GATHERED, _DELIVERED = "gathered", "delivered"
 
 
-class Aftermath:
+class JobEnd:
     """A job that is over, as this node knows it.
 
     :param job: as SLURM describes it to the epilog.
     :param exit_code: ``status:signal`` as SLURM says; ``0:0`` is success.
     """
 
-    def __init__(self, site: Site, job: Job, here: JobState, place: Workspace, exit_code: str) -> None:
+    def __init__(self, site: Site, job: Allocation, here: JobState, place: Workspace, exit_code: str) -> None:
         self._site, self._job, self._here, self._place, self._exit_code = site, job, here, place, exit_code
         # What root wrote down when the job started; SLURM's restart count, for one, is another by now.
         self._known: Dict[str, Any] = here.facts()
@@ -247,11 +247,11 @@ class Aftermath:
         return self.is_apart and self._known.get("node_rank") != 0
 
     @property
-    def _meeting(self) -> Tuple[Party, credential.Credential]:
+    def _meeting(self) -> Tuple[Allocation, credential.Credential]:
         """Return who meets, as the prologs knew each other, and this node's proof that it belongs to them."""
         known = self._known
-        party = Party(self._job.cluster, self._job.job_id, known["attempt"], tuple(known["nodes"]), known["node"])
-        return party, credential.of(self._site.auth, self._site.key_file)
+        allocation = dataclasses.replace(self._job, attempt=known["attempt"], nodes=tuple(known["nodes"]), node=known["node"])
+        return allocation, credential.of(self._site.auth, self._site.key_file)
 
     @property
     def _wait(self) -> float:

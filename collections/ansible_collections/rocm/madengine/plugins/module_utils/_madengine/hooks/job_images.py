@@ -17,14 +17,14 @@ from ..core.deadline import Deadline
 from ..core.errors import JobFault
 from ..docker import engine, layer_server
 from ..images import sources, transports
-from ..images.transports import Image, Means
+from ..images.transports import Image, TransportOptions
 from ..oci.image import Reference
 from .config import Site
 
 TURNS = "/run/madengine/locks"
 
 
-class Images:
+class JobImages:
     """What the leader publishes and the other nodes load.
 
     :param store: the image store's directory, or "" for the site's, if there is one.
@@ -81,7 +81,7 @@ class Images:
         """
         wanted = [self._recipe(image) for image in images]
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
-        means = Means(
+        means = TransportOptions(
             self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
             compression=self._site.compression,
         )  # fmt: skip
@@ -117,10 +117,12 @@ class Images:
                 raise JobFault("image: not allowed on this cluster", "use one that matches AllowImages", image=name)
 
 
-def _published(handle: int, means: Means, docker: engine.Engine, *arguments: Any) -> List[Dict[str, Any]]:
+def _published(handle: int, means: TransportOptions, docker: engine.Engine, *arguments: Any) -> List[Dict[str, Any]]:
     """Publish as the user what root reads."""
     store, images, namespace, within = arguments
-    return transports.publish_all(docker, store, images, namespace, within, dataclasses.replace(means, reader=layer_server.Remote(handle)))
+    return transports.publish_all(
+        docker, store, images, namespace, within, dataclasses.replace(means, reader=layer_server.LayerClient(handle))
+    )
 
 
 def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:

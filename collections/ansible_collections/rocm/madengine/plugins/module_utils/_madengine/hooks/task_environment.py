@@ -17,8 +17,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..core.errors import JobFault
 from ..manifest import environment, job_spec
+from ..slurm.allocation import Allocation
 from .job_state import JobState
-from .request import WORD, Job, Request
+from .request import WORD, Request
 
 # Below the ephemeral ports, beside torch's own default, and another one for each of a node's jobs.
 _FIRST_PORT, _PORTS = 29500, 1000
@@ -47,7 +48,7 @@ def wanted(asked: Request, pass_env: Sequence[str]) -> Optional[Dict[str, Any]]:
     return found
 
 
-def variables(job: Job, offers: List[Mapping[str, Any]], manifest_path: str, results_dir: str) -> Dict[str, str]:
+def variables(job: Allocation, offers: List[Mapping[str, Any]], manifest_path: str, results_dir: str) -> Dict[str, str]:
     """Return what every task of *job* on this node gets, unless its user has set it.
 
     :param offers: the job's images, the first of which is the one that ``MAD_IMAGE`` names.
@@ -70,7 +71,7 @@ def variables(job: Job, offers: List[Mapping[str, Any]], manifest_path: str, res
     return found
 
 
-def collection_dir(job: Job, models: Sequence[Mapping[str, Any]]) -> str:
+def collection_dir(job: Allocation, models: Sequence[Mapping[str, Any]]) -> str:
     """Return where the job's results come together on the share.
 
     A job of ``madengine run`` has its own place, in which an unmodified collector looks first: beside its output file,
@@ -82,7 +83,7 @@ def collection_dir(job: Job, models: Sequence[Mapping[str, Any]]) -> str:
     return job.path(f"{WORD}-{job.job_id}")
 
 
-def write(here: JobState, job: Job, wanted: Mapping[str, Any], offers: List[Mapping[str, Any]], results_dir: str) -> None:
+def write(here: JobState, job: Allocation, wanted: Mapping[str, Any], offers: List[Mapping[str, Any]], results_dir: str) -> None:
     """Leave the files for the TaskProlog, readable by the job's user alone, and say that the tasks may start.
 
     :param wanted: ``images``, ``environment`` (as ``environment.for_task`` gives it) and ``document`` (or None).

@@ -16,10 +16,10 @@ from ..core.errors import JobFault, ShareFault
 from ..docker import archive
 from ..docker.engine import Engine, Refused
 from ..oci.image import Reference
-from ..oci.store import Layout, Stored
+from ..oci.store import ImageStore, Stored
 
 
-def load(engine: Engine, store: Layout, stored: Stored, name: Reference, deadline: Deadline) -> Tuple[str, Tuple[int, int]]:
+def load(engine: Engine, store: ImageStore, stored: Stored, name: Reference, deadline: Deadline) -> Tuple[str, Tuple[int, int]]:
     """Load what the daemon lacks and prove that it has the image now.
 
     :returns: how (``thin`` or ``full``), and how many layers and bytes it took.
@@ -48,7 +48,7 @@ def load(engine: Engine, store: Layout, stored: Stored, name: Reference, deadlin
     raise _another(name)
 
 
-def _blame(store: Layout, stored: Stored) -> None:
+def _blame(store: ImageStore, stored: Stored) -> None:
     """Do nothing if all layers are what they should be; then the daemon has another reason.
 
     :raises ShareFault: one is damaged; it is named, and set aside if this user may.

@@ -105,13 +105,13 @@ class Row:
 class Report:
     """The whole distribution of one image.
 
-    :param foretold: whether this is what would be.
+    :param check_mode: whether this is what would be.
     """
 
     image: str
     rows: Tuple[Row, ...]
     publication: Publication = Publication()
-    foretold: bool = False
+    check_mode: bool = False
 
     def headline(self) -> str:
         """Return the one line that says whether all nodes have the image."""
@@ -120,9 +120,9 @@ class Report:
         loaded = [row for row in good if row.loaded]
         had = len(good) - len(loaded)
         if not failed and not loaded:
-            return f"{self.image}: all {len(self.rows)} nodes had it; nothing {'would move' if self.foretold else 'was moved to them'}"
-        moved = f": {size(sum(row.bytes for row in loaded))}" if loaded and not self.foretold else ""
-        verb = "would load" if self.foretold else "loaded"
+            return f"{self.image}: all {len(self.rows)} nodes had it; nothing {'would move' if self.check_mode else 'was moved to them'}"
+        moved = f": {size(sum(row.bytes for row in loaded))}" if loaded and not self.check_mode else ""
+        verb = "would load" if self.check_mode else "loaded"
         told = f"{had} of {len(self.rows)} nodes had it, {len(loaded)} {verb} it{moved}"
         return (
             f"{self.image}: {len(failed)} of {len(self.rows)} nodes fail: {hostlist.listed(failed)}; {told}"
@@ -143,7 +143,7 @@ class Report:
         done = self.publication
         if not done.has_moved:
             return "store: held it already"
-        if self.foretold:
+        if self.check_mode:
             return f"store: {done.host} would publish {_layers(done.layers) if done.identity else 'what it would pull'}"
         return f"store: {done.host} published {_layers(done.layers)}, {size(done.size_bytes)}, in {done.seconds:.1f} s"
 
@@ -183,7 +183,7 @@ def plan(image: str, looks: Mapping[str, Look], source: str = "", pull: bool = F
     return Plan("" if stored == identity else hosts[0], identity)
 
 
-def row(host: str, identity: str, look: Mapping[str, Any], load: Mapping[str, Any], publisher: str = "", foretold: bool = False) -> Row:
+def row(host: str, identity: str, look: Mapping[str, Any], load: Mapping[str, Any], publisher: str = "", check_mode: bool = False) -> Row:
     """Return what became of *host*, given the results of its tasks.
 
     :param identity: the image that all nodes shall have, "" if not known.
@@ -195,7 +195,7 @@ def row(host: str, identity: str, look: Mapping[str, Any], load: Mapping[str, An
     if why:
         return Row(host, failure=_unshared(load, publisher) or why)
     if "layers_total" not in load:
-        return _foreseen(host, identity, look) if foretold else Row(host, failure="no answer")
+        return _foreseen(host, identity, look) if check_mode else Row(host, failure="no answer")
     if identity and load.get("identity") != identity:
         return Row(
             host, failure=f"the store gave it another image ({load.get('identity')}): somebody has published meanwhile; run this again"

@@ -16,12 +16,12 @@ from ..docker.layer_server import Source
 from ..docker.layerdb import Unexpected
 from ..oci import compression, digests, lease
 from ..oci.image import Identity, Reference, digest_of
-from ..oci.store import SITE, Layer, Layout, Stored, manifest_of
+from ..oci.store import SITE, ImageStore, Layer, Stored, manifest_of
 
 
 def publish(
     engine: Engine,
-    store: Layout,
+    store: ImageStore,
     name: Reference,
     namespace: str,
     identity: Identity,
@@ -57,7 +57,7 @@ def publish(
     return stored, method, (len(new), sum(new.values()))
 
 
-def intact(store: Layout, name: Reference, namespaces: Sequence[str]) -> Optional[Stored]:
+def intact(store: ImageStore, name: Reference, namespaces: Sequence[str]) -> Optional[Stored]:
     """Return the stored image if it is whole; a damaged one counts as none, for it is about to be written anew."""
     try:
         stored = store.find(name, namespaces)
@@ -66,7 +66,7 @@ def intact(store: Layout, name: Reference, namespaces: Sequence[str]) -> Optiona
     return stored if stored is not None and not store.missing(stored) else None
 
 
-def present(store: Layout, identity: Identity, namespaces: Sequence[str]) -> Dict[str, Layer]:
+def present(store: ImageStore, identity: Identity, namespaces: Sequence[str]) -> Dict[str, Layer]:
     """Return diff id → layer for those of the image's layers that the store has.
 
     :param namespaces: in whose images a layer is looked for that does not lie there plain: only an image tells which blob
@@ -83,7 +83,7 @@ def present(store: Layout, identity: Identity, namespaces: Sequence[str]) -> Dic
     return found
 
 
-def _is_whole(store: Layout, each: Layer) -> bool:
+def _is_whole(store: ImageStore, each: Layer) -> bool:
     return store.blobs.size_of(each.digest) == each.size_bytes
 
 
@@ -92,7 +92,7 @@ def digests_of(stored: Stored) -> List[str]:
     return [stored.manifest_digest, stored.config_digest, *(each.digest for each in stored.layers)]
 
 
-def _kept(store: Layout, name: Reference, namespace: str, identity: Identity, taken: lease.Lease) -> Optional[Stored]:
+def _kept(store: ImageStore, name: Reference, namespace: str, identity: Identity, taken: lease.Lease) -> Optional[Stored]:
     """Return the image if the store holds it and will go on doing so."""
     stored = intact(store, name, [namespace, SITE])
     if stored is None or stored.identity != identity:
@@ -104,7 +104,7 @@ def _kept(store: Layout, name: Reference, namespace: str, identity: Identity, ta
 
 
 def _read(
-    reader: Source, store: Layout, image_id: str, identity: Identity, before: Dict[str, Layer], kind: str
+    reader: Source, store: ImageStore, image_id: str, identity: Identity, before: Dict[str, Layer], kind: str
 ) -> Optional[archive.Unpacked]:
     """Publish the layers that the store lacks from the daemon's files; None if those are not what they should be."""
     layers = dict(before)
@@ -122,7 +122,7 @@ def _read(
 
 
 def _saved(
-    engine: Engine, store: Layout, name: Reference, before: Dict[str, Layer], kind: str, size_bytes: int, deadline: Deadline
+    engine: Engine, store: ImageStore, name: Reference, before: Dict[str, Layer], kind: str, size_bytes: int, deadline: Deadline
 ) -> archive.Unpacked:
     if not before:
         store.require_space(size_bytes)

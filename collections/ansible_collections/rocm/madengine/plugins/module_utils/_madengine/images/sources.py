@@ -18,7 +18,7 @@ from ..docker import archive, build
 from ..docker.engine import Engine, Refused
 from ..oci import digests, lease
 from ..oci.image import Identity, Reference
-from ..oci.store import SITE, Layout
+from ..oci.store import SITE, ImageStore
 from . import load
 from .save import digests_of
 
@@ -55,7 +55,7 @@ class _Search:
     """One look for one image, with what each place needs."""
 
     engine: Engine
-    store: Optional[Layout]
+    store: Optional[ImageStore]
     wanted: Wanted
     namespaces: Sequence[str]
     deadline: Deadline
@@ -72,7 +72,7 @@ class _Search:
             ways["build"] = (self.wanted.recipe.dockerfile, functools.partial(self._from_recipe, self.wanted.recipe))
         return ways
 
-    def _from_store(self, store: Layout) -> str:
+    def _from_store(self, store: ImageStore) -> str:
         stored = store.find(self.wanted.reference, self.namespaces)
         if stored is None:
             return "no"
@@ -82,7 +82,7 @@ class _Search:
             load.load(self.engine, store, stored, self.wanted.reference, self.deadline)
         return ""
 
-    def _from_archive(self, store: Layout) -> str:
+    def _from_archive(self, store: ImageStore) -> str:
         """Publish and load what a plain archive in the store's directory holds, if there is one."""
         name = self.wanted.reference
         found = [path for path in (os.path.join(store.path, each) for each in _archive_names(name)) if os.path.isfile(path)]
@@ -112,7 +112,7 @@ class _Search:
 
 
 def ensure(
-    engine: Engine, store: Optional[Layout], wanted: Wanted, namespace: str, deadline: Deadline, sources: Sequence[str] = SOURCES
+    engine: Engine, store: Optional[ImageStore], wanted: Wanted, namespace: str, deadline: Deadline, sources: Sequence[str] = SOURCES
 ) -> Tuple[str, Identity]:
     """Bring the image into the local daemon; return where it came from and what it is.
 

@@ -31,7 +31,7 @@ from ..docker.engine import Engine
 from ..docker.layer_server import Source
 from ..oci import compression, digests, lease
 from ..oci.image import Identity, Reference, chain_ids, is_digest
-from ..oci.store import Layer, Layout, Stored
+from ..oci.store import ImageStore, Layer, Stored
 from ..slurm import sbcast
 from . import load as loading
 from . import save as saving
@@ -48,7 +48,7 @@ Image = Union[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Means:
+class TransportOptions:
     """What a leader may use.
 
     :param sources: where an image may come from, see `sources.ensure`.
@@ -75,14 +75,14 @@ class Means:
 
 
 def publish_all(
-    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, means: Optional[Means] = None
+    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, means: Optional[TransportOptions] = None
 ) -> List[Offer]:
     """Publish each of *images* once, in their order; arguments and faults as `publish`."""
     return [publish(engine, store_path, wanted, namespace, deadline, means) for wanted in _distinct(images)]
 
 
 def ensure_all(
-    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, means: Optional[Means] = None
+    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, means: Optional[TransportOptions] = None
 ) -> List[Done]:
     """See that this node has each of *images*, for a job of one node: nothing is published.
 
@@ -90,9 +90,9 @@ def ensure_all(
     :returns: reference, identity and source of each.
     :raises JobFault: nobody has one of them.
     """
-    found, store = [], Layout(store_path) if store_path else None
+    found, store = [], ImageStore(store_path) if store_path else None
     for wanted in _distinct(images):
-        source, identity = sources.ensure(engine, store, wanted, namespace, deadline, (means or Means()).sources)
+        source, identity = sources.ensure(engine, store, wanted, namespace, deadline, (means or TransportOptions()).sources)
         found.append({"reference": str(wanted.reference), "identity": identity.digest, "source": source, "method": "none"})
     return found
 
@@ -103,7 +103,12 @@ def obtain_all(engine: Engine, offers: Sequence[Offer], deadline: Deadline, turn
 
 
 def publish(
-    engine: Engine, store_path: str, image: Union[Image, Wanted], namespace: str, deadline: Deadline, means: Optional[Means] = None
+    engine: Engine,
+    store_path: str,
+    image: Union[Image, Wanted],
+    namespace: str,
+    deadline: Deadline,
+    means: Optional[TransportOptions] = None,
 ) -> Offer:
     """See that this node has *image*, make it available to the other nodes, and return the offer for them.
 
@@ -115,9 +120,9 @@ def publish(
     :raises JobFault: nobody has the image; the fault names the places. No Docker access.
     :raises ShareFault: the store cannot be used, or the broadcast failed.
     """
-    started, means = time.monotonic(), means or Means()
+    started, means = time.monotonic(), means or TransportOptions()
     wanted = image if isinstance(image, Wanted) else Wanted.of(image)
-    store = Layout(store_path) if store_path else None
+    store = ImageStore(store_path) if store_path else None
     source, identity = sources.ensure(engine, store, wanted, namespace, deadline, means.sources)
     offer = {"reference": str(wanted.reference), "identity": identity.digest, "source": source}
     pull = _registry_name(engine, wanted)
@@ -135,7 +140,7 @@ def obtain(engine: Engine, offer: Mapping[str, Any], deadline: Deadline, turns: 
     Nothing is read if it is here already. Otherwise the daemon gets an archive of what it lacks, and if it turns out to lack
     more, the whole image.
 
-    :param turns: as in `Means`.
+    :param turns: as in `TransportOptions`.
     :returns: reference, identity, transport, method (``none``, ``thin``, ``full`` or ``pull``), bytes_total, bytes_moved,
         layers_total, layers_moved, seconds.
     :raises ShareFault: the store is not the leader's, or the image in it is damaged.
@@ -160,7 +165,7 @@ def release(offers: Iterable[Mapping[str, Any]]) -> None:
     """Give back the leases of offers that every node has taken; harmless if called twice."""
     for offer in offers:
         with contextlib.suppress(Fault):
-            lease.give_back(Layout(str(offer.get("where"))), str(offer.get("lease")))
+            lease.give_back(ImageStore(str(offer.get("where"))), str(offer.get("lease")))
 
 
 def forget(store_path: str, job_id: str, spool: str = sbcast.SPOOL) -> None:
@@ -170,7 +175,7 @@ def forget(store_path: str, job_id: str, spool: str = sbcast.SPOOL) -> None:
     """
     if store_path:
         with contextlib.suppress(Fault, OSError):
-            lease.give_back_all(Layout(store_path), job_id)
+            lease.give_back_all(ImageStore(store_path), job_id)
     for path in glob.glob(os.path.join(glob.escape(spool), _spooled(job_id) + "*")):
         with contextlib.suppress(OSError):  # another user's, or gone
             if os.path.isdir(path):
@@ -185,7 +190,7 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
     :raises JobFault: the store has no such image.
     """
     started = time.monotonic()
-    name, store = Reference.parse(reference), Layout(store_path)
+    name, store = Reference.parse(reference), ImageStore(store_path)
     stored = store.find(name, namespaces)
     if stored is None:
         raise sources.nowhere(str(name), [f"store {store.path} ({', '.join(namespaces)})"])
@@ -203,7 +208,7 @@ def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequenc
     :returns: reference; local and stored, each an identity or None; layers_local and layers_stored; layers_lacking_in_store
         and layers_lacking_in_daemon: how many of them the other side would get.
     """
-    name, store = Reference.parse(reference), Layout(store_path)
+    name, store = Reference.parse(reference), ImageStore(store_path)
     local, stored = engine.identity(name), saving.intact(store, name, namespaces)
     diff_ids = local.diff_ids if local else ()
     held = engine.layers_held(stored.identity.diff_ids, engine.info().is_containerd_store) if stored else set()
@@ -226,7 +231,7 @@ def _distinct(images: Sequence[Image]) -> List[Wanted]:
     return list(found.values())
 
 
-def _way(means: Means, store: Optional[Layout], pull: str) -> str:
+def _way(means: TransportOptions, store: Optional[ImageStore], pull: str) -> str:
     """Return how the others get the image; what is asked for but cannot be is a fault."""
     can = {"shared": store is not None, "registry": bool(pull), "sbcast": bool(means.job_id), "none": True}
     if means.transport == "auto":
@@ -237,7 +242,7 @@ def _way(means: Means, store: Optional[Layout], pull: str) -> str:
     return means.transport
 
 
-def _packing(engine: Engine, means: Means) -> str:
+def _packing(engine: Engine, means: TransportOptions) -> str:
     """Return how layers are packed: as the site wants, if this node can and its daemon would take them so."""
     if means.compression == compression.ZSTD and not engine.info().takes_zstd:
         return compression.NONE
@@ -255,7 +260,14 @@ def _registry_name(engine: Engine, wanted: Wanted) -> str:
 
 
 def _shared(
-    engine: Engine, store: Layout, name: Reference, namespace: str, identity: Identity, deadline: Deadline, means: Means, started: float
+    engine: Engine,
+    store: ImageStore,
+    name: Reference,
+    namespace: str,
+    identity: Identity,
+    deadline: Deadline,
+    means: TransportOptions,
+    started: float,
 ) -> Offer:
     store.ensure()
     taken = lease.take(store, identity.diff_ids, means.job_id)
@@ -277,12 +289,12 @@ def _shared(
     return {**offer, **_figures(method, stored, *moved, started)}
 
 
-def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: Deadline, means: Means, started: float) -> Offer:
+def _broadcast(engine: Engine, name: Reference, identity: Identity, deadline: Deadline, means: TransportOptions, started: float) -> Offer:
     """Send an archive of the layers that not every member has, by way of a store of its own that goes at once."""
     # Everybody may write there: under a name that nobody can guess lies neither another user's file or link nor an older attempt's.
     target = os.path.join(means.spool, f"{_spooled(means.job_id)}{os.urandom(8).hex()}.tar")
     with tempfile.TemporaryDirectory(prefix=_spooled(means.job_id), dir=means.spool) as folder:
-        store = Layout(os.path.join(folder, "store"))
+        store = ImageStore(os.path.join(folder, "store"))
         store.ensure()
         taken = lease.take(store, [])
         kind = _packing(engine, means)
@@ -308,7 +320,7 @@ def _take_shared(engine: Engine, name: Reference, offer: Mapping[str, Any], dead
     spread = offer.get("spread_seconds")
     if isinstance(spread, (int, float)) and spread > 0:
         time.sleep(random.uniform(0, min(_LONGEST_SPREAD, spread, deadline.left() / 10)))  # noqa: S311  not a secret
-    store = Layout(str(offer.get("where")))
+    store = ImageStore(str(offer.get("where")))
     lease.prove(store, lease.Lease(str(offer.get("lease")), str(offer.get("nonce"))))
     stored = store.read(str(offer.get("manifest")))
     if stored.identity.digest != offer["identity"]:

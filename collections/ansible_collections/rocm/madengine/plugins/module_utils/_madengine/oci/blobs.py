@@ -28,7 +28,7 @@ from .image import digest_of, is_digest
 LARGEST_DOCUMENT = 8 << 20
 
 
-class Blobs:
+class BlobStore:
     """The blobs of one store.
 
     :param path: ``<store>/blobs/sha256``.

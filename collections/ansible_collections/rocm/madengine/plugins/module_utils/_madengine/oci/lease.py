@@ -23,7 +23,7 @@ from typing import Iterable, Iterator, List, Set
 from ..core import files
 from ..core.errors import Fault, ShareFault
 from .image import is_digest
-from .store import Layout
+from .store import ImageStore
 
 LIFETIME_SECONDS = 24 * 3600
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -38,7 +38,7 @@ class Lease:
     nonce: str
 
 
-def take(store: Layout, digests: Iterable[str], job_id: str = "") -> Lease:
+def take(store: ImageStore, digests: Iterable[str], job_id: str = "") -> Lease:
     """Write a lease on *digests* and return it.
 
     :param job_id: the job for which it is taken, so that `give_back_all` finds it; "" for none.
@@ -50,7 +50,7 @@ def take(store: Layout, digests: Iterable[str], job_id: str = "") -> Lease:
     return lease
 
 
-def extend(store: Layout, lease: Lease, digests: Iterable[str]) -> None:
+def extend(store: ImageStore, lease: Lease, digests: Iterable[str]) -> None:
     """Write *lease* anew, on *digests*.
 
     :raises ShareFault: the store cannot be written.
@@ -63,7 +63,7 @@ def extend(store: Layout, lease: Lease, digests: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def held(store: Layout, digests: Iterable[str]) -> Iterator[None]:
+def held(store: ImageStore, digests: Iterable[str]) -> Iterator[None]:
     """Hold a lease while the block lasts; a reader who may not write the store goes without."""
     try:
         name = take(store, digests).name
@@ -76,20 +76,20 @@ def held(store: Layout, digests: Iterable[str]) -> Iterator[None]:
             give_back(store, name)
 
 
-def give_back(store: Layout, name: str) -> None:
+def give_back(store: ImageStore, name: str) -> None:
     """Remove a lease; harmless if it is gone or somebody else's."""
     with contextlib.suppress(OSError):
         os.unlink(_path(store, name))
 
 
-def give_back_all(store: Layout, job_id: str) -> None:
+def give_back_all(store: ImageStore, job_id: str) -> None:
     """Remove all leases of a job that is over, as far as they are the caller's: whoever took one may have been killed."""
     for name in _names(store):
         if name.startswith(_of_job(job_id)):
             give_back(store, name)
 
 
-def prove(store: Layout, lease: Lease) -> None:
+def prove(store: ImageStore, lease: Lease) -> None:
     """Do nothing if this node sees the store in which *lease* was taken.
 
     :raises ShareFault: it does not.
@@ -104,7 +104,7 @@ def prove(store: Layout, lease: Lease) -> None:
     raise ShareFault("lease: not the store of the publishing node", "give a store that all nodes share", store=store.path, error=error)
 
 
-def leased(store: Layout, now: float, lifetime_seconds: float = LIFETIME_SECONDS) -> Set[str]:
+def leased(store: ImageStore, now: float, lifetime_seconds: float = LIFETIME_SECONDS) -> Set[str]:
     """Return the digests that some living lease names.
 
     :param now: the present by the store's own clock, seconds.
@@ -112,7 +112,7 @@ def leased(store: Layout, now: float, lifetime_seconds: float = LIFETIME_SECONDS
     return {digest for name in _names(store) if _is_living(store, name, now, lifetime_seconds) for digest in _digests(store, name)}
 
 
-def expired(store: Layout, now: float, lifetime_seconds: float = LIFETIME_SECONDS) -> List[str]:
+def expired(store: ImageStore, now: float, lifetime_seconds: float = LIFETIME_SECONDS) -> List[str]:
     """Return the names of the leases that count no more."""
     return [name for name in _names(store) if not _is_living(store, name, now, lifetime_seconds)]
 
@@ -121,19 +121,19 @@ def _of_job(job_id: str) -> str:
     return f"job-{job_id}." if job_id else ""
 
 
-def _names(store: Layout) -> Iterator[str]:
+def _names(store: ImageStore) -> Iterator[str]:
     with contextlib.suppress(FileNotFoundError):
         yield from sorted(name for name in os.listdir(store.leases) if _NAME.fullmatch(name) and not name.startswith("."))
 
 
-def _is_living(store: Layout, name: str, now: float, lifetime_seconds: float) -> bool:
+def _is_living(store: ImageStore, name: str, now: float, lifetime_seconds: float) -> bool:
     try:
         return os.lstat(_path(store, name)).st_mtime > now - lifetime_seconds
     except OSError:
         return False
 
 
-def _digests(store: Layout, name: str) -> List[str]:
+def _digests(store: ImageStore, name: str) -> List[str]:
     """Return what a lease names; one that cannot be read names nothing, it was not written by us."""
     try:
         document = json.loads(files.read(_path(store, name), _LARGEST))
@@ -142,7 +142,7 @@ def _digests(store: Layout, name: str) -> List[str]:
         return []
 
 
-def _path(store: Layout, name: str) -> str:
+def _path(store: ImageStore, name: str) -> str:
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise ShareFault("lease: not a lease's name", "publish the image again", name=name)
     return os.path.join(store.leases, name)

@@ -21,7 +21,7 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 from ..core.errors import Fault, ShareFault
 from . import lease
 from .image import Reference
-from .store import Layout
+from .store import ImageStore
 
 # A blob without a name is younger than that while somebody of an older release, without leases, is about to name it.
 GRACE_SECONDS = 3600
@@ -62,7 +62,7 @@ class Plan:
         return sum(self.blobs.values())
 
 
-def survey(store: Layout) -> List[Entry]:
+def survey(store: ImageStore) -> List[Entry]:
     """Return the store's images, the longest unpublished first.
 
     :raises ShareFault: the store cannot be read.
@@ -73,7 +73,7 @@ def survey(store: Layout) -> List[Entry]:
 
 
 def plan(
-    store: Layout,
+    store: ImageStore,
     older_than_seconds: Optional[float] = None,
     budget_bytes: Optional[int] = None,
     namespaces: Optional[Set[str]] = None,
@@ -101,7 +101,7 @@ def plan(
     return Plan(tuple(going), dict(_nameless(store, spared, going, now - grace_seconds)), tuple(_leftovers(store, now, grace_seconds)))
 
 
-def carry_out(store: Layout, decided: Plan) -> Plan:
+def carry_out(store: ImageStore, decided: Plan) -> Plan:
     """Do what *decided* says, except for what has come into use since; return what has really gone.
 
     :raises ShareFault: the store cannot be written.
@@ -115,7 +115,7 @@ def carry_out(store: Layout, decided: Plan) -> Plan:
     return Plan(images, gone, decided.leftovers)
 
 
-def _forgotten(store: Layout, entry: Entry) -> bool:
+def _forgotten(store: ImageStore, entry: Entry) -> bool:
     """Take an image's name away, unless it names another image by now."""
     with contextlib.suppress(ShareFault):  # damaged: it may go
         if store.pointer(entry.reference, entry.namespace) not in entry.digests:
@@ -123,7 +123,7 @@ def _forgotten(store: Layout, entry: Entry) -> bool:
     return store.remove(entry.reference, entry.namespace)
 
 
-def _entry(store: Layout, namespace: str, reference: Reference, digest: str, now: float) -> Entry:
+def _entry(store: ImageStore, namespace: str, reference: Reference, digest: str, now: float) -> Entry:
     age = now - _changed(store.index_path(reference, namespace))
     try:
         stored = store.read(digest)
@@ -142,7 +142,7 @@ def _union(entries: List[Entry]) -> Dict[str, int]:
     return {digest: size for entry in entries for digest, size in entry.digests.items()}
 
 
-def _nameless(store: Layout, spared: Set[str], going: List[Entry], before: float) -> Iterator[Tuple[str, int]]:
+def _nameless(store: ImageStore, spared: Set[str], going: List[Entry], before: float) -> Iterator[Tuple[str, int]]:
     """Give the blobs that nobody names; those of images that go now need no grace."""
     named_until_now = set(_union(going))
     for digest in store.blobs.names():
@@ -154,7 +154,7 @@ def _nameless(store: Layout, spared: Set[str], going: List[Entry], before: float
                 yield digest, status.st_size
 
 
-def _leftovers(store: Layout, now: float, grace_seconds: float) -> Iterator[str]:
+def _leftovers(store: ImageStore, now: float, grace_seconds: float) -> Iterator[str]:
     """Give unfinished files of publishers that are no more, and leases that count no more."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(store.temporary)):
@@ -165,7 +165,7 @@ def _leftovers(store: Layout, now: float, grace_seconds: float) -> Iterator[str]
         yield os.path.join(store.leases, name)
 
 
-def _swept(store: Layout, digest: str) -> bool:
+def _swept(store: ImageStore, digest: str) -> bool:
     """Delete a blob, unless somebody has taken a lease on it; say whether it has gone."""
     path, aside = store.blobs.path_of(digest), os.path.join(store.temporary, f"pruned.{digest[7:]}.{os.urandom(8).hex()}")
     try:
@@ -186,7 +186,7 @@ def _changed(path: str) -> float:
         return float("inf")  # gone meanwhile, so neither old nor ours
 
 
-def _now(store: Layout) -> float:
+def _now(store: ImageStore) -> float:
     """Return the present by the store's own clock, which may be another machine's, to compare its files' times with."""
     if not os.path.isdir(store.temporary):
         raise ShareFault("prune: no image store", "check the path", path=store.path)

@@ -29,7 +29,7 @@ from urllib.parse import quote, unquote
 from ..core import files
 from ..core.errors import Fault, JobFault, ShareFault
 from . import compression, digests
-from .blobs import Blobs
+from .blobs import BlobStore
 from .image import Identity, Reference, digest_of, is_digest
 
 SITE = "site"
@@ -68,7 +68,7 @@ class Stored:
         return sum(each.size_bytes for each in self.layers)
 
 
-class Layout:
+class ImageStore:
     """One store.
 
     :param path: an absolute path; it need not exist before something is written.
@@ -79,7 +79,7 @@ class Layout:
             raise JobFault("layout: the store is no absolute path", "give an absolute path", path=path)
         self.path = path
         self._mode = _mode_of(path)
-        self.blobs = Blobs(os.path.join(path, "blobs", "sha256"), self.temporary, self.file_mode)
+        self.blobs = BlobStore(os.path.join(path, "blobs", "sha256"), self.temporary, self.file_mode)
 
     @property
     def temporary(self) -> str:
@@ -185,8 +185,8 @@ class Layout:
 
         :param chunks: its plain bytes.
         :param diff_id: what they must be, or None to take them as they are.
-        :param known: see `Blobs.put`.
-        :raises ShareFault: as `Blobs.put`.
+        :param known: see `BlobStore.put`.
+        :raises ShareFault: as `BlobStore.put`.
         """
         if kind == compression.NONE:
             digest, size_bytes = self.blobs.put(chunks, diff_id, known)

@@ -14,7 +14,7 @@ import socket
 from typing import List, Tuple
 
 from ..core.errors import NodeFault
-from ..slurm.allocation import Party, named
+from ..slurm.allocation import Allocation, named
 
 PORTS = (27800, 27999)  # outside of 32768-60999, from where the kernel hands out ports to everybody
 _TRIED_PORTS = 16  # how many others can hold a port before the leader gives up; each costs a late member a packet
@@ -56,7 +56,7 @@ def is_loopback(address: Address) -> bool:
     return ipaddress.ip_address(address[1]).is_loopback
 
 
-def own(party: Party) -> List[Address]:
+def own(allocation: Allocation) -> List[Address]:
     """Return the leader's addresses, as the leader sees them: never "all that there are".
 
     An address that the site gave may be any of this node's. A node name that leads to the loopback on its own node, or
@@ -66,26 +66,26 @@ def own(party: Party) -> List[Address]:
     :raises NodeFault: there is none (part ``network``).
     """
     try:
-        named_so = resolve(party.leader_address)
+        named_so = resolve(allocation.leader_address)
     except (OSError, UnicodeError):
         named_so = []
     mine = [one for one in named_so if _is_mine(one)]
-    if mine and (party.address or not is_loopback(mine[0])):
+    if mine and (allocation.address or not is_loopback(mine[0])):
         return mine
-    routes = [route for node in party.nodes[1 : 1 + _ASKED_PEERS] for route in _routes_to(node)]
+    routes = [route for node in allocation.nodes[1 : 1 + _ASKED_PEERS] for route in _routes_to(node)]
     outside = [route for route in dict.fromkeys(routes) if not is_loopback(route)]
     if not outside and not (routes and mine):
-        raise _nowhere(party, named_so)
+        raise _nowhere(allocation, named_so)
     return outside or mine
 
 
-def listen(party: Party, ports: Tuple[int, int], at_end: bool = False) -> Tuple[List[socket.socket], int]:
+def listen(allocation: Allocation, ports: Tuple[int, int], at_end: bool = False) -> Tuple[List[socket.socket], int]:
     """Return non-blocking listeners on the leader's addresses, all on one port, and that port.
 
     :raises NodeFault: no address is this node's, or all ports are taken (part ``network``).
     """
-    addresses = own(party)
-    for port in candidates(ports, party.job_id, at_end):
+    addresses = own(allocation)
+    for port in candidates(ports, allocation.job_id, at_end):
         listeners = _listeners(addresses, port)
         if listeners:
             return listeners, listeners[0].getsockname()[1]
@@ -155,11 +155,11 @@ def _is_usable(number: str) -> bool:
     return not (address.is_unspecified or address.is_multicast or address.is_link_local)
 
 
-def _nowhere(party: Party, mine: List[Address]) -> NodeFault:
+def _nowhere(allocation: Allocation, mine: List[Address]) -> NodeFault:
     return NodeFault(
         "rendezvous: this node's name leads nowhere that its peers can reach",
         "give the node's address in DNS or /etc/hosts",
         part="network",
-        node=party.leader_address,
+        node=allocation.leader_address,
         addresses=named([number for _family, number in mine]) or "none",
     )

@@ -14,27 +14,25 @@ from __future__ import annotations
 from typing import Sequence, Tuple
 
 from ..core.deadline import Deadline
-from ..slurm.allocation import Party
+from ..slurm.allocation import Allocation
 from . import addresses
 from .credential import Credential
 from .leader import Leader
 from .member import GRACE_SECONDS, Member
-from .session import Alone, Meeting
+from .session import Session, SoloBarrier
 
 PORTS = addresses.PORTS
 
-__all__ = ["GRACE_SECONDS", "PORTS", "Meeting", "Party", "meet"]
-
 
 def meet(
-    party: Party,
+    allocation: Allocation,
     credential: Credential,
     within: Deadline,
     *,
     have: Sequence[str] = (),
     ports: Tuple[int, int] = PORTS,
     grace_seconds: float = GRACE_SECONDS,
-) -> Meeting:
+) -> Session:
     """Return the meeting of *party*, to be entered by ``with``: the leader listens then, a member is welcome.
 
     :param within: the leader's is the one deadline of all; a member's own counts until it is welcome.
@@ -42,8 +40,8 @@ def meet(
     :param ports: first and last, the same on all nodes.
     :param grace_seconds: how long a member looks for a leader that is not up yet.
     """
-    if len(party.nodes) == 1:
-        return Alone(party, within)
-    if party.is_leader:
-        return Leader(party, credential, within, ports)
-    return Member(party, credential, within, have, ports, grace_seconds)
+    if len(allocation.nodes) == 1:
+        return SoloBarrier(allocation, within)
+    if allocation.is_leader:
+        return Leader(allocation, credential, within, ports)
+    return Member(allocation, credential, within, have, ports, grace_seconds)

@@ -18,11 +18,11 @@ from typing import Deque, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from ..core.deadline import Deadline
 from ..core.errors import PeerFault, ShareFault
-from ..slurm.allocation import Party
+from ..slurm.allocation import Allocation
 from . import addresses
 from .connection import Connection, dial
-from .handshake import Caller
-from .session import IDLE_SECONDS, Meeting
+from .handshake import ClientEnd
+from .session import IDLE_SECONDS, Session
 
 HANDSHAKE_SECONDS = 5.0
 
@@ -31,41 +31,43 @@ _BACKOFF_SECONDS = (0.05, 1.0)
 _MARGIN_SECONDS = 5.0  # after the deadline, for the leader's last word: it has the names of those who are missing
 
 Target = Tuple[int, str, int]
-AnyCaller = TypeVar("AnyCaller", bound=Caller)
+AnyClientEnd = TypeVar("AnyClientEnd", bound=ClientEnd)
 
 
-class Search(Meeting, Generic[AnyCaller]):
+class Client(Session, Generic[AnyClientEnd]):
     """A meeting that this node has to find; what it does there is a subclass's business.
 
     :param grace_seconds: how long it looks for a leader that is not up yet.
     :param at_end: whether it is the epilogs that meet.
     """
 
-    def __init__(self, party: Party, within: Deadline, ports: Tuple[int, int], grace_seconds: float, at_end: bool = False) -> None:
-        super().__init__(party, within)
+    def __init__(
+        self, allocation: Allocation, within: Deadline, ports: Tuple[int, int], grace_seconds: float, at_end: bool = False
+    ) -> None:
+        super().__init__(allocation, within)
         self._grace = within.sooner(grace_seconds)
-        self._ports = addresses.candidates(ports, party.job_id, at_end)
+        self._ports = addresses.candidates(ports, allocation.job_id, at_end)
         self._hook = "epilog" if at_end else "prolog"
-        self._dialled: Dict[Connection[AnyCaller], Tuple[Target, float]] = {}
+        self._dialled: Dict[Connection[AnyClientEnd], Tuple[Target, float]] = {}
         self._queue: Deque[Target] = deque()
         self._next, self._backoff = 0.0, _BACKOFF_SECONDS[0]
         self._refused, self._unknown = 0, ""
-        self._chosen: Optional[Connection[AnyCaller]] = None
+        self._chosen: Optional[Connection[AnyClientEnd]] = None
 
     # What a subclass fills in.
 
-    def _caller(self, port: int) -> AnyCaller:
+    def _caller(self, port: int) -> AnyClientEnd:
         """Return the end of one more connection, to *port*."""
         raise NotImplementedError
 
-    def _settle(self, caller: AnyCaller) -> None:
+    def _settle(self, caller: AnyClientEnd) -> None:
         """Say at the connection that was welcome first that it is the one."""
         raise NotImplementedError
 
     # The search.
 
     @property
-    def _visit(self) -> AnyCaller:
+    def _visit(self) -> AnyClientEnd:
         if self._chosen is None:
             raise RuntimeError("the meeting is not open")
         return self._chosen.end
@@ -83,7 +85,7 @@ class Search(Meeting, Generic[AnyCaller]):
         if self._visit.fault is not None:
             raise self._visit.fault
         if self._limit.has_passed():
-            raise ShareFault("rendezvous: no word from the leader in time", f"read the {self._hook} log of {self.party.leader}")
+            raise ShareFault("rendezvous: no word from the leader in time", f"read the {self._hook} log of {self.allocation.leader}")
 
     def _flush(self) -> None:
         if self._chosen is not None:
@@ -121,12 +123,12 @@ class Search(Meeting, Generic[AnyCaller]):
 
     def _addresses(self) -> List[addresses.Address]:
         try:
-            return addresses.resolve(self.party.leader_address)
+            return addresses.resolve(self.allocation.leader_address)
         except (OSError, UnicodeError) as error:
             self._unknown = str(getattr(error, "strerror", None) or error)
             return []
 
-    def _moved(self, connection: Connection[AnyCaller]) -> None:
+    def _moved(self, connection: Connection[AnyClientEnd]) -> None:
         visit = connection.end
         if self._chosen is None and visit.is_welcome:
             self._chosen = connection
@@ -139,17 +141,17 @@ class Search(Meeting, Generic[AnyCaller]):
             if self._queue:
                 self._next = 0.0
 
-    def _hang_up(self, connection: Connection[AnyCaller]) -> None:
+    def _hang_up(self, connection: Connection[AnyClientEnd]) -> None:
         del self._dialled[connection]
         connection.close()
 
     def _nobody(self) -> PeerFault:
         seen: Dict[str, object] = {"waited_seconds": round(self._grace.spent(), 1), "ports": f"{self._ports[0]}, ..."}
         if self._unknown:
-            seen["name"] = f"{self.party.leader_address}: {self._unknown}"
+            seen["name"] = f"{self.allocation.leader_address}: {self._unknown}"
         if self._refused:
             seen["refused_our_key"] = self._refused
         remedy = (
             "compare the cluster keys of the two nodes" if self._refused else f"read its {self._hook} log; can this node reach its ports?"
         )
-        return PeerFault(self.party.leader, ShareFault("rendezvous: the leader did not answer", remedy, **seen))
+        return PeerFault(self.allocation.leader, ShareFault("rendezvous: the leader did not answer", remedy, **seen))

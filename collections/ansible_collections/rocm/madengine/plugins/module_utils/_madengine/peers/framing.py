@@ -61,7 +61,7 @@ class Channel:
         self._sending, self._receiving = sending, receiving
         self._sent = self._received = 0
 
-    def seal(self, name: str, **fields: Any) -> bytes:
+    def sign(self, name: str, **fields: Any) -> bytes:
         """Return the next line to send.
 
         :raises ValueError: it would be longer than `LONGEST_LINE`, or *fields* do not fit into JSON.

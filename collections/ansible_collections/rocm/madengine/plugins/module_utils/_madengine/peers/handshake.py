@@ -15,7 +15,7 @@ import json
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ..core.errors import Fault, PeerFault, from_dict
-from ..slurm.allocation import Party
+from ..slurm.allocation import Allocation
 from . import framing
 from .credential import Credential, derive
 
@@ -59,7 +59,7 @@ class End:
     def say(self, name: str, **fields: Any) -> None:
         """Put a sealed line into `outgoing`; nothing before there is a key, and nothing after the end."""
         if self._channel is not None and not self.is_over:
-            self.outgoing += self._channel.seal(name, **fields)
+            self.outgoing += self._channel.sign(name, **fields)
 
     def _join(self, line: bytes) -> None:
         """Take the one line that comes before there is a key."""
@@ -73,7 +73,7 @@ class End:
         raise NotImplementedError
 
 
-class Hall:
+class ServerState:
     """What the leader's ends of one meeting have in common.
 
     :param port: where the leader listens; part of every key.
@@ -81,22 +81,22 @@ class Hall:
     :param purpose: ends of another purpose do not get in; the prolog's is empty.
     """
 
-    def __init__(self, party: Party, credential: Credential, port: int, left: Callable[[], float], purpose: bytes = b"") -> None:
-        self.party, self.left = party, left
+    def __init__(self, allocation: Allocation, credential: Credential, port: int, left: Callable[[], float], purpose: bytes = b"") -> None:
+        self.allocation, self.left = allocation, left
         self.challenge = credential.challenge(left())
         self._secret, self._port = secret_for(purpose, credential, self.challenge), port
-        self.spoken: Dict[Any, None] = {}  # who has something to send, in order
+        self.pending_output: Dict[Any, None] = {}  # who has something to send, in order
         self.refused = 0
 
     def keys(self, rank: int, leader_nonce: str, member_nonce: str) -> Tuple[bytes, bytes]:
         """Return the two keys of a connection, in the order of `wire.Channel`."""
-        return keys_of(self.party, self._secret, rank, self._port, leader_nonce, member_nonce)
+        return keys_of(self.allocation, self._secret, rank, self._port, leader_nonce, member_nonce)
 
 
-class Doorkeeper(End):
+class ServerEnd(End):
     """The leader's end: anybody may be at the other one, until it proves itself."""
 
-    def __init__(self, hall: Hall) -> None:
+    def __init__(self, hall: ServerState) -> None:
         super().__init__(CHALLENGED)
         self._hall = hall
         self.rank = 0
@@ -109,7 +109,7 @@ class Doorkeeper(End):
 
     def say(self, name: str, **fields: Any) -> None:
         super().say(name, **fields)
-        self._hall.spoken[self] = None
+        self._hall.pending_output[self] = None
 
     def dismiss(self, fault: Fault) -> None:
         """Say why there is nothing more to come."""
@@ -118,7 +118,7 @@ class Doorkeeper(End):
 
     def _join(self, line: bytes) -> None:
         claim = framing.parse(line)
-        rank = framing.number(claim, "rank", 1, len(self._hall.party.nodes) - 1)
+        rank = framing.number(claim, "rank", 1, len(self._hall.allocation.nodes) - 1)
         channel = framing.Channel(*self._hall.keys(rank, self._nonce, framing.text(claim, "nonce", 64)))
         try:
             proven = channel.open(line)
@@ -131,12 +131,12 @@ class Doorkeeper(End):
         self.say("WELCOME", left=self._hall.left())
 
 
-class Caller(End):
+class ClientEnd(End):
     """The member's end: it may be anybody's door, until the other end proves itself by its WELCOME."""
 
-    def __init__(self, party: Party, credential: Credential, port: int, purpose: bytes = b"") -> None:
+    def __init__(self, allocation: Allocation, credential: Credential, port: int, purpose: bytes = b"") -> None:
         super().__init__(DIALLED)
-        self._party, self._credential, self._port, self._purpose = party, credential, port, purpose
+        self._allocation, self._credential, self._port, self._purpose = allocation, credential, port, purpose
         self.left_seconds = 0.0
         self.fault: Optional[PeerFault] = None
 
@@ -150,7 +150,7 @@ class Caller(End):
         return self.is_over and self._channel is not None and self.left_seconds == 0.0
 
     def _join(self, line: bytes) -> None:
-        challenge, party = framing.parse(line), self._party
+        challenge, allocation = framing.parse(line), self._allocation
         if challenge.get("line") != "CHALLENGE" or framing.number(challenge, "v", 0, 1 << 20) != framing.VERSION:
             raise framing.BadLine("no challenge")
         theirs = framing.text(challenge, "nonce", 64)
@@ -158,9 +158,11 @@ class Caller(End):
             secret = secret_for(self._purpose, self._credential, challenge)
         except ValueError as error:
             raise framing.BadLine(str(error)) from None
-        leader_key, member_key = keys_of(party, secret, party.rank, self._port, theirs, self._nonce)
+        leader_key, member_key = keys_of(allocation, secret, allocation.node_rank, self._port, theirs, self._nonce)
         self._channel, self._state = framing.Channel(member_key, leader_key), JOINING
-        self.say("JOIN", job=party.job_id, attempt=party.attempt, rank=party.rank, node=party.node, nonce=self._nonce)
+        self.say(
+            "JOIN", job=allocation.job_id, attempt=allocation.attempt, rank=allocation.node_rank, node=allocation.node, nonce=self._nonce
+        )
 
     def _welcome(self, document: Dict[str, Any]) -> None:
         self.left_seconds = framing.seconds(document, "left", _LONGEST_DEADLINE)
@@ -168,7 +170,7 @@ class Caller(End):
 
     def _abort(self, document: Dict[str, Any]) -> None:
         cause = fault_in(document)
-        self.fault = cause if isinstance(cause, PeerFault) else PeerFault(self._party.leader, cause)
+        self.fault = cause if isinstance(cause, PeerFault) else PeerFault(self._allocation.leader, cause)
         self._state = OVER
 
 
@@ -193,13 +195,21 @@ def fault_in(document: Mapping[str, Any]) -> Fault:
         raise framing.BadLine("no fault") from None
 
 
-def keys_of(party: Party, secret: bytes, rank: int, port: int, leader_nonce: str, member_nonce: str) -> Tuple[bytes, bytes]:
+def keys_of(allocation: Allocation, secret: bytes, rank: int, port: int, leader_nonce: str, member_nonce: str) -> Tuple[bytes, bytes]:
     """Return the keys (leader's lines, member's lines) of the connection between the leader and *rank*.
 
     The port is the one that the leader listens on and the member has dialled: a stranger on another port of the
     leader's node who passes lines on between the two joins ends that do not understand each other.
     """
-    facts = (party.cluster, party.job_id, party.attempt, rank, party.nodes[rank], party.leader, len(party.nodes))
+    facts = (
+        allocation.cluster,
+        allocation.job_id,
+        allocation.attempt,
+        rank,
+        allocation.nodes[rank],
+        allocation.leader,
+        len(allocation.nodes),
+    )
     return framing.session(secret, *facts, port, leader_nonce, member_nonce)
 
 

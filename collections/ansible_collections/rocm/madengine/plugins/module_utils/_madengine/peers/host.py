@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The leader's half of a meeting, as a state machine: bytes of many connections in, bytes and a verdict out.
 
-It knows no socket and no clock. `Guest` is the leader's end of one connection, `Host` is what all of them add up to.
+It knows no socket and no clock. `LeaderEnd` is the leader's end of one connection, `LeaderState` is what all of them add up to.
 A guest goes from *challenged* (anybody) over *proven* (holds the key) to *present* (has chosen this connection); only
 a present guest counts.
 
@@ -16,19 +16,19 @@ import json
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from ..core.errors import Fault, PeerFault, ShareFault
-from ..slurm.allocation import Party, named
+from ..slurm.allocation import Allocation, named
 from . import framing
 from .credential import Credential
-from .handshake import OVER, PROVEN, Doorkeeper, Hall, fault_in
+from .handshake import OVER, PROVEN, ServerEnd, ServerState, fault_in
 
 _MOST_LAYERS = 16384  # that differ, in the whole meeting: what goes beyond is sent once more than needed
 _PRESENT = "present"
 
 
-class Guest(Doorkeeper):
+class LeaderEnd(ServerEnd):
     """The leader's end of one connection."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: LeaderState) -> None:
         super().__init__(host)
         self._host = host
         self.layers = 0
@@ -65,7 +65,7 @@ class Guest(Doorkeeper):
         elif step == (_PRESENT, "FAILED"):
             cause = fault_in(document)
             self._state = OVER
-            self._host.abort(PeerFault(self._host.party.nodes[self.rank], cause))
+            self._host.abort(PeerFault(self._host.allocation.nodes[self.rank], cause))
         else:
             raise framing.BadLine("not now")
 
@@ -89,13 +89,13 @@ class Guest(Doorkeeper):
             self._host.has_loaded(self)
 
 
-class Host(Hall):
+class LeaderState(ServerState):
     """What the leader knows of the whole meeting."""
 
-    def __init__(self, party: Party, credential: Credential, port: int, left: Callable[[], float]) -> None:
-        super().__init__(party, credential, port, left)
+    def __init__(self, allocation: Allocation, credential: Credential, port: int, left: Callable[[], float]) -> None:
+        super().__init__(allocation, credential, port, left)
         self._offers: Optional[Sequence[Any]] = None
-        self._present: Dict[int, Guest] = {}
+        self._present: Dict[int, LeaderEnd] = {}
         self._loaded: Set[int] = set()
         self._bits: Dict[str, int] = {}
         self._identities: Dict[str, str] = {}
@@ -109,23 +109,23 @@ class Host(Hall):
 
     def missing(self) -> List[str]:
         """Return the nodes that are not there."""
-        return [node for rank, node in enumerate(self.party.nodes) if rank and rank not in self._present]
+        return [node for rank, node in enumerate(self.allocation.nodes) if rank and rank not in self._present]
 
-    def behind(self) -> List[str]:
+    def not_loaded(self) -> List[str]:
         """Return the nodes that are there and have not loaded yet."""
-        return [self.party.nodes[rank] for rank in sorted(self._present) if rank not in self._loaded]
+        return [self.allocation.nodes[rank] for rank in sorted(self._present) if rank not in self._loaded]
 
     @property
     def has_published(self) -> bool:
         return self._offers is not None
 
     def has_all(self) -> bool:
-        return len(self._present) == len(self.party.nodes) - 1
+        return len(self._present) == len(self.allocation.nodes) - 1
 
     def has_all_loaded(self) -> bool:
-        return len(self._loaded) == len(self.party.nodes) - 1
+        return len(self._loaded) == len(self.allocation.nodes) - 1
 
-    def guests(self) -> List[Guest]:
+    def guests(self) -> List[LeaderEnd]:
         return list(self._present.values())
 
     def common(self) -> Set[str]:
@@ -141,7 +141,7 @@ class Host(Hall):
         for guest in self.guests():
             guest.show(offers)
 
-    def odd_one(self, identities: Optional[Sequence[Any]]) -> Optional[PeerFault]:
+    def first_mismatch(self, identities: Optional[Sequence[Any]]) -> Optional[PeerFault]:
         """Return the fault of the first node whose images are not *identities*, or None.
 
         :param identities: the leader's own; None: those of the offers, or else of the first member.
@@ -152,7 +152,7 @@ class Host(Hall):
         for rank, guest in sorted(self._present.items()):
             wanted = guest.identities if wanted is None else wanted
             if guest.identities != wanted:
-                return PeerFault(self.party.nodes[rank], _differs(wanted, guest.identities))
+                return PeerFault(self.allocation.nodes[rank], _differs(wanted, guest.identities))
         return None
 
     def go(self) -> None:
@@ -171,12 +171,12 @@ class Host(Hall):
 
     # What the guests report.
 
-    def arrived(self, guest: Guest) -> None:
+    def arrived(self, guest: LeaderEnd) -> None:
         older = self._present.get(guest.rank)
         self._present[guest.rank] = guest
         self._loaded.discard(guest.rank)
         if older is not None:
-            node = self.party.nodes[guest.rank]
+            node = self.allocation.nodes[guest.rank]
             older.dismiss(
                 PeerFault(node, ShareFault("rendezvous: this node came a second time", "look for a second prolog of this job there"))
             )
@@ -185,11 +185,11 @@ class Host(Hall):
         elif self._offers is not None:
             guest.show(self._offers)
 
-    def has_loaded(self, guest: Guest) -> None:
+    def has_loaded(self, guest: LeaderEnd) -> None:
         self._loaded.add(guest.rank)
 
-    def vanished(self, guest: Guest) -> None:
-        node = self.party.nodes[guest.rank]
+    def vanished(self, guest: LeaderEnd) -> None:
+        node = self.allocation.nodes[guest.rank]
         self.abort(PeerFault(node, ShareFault("rendezvous: the node vanished after it had come", f"read the prolog log of {node}")))
 
     # What the guests need.
@@ -208,17 +208,17 @@ class Host(Hall):
         return self._identities.setdefault(shown, shown)
 
 
-def late(host: Host, waited_seconds: float) -> ShareFault:
+def late(host: LeaderState, waited_seconds: float) -> ShareFault:
     """Return the fault of a meeting whose time is up, with the nodes that everybody waited for."""
-    missing, behind = host.missing(), host.behind() if host.has_published else []
+    missing, not_loaded = host.missing(), host.not_loaded() if host.has_published else []
     seen: Dict[str, object] = {"waited_seconds": round(waited_seconds, 1)}
     if missing:
         seen["never_arrived"] = named(missing)
-    if behind:
-        seen["not_loaded"] = named(behind)
+    if not_loaded:
+        seen["not_loaded"] = named(not_loaded)
     if host.refused:
         seen["refused_for_their_key"] = host.refused
-    first = (missing or behind or [host.party.leader])[0]
+    first = (missing or not_loaded or [host.allocation.leader])[0]
     return ShareFault("rendezvous: the time is up", f"read the prolog log of {first}, or raise Deadline", **seen)
 
 

@@ -10,21 +10,21 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault
-from ..slurm.allocation import Party
+from ..slurm.allocation import Allocation
 from .credential import Credential
-from .host import Guest, Host, late
-from .server import Doorway
+from .host import LeaderEnd, LeaderState, late
+from .server import Server
 from .session import check_offers, peer_fault
 
 _FAREWELL_SECONDS = 1.0
 _LATECOMER_SECONDS = 2.0
 
 
-class Leader(Doorway[Host, Guest]):
+class Leader(Server[LeaderState, LeaderEnd]):
     """The meeting as the first node sees it."""
 
-    def __init__(self, party: Party, credential: Credential, within: Deadline, ports: Tuple[int, int]) -> None:
-        super().__init__(party, within, ports)
+    def __init__(self, allocation: Allocation, credential: Credential, within: Deadline, ports: Tuple[int, int]) -> None:
+        super().__init__(allocation, within, ports)
         self._credential = credential
 
     def publish(self, offers: Sequence[Any]) -> None:
@@ -45,18 +45,18 @@ class Leader(Doorway[Host, Guest]):
         :raises ShareFault: the time is up; it names the nodes that everybody waited for.
         """
         self._serve(self._host.has_all_loaded)
-        odd = self._host.odd_one(identities)
+        odd = self._host.first_mismatch(identities)
         if odd is not None:
             raise odd
         self._host.go()
         self._is_done = True
         self._flush()
 
-    def _hall(self) -> Host:
-        return Host(self.party, self._credential, self.port, self._limit.left)
+    def _hall(self) -> LeaderState:
+        return LeaderState(self.allocation, self._credential, self.port, self._limit.left)
 
-    def _guest(self) -> Guest:
-        return Guest(self._host)
+    def _guest(self) -> LeaderEnd:
+        return LeaderEnd(self._host)
 
     def _check(self) -> None:
         if self._host.fault is not None:
@@ -65,7 +65,7 @@ class Leader(Doorway[Host, Guest]):
             raise late(self._host, self._limit.spent())
 
     def _tell(self, fault: Fault) -> None:
-        self._host.abort(peer_fault(self.party.node, fault))
+        self._host.abort(peer_fault(self.allocation.node, fault))
 
     def _farewell(self) -> None:
         """Let everybody have the last word; who is just on the way here after an abort, too."""

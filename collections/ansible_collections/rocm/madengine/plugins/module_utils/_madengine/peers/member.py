@@ -10,23 +10,29 @@ from typing import Any, List, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault
-from ..slurm.allocation import Party
-from .client import Search
+from ..slurm.allocation import Allocation
+from .client import Client
 from .credential import Credential
-from .visit import Visit
+from .visit import MemberEnd
 
 GRACE_SECONDS = 60.0
 
 _FAREWELL_SECONDS = 1.0
 
 
-class Member(Search[Visit]):
+class Member(Client[MemberEnd]):
     """The meeting as any node but the first sees it."""
 
     def __init__(
-        self, party: Party, credential: Credential, within: Deadline, have: Sequence[str], ports: Tuple[int, int], grace_seconds: float
+        self,
+        allocation: Allocation,
+        credential: Credential,
+        within: Deadline,
+        have: Sequence[str],
+        ports: Tuple[int, int],
+        grace_seconds: float,
     ) -> None:
-        super().__init__(party, within, ports, grace_seconds)
+        super().__init__(allocation, within, ports, grace_seconds)
         self._credential, self._have = credential, have
 
     def images(self) -> List[Any]:
@@ -50,10 +56,10 @@ class Member(Search[Visit]):
         self._serve(lambda: self._visit.is_released)
         self._is_done = True
 
-    def _caller(self, port: int) -> Visit:
-        return Visit(self.party, self._credential, port)
+    def _caller(self, port: int) -> MemberEnd:
+        return MemberEnd(self.allocation, self._credential, port)
 
-    def _settle(self, caller: Visit) -> None:
+    def _settle(self, caller: MemberEnd) -> None:
         caller.choose(self._have)
 
     def _tell(self, fault: Fault) -> None:

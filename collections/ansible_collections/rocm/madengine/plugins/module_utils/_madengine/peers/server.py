@@ -18,11 +18,11 @@ from collections import OrderedDict
 from typing import Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from ..core.deadline import Deadline
-from ..slurm.allocation import Party
+from ..slurm.allocation import Allocation
 from . import addresses
 from .connection import Connection
-from .handshake import Doorkeeper, Hall
-from .session import IDLE_SECONDS, Meeting
+from .handshake import ServerEnd, ServerState
+from .session import IDLE_SECONDS, Session
 
 HANDSHAKE_SECONDS = 5.0
 
@@ -31,34 +31,34 @@ _STRANGERS = 256  # and two for each node of the job, since all of it may knock 
 _SPARE_HANDLES = 64
 _DEAF_SECONDS = 0.1
 
-AnyHall = TypeVar("AnyHall", bound=Hall)
-AnyGuest = TypeVar("AnyGuest", bound=Doorkeeper)
+AnyState = TypeVar("AnyState", bound=ServerState)
+AnyServerEnd = TypeVar("AnyServerEnd", bound=ServerEnd)
 
 
-class Doorway(Meeting, Generic[AnyHall, AnyGuest]):
+class Server(Session, Generic[AnyState, AnyServerEnd]):
     """A meeting that others come to; who comes and what for is a subclass's business.
 
     :param at_end: whether it is the epilogs that meet.
     """
 
-    def __init__(self, party: Party, within: Deadline, ports: Tuple[int, int], at_end: bool = False) -> None:
-        super().__init__(party, within)
+    def __init__(self, allocation: Allocation, within: Deadline, ports: Tuple[int, int], at_end: bool = False) -> None:
+        super().__init__(allocation, within)
         self._ports, self._at_end = ports, at_end
-        self._strangers: OrderedDict[AnyGuest, float] = OrderedDict()
-        self._connections: Dict[AnyGuest, Connection[AnyGuest]] = {}
+        self._strangers: OrderedDict[AnyServerEnd, float] = OrderedDict()
+        self._connections: Dict[AnyServerEnd, Connection[AnyServerEnd]] = {}
         self._listeners: List[socket.socket] = []
         self._deaf_until: Optional[float] = None
         self._handles: Optional[Tuple[int, int]] = None
-        self._most_strangers = _STRANGERS + 2 * len(party.nodes)
+        self._most_strangers = _STRANGERS + 2 * len(allocation.nodes)
         self.port = 0
 
     # What a subclass fills in.
 
-    def _hall(self) -> AnyHall:
+    def _hall(self) -> AnyState:
         """Return what the guests will have in common; `port` is known by now."""
         raise NotImplementedError
 
-    def _guest(self) -> AnyGuest:
+    def _guest(self) -> AnyServerEnd:
         """Return the end of one more connection."""
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class Doorway(Meeting, Generic[AnyHall, AnyGuest]):
 
     def _open(self) -> None:
         self._raise_handles()
-        self._listeners, self.port = addresses.listen(self.party, self._ports, self._at_end)
+        self._listeners, self.port = addresses.listen(self.allocation, self._ports, self._at_end)
         self._host = self._hall()
         self._hear()
 
@@ -75,8 +75,8 @@ class Doorway(Meeting, Generic[AnyHall, AnyGuest]):
         self._flush()
 
     def _flush(self) -> None:
-        spoken, self._host.spoken = self._host.spoken, {}
-        for guest in spoken:
+        pending_output, self._host.pending_output = self._host.pending_output, {}
+        for guest in pending_output:
             connection = self._connections.get(guest)
             if connection is not None:
                 connection.flush()
@@ -135,14 +135,14 @@ class Doorway(Meeting, Generic[AnyHall, AnyGuest]):
         elif self._deaf_until is None:
             self._turn_deaf()
 
-    def _moved(self, connection: Connection[AnyGuest]) -> None:
+    def _moved(self, connection: Connection[AnyServerEnd]) -> None:
         guest = connection.end
         if guest.is_present:
             self._strangers.pop(guest, None)
         elif connection.is_closed or (guest in self._strangers and guest.is_over):
             self._drop(guest)
 
-    def _drop(self, guest: AnyGuest) -> None:
+    def _drop(self, guest: AnyServerEnd) -> None:
         self._strangers.pop(guest, None)
         self._connections.pop(guest).close()
 
@@ -157,7 +157,7 @@ class Doorway(Meeting, Generic[AnyHall, AnyGuest]):
     def _raise_handles(self) -> None:
         """Make room for one descriptor a member and the strangers beside them, as far as the hard limit allows."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = len(self.party.nodes) + self._most_strangers + _SPARE_HANDLES
+        wanted = len(self.allocation.nodes) + self._most_strangers + _SPARE_HANDLES
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

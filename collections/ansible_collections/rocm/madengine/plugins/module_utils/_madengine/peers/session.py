@@ -16,28 +16,28 @@ from typing import Any, Callable, List, Optional, Sequence, Type
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, PeerFault, ShareFault
 from ..core.process import Child
-from ..slurm.allocation import Party
+from ..slurm.allocation import Allocation
 from . import framing
 
 IDLE_SECONDS = 1.0  # the longest sleep: timers are looked at this often at least
 
 
-class Meeting:
+class Session:
     """A job's nodes come together; use it as a context manager.
 
     Leaving the block by an exception tells all others why, whatever it is.
     """
 
-    def __init__(self, party: Party, within: Deadline) -> None:
-        self.party, self._limit = party, within
+    def __init__(self, allocation: Allocation, within: Deadline) -> None:
+        self.allocation, self._limit = allocation, within
         self._selector = selectors.DefaultSelector()
         self._is_done = False
 
     @property
     def is_leader(self) -> bool:
-        return self.party.is_leader
+        return self.allocation.is_leader
 
-    def __enter__(self) -> Meeting:
+    def __enter__(self) -> Session:
         try:
             self._open()
         except BaseException:
@@ -48,7 +48,7 @@ class Meeting:
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         self._leave(error)
 
-    def attend(self, child: Child) -> Any:
+    def run_child(self, child: Child) -> Any:
         """Return the child's answer, while the meeting goes on.
 
         :raises PeerFault: another node gave up; the child is dead then.
@@ -140,7 +140,7 @@ class Meeting:
         self._selector.close()
 
 
-class Alone(Meeting):
+class SoloBarrier(Session):
     """The meeting of a job of one node: the same words, and nobody to wait for."""
 
     def publish(self, offers: Sequence[Any]) -> None:
@@ -165,7 +165,7 @@ def check_offers(offers: Sequence[Any]) -> None:
         raise JobFault("rendezvous: too many images", "split the job", images=len(offers), limit=framing.MOST_IMAGES)
     for offer in offers:
         try:
-            framing.Channel(b"", b"").seal("IMAGE", index=0, of=len(offers), offer=offer)
+            framing.Channel(b"", b"").sign("IMAGE", index=0, of=len(offers), offer=offer)
         except ValueError:
             raise JobFault("rendezvous: an image's description is too long", "shorten its names", image=str(offer)[:100]) from None
 

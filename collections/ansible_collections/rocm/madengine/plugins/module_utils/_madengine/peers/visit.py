@@ -15,10 +15,10 @@ import json
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..core.errors import Fault, PeerFault, ShareFault
-from ..slurm.allocation import Party
+from ..slurm.allocation import Allocation
 from . import framing
 from .credential import Credential
-from .handshake import JOINING, OVER, Caller, told
+from .handshake import JOINING, OVER, ClientEnd, told
 
 _CHOSEN, _WAITING = "chosen", "waiting"
 _MOST_LAYERS = 4096
@@ -26,11 +26,11 @@ _LONGEST_LAYER = 92  # as JSON
 _LAYERS_PER_LINE = 80  # a line stays below its limit
 
 
-class Visit(Caller):
+class MemberEnd(ClientEnd):
     """The member's end of one connection."""
 
-    def __init__(self, party: Party, credential: Credential, port: int) -> None:
-        super().__init__(party, credential, port)
+    def __init__(self, allocation: Allocation, credential: Credential, port: int) -> None:
+        super().__init__(allocation, credential, port)
         self._offers: List[Any] = []
         self._wanted = -1
         self.is_released = False
@@ -46,8 +46,8 @@ class Visit(Caller):
     def lost(self) -> None:
         """Take note that the connection is gone, or as good as gone: after `choose` this is the leader's end."""
         if self._state in (_CHOSEN, _WAITING):
-            cause = ShareFault("rendezvous: the leader vanished", f"read the prolog log of {self._party.leader}")
-            self.fault = PeerFault(self._party.leader, cause)
+            cause = ShareFault("rendezvous: the leader vanished", f"read the prolog log of {self._allocation.leader}")
+            self.fault = PeerFault(self._allocation.leader, cause)
         self._state = OVER
 
     def choose(self, layers: Sequence[str] = ()) -> None:

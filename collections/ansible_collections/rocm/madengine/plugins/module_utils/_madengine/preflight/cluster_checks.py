@@ -53,10 +53,16 @@ def judge(answers: Mapping[str, Optional[Answer]], clock_seconds: float, skip: C
     :param skip: checks that nobody wants.
     """
     every: Dict[str, List[Check]] = {node: list(answer.checks) if answer else [_silent()] for node, answer in answers.items()}
-    spoken = {node: answer for node, answer in answers.items() if answer}
-    if spoken and not any(check.name == "slurm" for checks in every.values() for check in checks):
-        every[next(iter(spoken))].append(_unasked())
-    for comparison in (_alike(spoken), _clocks(spoken, clock_seconds), _known(spoken), _names(spoken), _stores(spoken)):
+    answered = {node: answer for node, answer in answers.items() if answer}
+    if answered and not any(check.name == "slurm" for checks in every.values() for check in checks):
+        every[next(iter(answered))].append(_unasked())
+    for comparison in (
+        _alike(answered),
+        _clocks(answered, clock_seconds),
+        _known(answered),
+        _names(answered),
+        _stores(answered),
+    ):
         for node, check in comparison:
             every[node].append(check)
     return {node: _settled(checks, skip) for node, checks in every.items()}

@@ -16,21 +16,21 @@ from typing import Any, Dict
 from ..core.errors import PeerFault, ShareFault
 from ..peers import framing
 from ..peers.credential import Credential
-from ..peers.handshake import JOINING, OVER, Caller
-from ..slurm.allocation import Party
+from ..peers.handshake import JOINING, OVER, ClientEnd
+from ..slurm.allocation import Allocation
 from .depot import PART_CHARACTERS, PURPOSE
 
 _ANNOUNCED, _SENT = "announced", "sent"
 
 
-class Courier(Caller):
+class UploadClientEnd(ClientEnd):
     """The member's end of one connection.
 
     :param text: the parcel, as JSON in ASCII.
     """
 
-    def __init__(self, party: Party, credential: Credential, port: int, text: str) -> None:
-        super().__init__(party, credential, port, PURPOSE)
+    def __init__(self, allocation: Allocation, credential: Credential, port: int, text: str) -> None:
+        super().__init__(allocation, credential, port, PURPOSE)
         self._text = text
         self.is_taken = False
 
@@ -40,8 +40,8 @@ class Courier(Caller):
     def lost(self) -> None:
         """Take note that the connection is gone, or as good as gone: after `choose` this is the leader's end."""
         if self._state in (_ANNOUNCED, _SENT):
-            cause = ShareFault("delivery: the leader vanished", f"read the epilog log of {self._party.leader}")
-            self.fault = PeerFault(self._party.leader, cause)
+            cause = ShareFault("delivery: the leader vanished", f"read the epilog log of {self._allocation.leader}")
+            self.fault = PeerFault(self._allocation.leader, cause)
         self._state = OVER
 
     def choose(self) -> None:

@@ -27,8 +27,8 @@ from typing import Any, Callable, Dict, Iterable, List, Optional
 from ..core.errors import Fault, ShareFault
 from ..peers import framing
 from ..peers.credential import Credential
-from ..peers.handshake import OVER, PROVEN, Doorkeeper, Hall
-from ..slurm.allocation import Party
+from ..peers.handshake import OVER, PROVEN, ServerEnd, ServerState
+from ..slurm.allocation import Allocation
 from .bundle import LONGEST_TEXT
 
 PURPOSE = b"delivery"
@@ -37,10 +37,10 @@ _ROOM = 16 << 20  # characters of all who may send at a time: what the leader ho
 _WAITING, _BRINGING, _WHOLE = "waiting", "bringing", "whole"
 
 
-class Bearer(Doorkeeper):
+class UploadServerEnd(ServerEnd):
     """The leader's end of one connection."""
 
-    def __init__(self, depot: Depot) -> None:
+    def __init__(self, depot: UploadState) -> None:
         super().__init__(depot)
         self._depot = depot
         self.size = 0
@@ -103,7 +103,7 @@ class Bearer(Doorkeeper):
             self._state = _WHOLE
 
 
-class Depot(Hall):
+class UploadState(ServerState):
     """What the leader knows of the whole delivery.
 
     :param awaited: the ranks whose parcels are to come; others are taken as well.
@@ -112,18 +112,18 @@ class Depot(Hall):
 
     def __init__(
         self,
-        party: Party,
+        allocation: Allocation,
         credential: Credential,
         port: int,
         left: Callable[[], float],
         awaited: Iterable[int],
         refusal: Optional[Fault] = None,
     ) -> None:
-        super().__init__(party, credential, port, left, PURPOSE)
+        super().__init__(allocation, credential, port, left, PURPOSE)
         self.awaited = set(awaited)
         self.delivered: Dict[int, bool] = {}
         self._refusal = refusal
-        self._bearers: Dict[int, Bearer] = {}
+        self._bearers: Dict[int, UploadServerEnd] = {}
 
     def __repr__(self) -> str:
         return f"<Depot awaited={sorted(self.awaited)} delivered={sorted(self.delivered)} bearers={list(self._bearers.values())}>"
@@ -133,11 +133,11 @@ class Depot(Hall):
         """Whether somebody is here whose parcel is not settled."""
         return bool(self._bearers)
 
-    def next(self) -> Optional[Bearer]:
+    def next(self) -> Optional[UploadServerEnd]:
         """Return somebody whose parcel has come whole, to be settled by `settle`."""
         return next((bearer for bearer in self._bearers.values() if bearer.is_whole), None)
 
-    def settle(self, bearer: Bearer, fault: Optional[Fault] = None) -> None:
+    def settle(self, bearer: UploadServerEnd, fault: Optional[Fault] = None) -> None:
         """Tell *bearer* what has become of its parcel.
 
         :param fault: why it was not taken; None if it was.
@@ -158,7 +158,7 @@ class Depot(Hall):
 
     # What the bearers report.
 
-    def arrived(self, bearer: Bearer) -> None:
+    def arrived(self, bearer: UploadServerEnd) -> None:
         older = self._bearers.pop(bearer.rank, None)
         if older is not None:
             older.dismiss(ShareFault("delivery: this node came a second time", "look for a second epilog of this job there"))
@@ -167,7 +167,7 @@ class Depot(Hall):
             self.settle(bearer, self._refusal)
         self._call_up()
 
-    def gone(self, bearer: Bearer) -> None:
+    def gone(self, bearer: UploadServerEnd) -> None:
         if self._bearers.get(bearer.rank) is bearer:
             del self._bearers[bearer.rank]
         self._call_up()

@@ -19,13 +19,13 @@ from typing import List, Tuple
 from ..core import files, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault
-from ..peers.session import Meeting
+from ..peers.session import Session
 
 _LEAVING_SECONDS = 10.0
 _LONGEST_MARK = 200
 
 
-class Commons:
+class SharedDirProbe:
     """The job's collection directory, as this node sees it while the prologs meet; to be entered by ``with``.
 
     :param user: whose directory it is.
@@ -38,7 +38,7 @@ class Commons:
         self._collection_dir, self._attempt, self._rank, self._nodes = place
         self.apart: List[int] = []
 
-    def __enter__(self) -> Commons:
+    def __enter__(self) -> SharedDirProbe:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,14 +48,14 @@ class Commons:
                 marks = self._collection_dir, self._attempt, self._nodes
                 self.apart = process.run(self._user, close, *marks, deadline=self._within.sooner(_LEAVING_SECONDS))
 
-    def mark(self, meeting: Meeting) -> None:
+    def mark(self, meeting: Session) -> None:
         """Leave this node's mark: the first node's before anybody can be behind it, any other's before it says that it is ready.
 
         :raises Fault: the meeting is over.
         """
         if self._nodes > 1:
             work = join if self._rank else open_for
-            has_left = meeting.attend(process.start(self._user, work, self._collection_dir, self._attempt, self._rank))
+            has_left = meeting.run_child(process.start(self._user, work, self._collection_dir, self._attempt, self._rank))
             self.apart = [self._rank] if self._rank and not has_left else []
 
 

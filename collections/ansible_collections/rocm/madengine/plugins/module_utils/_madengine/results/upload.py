@@ -20,13 +20,13 @@ from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..core.process import Child
 from ..peers.addresses import PORTS
-from ..peers.client import Search
+from ..peers.client import Client
 from ..peers.credential import Credential
-from ..peers.server import Doorway
-from ..slurm.allocation import Party
+from ..peers.server import Server
+from ..slurm.allocation import Allocation
 from .bundle import LONGEST_TEXT
-from .courier import Courier
-from .depot import Bearer, Depot
+from .courier import UploadClientEnd
+from .depot import UploadServerEnd, UploadState
 
 _FAREWELL_SECONDS = 1.0
 _PATIENCE = 2  # whoever has come while it was waited for may take as long again to bring it
@@ -35,7 +35,7 @@ Store = Callable[[int, Any], Child]
 
 
 def collect(
-    party: Party,
+    allocation: Allocation,
     credential: Credential,
     awaited: Collection[int],
     store: Store,
@@ -55,13 +55,13 @@ def collect(
     """
     if not awaited:
         return {}
-    reception = Reception(party, credential, awaited, wait_seconds, refusal, ports)
+    reception = Receiver(allocation, credential, awaited, wait_seconds, refusal, ports)
     with reception:
         return reception.take(store)
 
 
 def deliver(
-    party: Party, credential: Credential, parcel: Mapping[str, Any], wait_seconds: float, *, ports: Tuple[int, int] = PORTS
+    allocation: Allocation, credential: Credential, parcel: Mapping[str, Any], wait_seconds: float, *, ports: Tuple[int, int] = PORTS
 ) -> None:
     """Bring this node's parcel to the first node's epilog, and come back when it is on that node's disk.
 
@@ -73,24 +73,24 @@ def deliver(
     text = json.dumps(parcel, separators=(",", ":"))
     if len(text) > LONGEST_TEXT:
         raise JobFault("delivery: the parcel is too large", "fetch it by hand", characters=len(text), limit=LONGEST_TEXT)
-    errand = Errand(party, credential, text, wait_seconds, ports)
+    errand = Sender(allocation, credential, text, wait_seconds, ports)
     with errand:
         errand.end()
 
 
-class Reception(Doorway[Depot, Bearer]):
+class Receiver(Server[UploadState, UploadServerEnd]):
     """The delivery as the first node sees it."""
 
     def __init__(
         self,
-        party: Party,
+        allocation: Allocation,
         credential: Credential,
         awaited: Collection[int],
         wait_seconds: float,
         refusal: Optional[Fault],
         ports: Tuple[int, int],
     ) -> None:
-        super().__init__(party, Deadline(_PATIENCE * wait_seconds), ports, at_end=True)
+        super().__init__(allocation, Deadline(_PATIENCE * wait_seconds), ports, at_end=True)
         self._credential, self._awaited, self._refusal = credential, awaited, refusal
         self._coming = Deadline(wait_seconds)
 
@@ -112,19 +112,19 @@ class Reception(Doorway[Depot, Bearer]):
             return not self._limit.has_passed()
         return bool(self._host.awaited) and not self._coming.has_passed()
 
-    def _stored(self, store: Store, bearer: Bearer) -> Optional[Fault]:
+    def _stored(self, store: Store, bearer: UploadServerEnd) -> Optional[Fault]:
         """Return why the parcel could not be put away; None if it is there."""
         try:
-            self.attend(store(bearer.rank, _parsed(bearer.text())))
+            self.run_child(store(bearer.rank, _parsed(bearer.text())))
         except Fault as fault:
             return fault
         return None
 
-    def _hall(self) -> Depot:
-        return Depot(self.party, self._credential, self.port, self._limit.left, self._awaited, self._refusal)
+    def _hall(self) -> UploadState:
+        return UploadState(self.allocation, self._credential, self.port, self._limit.left, self._awaited, self._refusal)
 
-    def _guest(self) -> Bearer:
-        return Bearer(self._host)
+    def _guest(self) -> UploadServerEnd:
+        return UploadServerEnd(self._host)
 
     def _check(self) -> None:
         if self._limit.has_passed():
@@ -144,11 +144,11 @@ class Reception(Doorway[Depot, Bearer]):
             self._turn(min(self._tidy(), 0.1))
 
 
-class Errand(Search[Courier]):
+class Sender(Client[UploadClientEnd]):
     """The delivery as any node but the first sees it."""
 
-    def __init__(self, party: Party, credential: Credential, text: str, wait_seconds: float, ports: Tuple[int, int]) -> None:
-        super().__init__(party, Deadline(wait_seconds), ports, wait_seconds, at_end=True)
+    def __init__(self, allocation: Allocation, credential: Credential, text: str, wait_seconds: float, ports: Tuple[int, int]) -> None:
+        super().__init__(allocation, Deadline(wait_seconds), ports, wait_seconds, at_end=True)
         self._credential, self._text = credential, text
 
     def end(self) -> None:
@@ -156,10 +156,10 @@ class Errand(Search[Courier]):
         self._serve(lambda: self._visit.is_taken)
         self._is_done = True
 
-    def _caller(self, port: int) -> Courier:
-        return Courier(self.party, self._credential, port, self._text)
+    def _caller(self, port: int) -> UploadClientEnd:
+        return UploadClientEnd(self.allocation, self._credential, port, self._text)
 
-    def _settle(self, caller: Courier) -> None:
+    def _settle(self, caller: UploadClientEnd) -> None:
         caller.choose()
 
 

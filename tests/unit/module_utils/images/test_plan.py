@@ -21,7 +21,7 @@ HAD = {"changed": False, "identity": "A", "layers_total": 5, "layers_moved": 0, 
 LOST = {"failed": True, "msg": "madengine: node: engine:\nno answer"}
 
 
-@pytest.mark.parametrize(("node_results", "source", "pull", "wanted"), [
+@pytest.mark.parametrize(("looks", "source", "pull", "wanted"), [
     ([Look("A"), Look(), DEAD], "", False, Plan("n1", "A")),
     ([Look(), Look("A")], "", False, Plan("n2", "A")),
     ([Look("A", "A"), Look("", "A")], "", False, Plan("", "A")),
@@ -39,7 +39,7 @@ def test_the_image_is_the_one_that_all_who_have_it_share_or_the_one_that_was_nam
     assert plan.plan("a:1", named(looks), source, pull) == wanted
 
 
-@pytest.mark.parametrize(("node_results", "source", "fault", "said"), [
+@pytest.mark.parametrize(("looks", "source", "fault", "said"), [
     ([Look("A"), Look("B")], "", JobFault, r"several images .*n1='A', n2='B'\).*image_distribute_source"),
     ([Look("A", "B"), Look("A", "B")], "", JobFault, r"several images .*n\[1-2\]='A', store='B'"),
     ([Look(), Look()], "", JobFault, "no node has the image, nor has the store"),

@@ -46,7 +46,9 @@ EXAMPLES = r"""
 - name: Decide whose image it shall be
   rocm.madengine.distribution_plan:
     image: rocm/vllm:1.0
-    node_results: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}"
+    node_results: >-
+      {{ dict(ansible_play_hosts_all |
+      zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}
   delegate_to: localhost
   run_once: true
 """

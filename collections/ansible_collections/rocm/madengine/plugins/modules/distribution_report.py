@@ -61,7 +61,9 @@ EXAMPLES = r"""
 - name: Make the table
   rocm.madengine.distribution_report:
     image: rocm/vllm:1.0
-    node_results: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}"
+    node_results: >-
+      {{ dict(ansible_play_hosts_all |
+      zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}
     loads: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='load', default={}))) }}"
   delegate_to: localhost
   run_once: true

@@ -53,7 +53,9 @@ EXAMPLES = r"""
 
 - name: Compare
   rocm.madengine.preflight_report:
-    node_results: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}"
+    node_results: >-
+      {{ dict(ansible_play_hosts_all |
+      zip(ansible_play_hosts_all | map('extract', hostvars) | map(attribute='seen', default={}))) }}
     fail_on: fail
   delegate_to: localhost
   run_once: true

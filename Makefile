@@ -76,7 +76,7 @@ test: $(VENV) ## lint, unit, integration, and jobs on real clusters (up to 30 mi
 	@$(WITH_DOCKER) scripts/test
 
 .PHONY: test-pythons
-test-pythons: $(VENV) ## the unit tests of what runs on nodes, under each Python from 3.9 to 3.13 that is here
+test-pythons: $(VENV) ## the unit tests of what runs on nodes, under each Python from 3.9 to 3.14 that is here
 	@scripts/test-pythons
 
 .PHONY: sanity importer

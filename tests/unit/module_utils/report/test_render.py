@@ -122,12 +122,6 @@ def test_hostile_content_is_shown_as_text(tmp_path: Path) -> None:
     assert not [char for char in raw if not char.isprintable() and char not in "\n\t"]
 
 
-@given(st.text())
-def test_what_is_shown_is_printable(text: str) -> None:
-    assert data.shown(text).isprintable()
-    assert all(char.isprintable() or char in "\n\t" for char in data.shown(text, keeps_lines=True))
-
-
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

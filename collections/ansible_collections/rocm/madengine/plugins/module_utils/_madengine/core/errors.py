@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Type
 
+from .text import printable
+
 _LONGEST_VALUE = 300
 
 
@@ -33,7 +35,7 @@ class Fault(Exception):
     def __str__(self) -> str:
         """Return the one line for a person, without the leader that says whose fault it is."""
         values = ", ".join(f"{name}={_shown(value)}" for name, value in self.seen.items())
-        return _one_line(self.what + (f" ({values})" if values else "") + f"; {self.remedy}")
+        return printable(self.what + (f" ({values})" if values else "") + f"; {self.remedy}")
 
     def line(self) -> str:
         """Return the whole message, ``madengine: <kind>: <noun>: <fact> (<values>); <next step>``."""
@@ -125,7 +127,3 @@ def from_dict(document: Mapping[str, Any]) -> Fault:
 def _shown(value: object) -> str:
     text = repr(value) if isinstance(value, (str, bytes)) else str(value)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -34,6 +34,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from ..core import files
 from ..core.errors import Fault
+from ..core.text import printable
 
 BASE = "/run/madengine"
 _LARGEST_BYTES = 16 << 20
@@ -80,7 +81,7 @@ class JobState:
 
     def fail(self, fault: Fault) -> None:
         """Say why the job's tasks must not start, and leave the line as this node's last fault."""
-        line = _one_line(fault.line())
+        line = printable(fault.line())
         _say(self.path, FAILED, line, {**self.facts(), "fault": fault.to_dict(), "line": line})
         files.write(os.path.join(self.base, "last_fault"), line + "\n")
 
@@ -120,11 +121,6 @@ def _say(folder: str, status: str, verdict: str, facts: Mapping[str, Any]) -> No
     # A task reads the verdict, a person the facts: the facts first, so that nobody finds a verdict without them.
     files.write(os.path.join(folder, "status.json"), json.dumps({**facts, "status": status}, indent=1, default=str) + "\n")
     files.write(os.path.join(folder, "verdict"), verdict + "\n")
-
-
-def _one_line(text: str) -> str:
-    # What a peer says it is called may hold anything; the TaskProlog reads one line.
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _make(path: str, mode: int = 0o755) -> None:

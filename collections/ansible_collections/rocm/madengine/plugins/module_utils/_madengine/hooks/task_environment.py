@@ -16,6 +16,7 @@ import os.path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..core.errors import JobFault
+from ..core.text import printable
 from ..manifest import environment, job_spec
 from ..slurm.allocation import Allocation
 from .job_state import JobState
@@ -109,11 +110,7 @@ def write(here: JobState, job: Allocation, wanted: Mapping[str, Any], offers: Li
 
 def _folder_name(model: str) -> str:
     """Return the directory of *model* as madengine calls it; a name that a user made up leads nowhere else."""
-    name = (
-        "".join(char if char.isprintable() and char != "/" else "_" for char in model)
-        .encode()[:_LONGEST_NAME_BYTES]
-        .decode("utf-8", "ignore")
-    )
+    name = printable(model.replace("/", "_"), "_").encode()[:_LONGEST_NAME_BYTES].decode("utf-8", "ignore")
     return "_" if name in ("", ".", "..") else name
 
 

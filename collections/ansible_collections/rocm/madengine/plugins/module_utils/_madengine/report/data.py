@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import statistics
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..core import files
 from ..core.errors import Fault
+from ..core.text import visible
 from ..results import csv_score, selection
 from ..results.candidates import Node, document, natural, nodes_in, refusal_of
 from . import diagnostics, log_errors, time_axis
@@ -34,7 +34,6 @@ _LOG_LINES = 120
 _LOG_BYTES = 24 << 10
 _ALL_LOGS_BYTES = 6 << 20
 _TIMELINE_BYTES = 1 << 20
-_COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 _BYTES = ("bytes", "bytes_moved", "bytes_read", "bytes_written", "size_bytes")
 
 
@@ -56,16 +55,16 @@ def view(collection_dir: str) -> Dict[str, Any]:
             phase["width"] = round(max(axis.place(phase["end"]) - phase["left"], 0.15), 3)
             phase["colour"] = names.index(phase["name"]) % COLOURS
     return {
-        "job_id": shown(str(chosen.get("job_id") or os.path.basename(os.path.normpath(collection_dir)))),
-        "verdict": shown(str(chosen.get("verdict") or "missing")),
-        "reason": shown(str(chosen.get("reason") or "no choice was made: there is no selection.json")),
-        "policy": shown(str(chosen.get("policy") or "")),
-        "ending": log_errors.ending(shown(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
+        "job_id": visible(str(chosen.get("job_id") or os.path.basename(os.path.normpath(collection_dir)))),
+        "verdict": visible(str(chosen.get("verdict") or "missing")),
+        "reason": visible(str(chosen.get("reason") or "no choice was made: there is no selection.json")),
+        "policy": visible(str(chosen.get("policy") or "")),
+        "ending": log_errors.ending(visible(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
         "best": _best(chosen),
         "table": _result(collection_dir, chosen),
         "candidates": _candidates(chosen),
         "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in _dicts(chosen.get("lacking"))],
-        "elsewhere": [shown(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
+        "elsewhere": [visible(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
         "merged": [
             {key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in _dicts(chosen.get("merged"))[:_MOST_ROWS]
         ],
@@ -79,32 +78,13 @@ def view(collection_dir: str) -> Dict[str, Any]:
     }
 
 
-def shown(value: str, keeps_lines: bool = False) -> str:
-    """Return *value* so that it shows as what it is: controls as pictures, direction marks by their number, no colours.
-
-    >>> shown("a\\x1b[31mb\\x1b[0m\\x07\\u202ec"), shown("a\\tb\\nc", keeps_lines=True)
-    ('ab␇⟨U+202E⟩c', 'a\\tb\\nc')
-    """
-    text = _COLOUR.sub("", value)
-    return text if text.isprintable() else "".join(_visible(char, keeps_lines) for char in text)
-
-
-def _visible(char: str, keeps_lines: bool) -> str:
-    if char.isprintable() or (keeps_lines and char in "\n\t"):
-        return char
-    code = ord(char)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return " " if char.isspace() else f"⟨U+{code:04X}⟩"
-
-
 def _node(collection_dir: str, node: Node, budget: List[int]) -> Dict[str, Any]:
     folder = os.path.join(collection_dir, f"node_{node.rank}")
     summary = document(os.path.join(folder, DIAGNOSTICS, "summary.json"))
     gathered = _dicts(node.facts.get("files"))
     phases = _timeline(os.path.join(folder, TIMELINE))
     return {
-        "name": shown(node.name),
+        "name": visible(node.name),
         "rank": node.rank,
         "ending": log_errors.ending(_field(node.facts, "exit_code")[:_LONGEST_CODE]),
         "has_failed": node.facts.get("failed") is True,
@@ -165,10 +145,10 @@ def _logs(folder: str, budget: List[int]) -> Iterator[Dict[str, str]]:
         if budget[0] <= 0:
             return
         with contextlib.suppress(Fault, OSError):
-            tail = shown(diagnostics.tail(path, _LOG_LINES)[-min(_LOG_BYTES, budget[0]) :], keeps_lines=True)
+            tail = visible(diagnostics.tail(path, _LOG_LINES)[-min(_LOG_BYTES, budget[0]) :], keeps_lines=True)
             budget[0] -= len(tail)
             if tail.strip():
-                yield {"name": shown(label), "tail": tail}
+                yield {"name": visible(label), "tail": tail}
 
 
 def _best(chosen: Mapping[str, Any]) -> Optional[Dict[str, str]]:
@@ -184,7 +164,7 @@ def _result(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the published CSV as a table: ``{name, columns, rows: [{cells, bar}], more, at}``; a bar is in per cent of its metric."""
     selected = chosen.get("selected")
     name = str(selected.get("published") or "") if isinstance(selected, dict) else ""
-    table: Dict[str, Any] = {"name": shown(name), "columns": [], "rows": [], "more": 0, "at": -1}
+    table: Dict[str, Any] = {"name": visible(name), "columns": [], "rows": [], "more": 0, "at": -1}
     if not name or os.path.basename(name) != name:
         return table
     with contextlib.suppress(Fault, OSError), files.opened(os.path.join(collection_dir, name)) as stream:
@@ -196,8 +176,8 @@ def _result(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
             if len(rows) == _MOST_ROWS:
                 table["more"] += 1
                 continue
-            rows.append([shown(cell.strip())[:500] for cell in row[:_MOST_COLUMNS]])
-        table["columns"] = [shown(column)[:200] for column in source.header[:_MOST_COLUMNS]]
+            rows.append([visible(cell.strip())[:500] for cell in row[:_MOST_COLUMNS]])
+        table["columns"] = [visible(column)[:200] for column in source.header[:_MOST_COLUMNS]]
         table["rows"] = [{"cells": row + [""] * (len(table["columns"]) - len(row)), "bar": None} for row in rows]
     _draw_bars(table)
     return table
@@ -294,7 +274,7 @@ def _dicts(value: Any) -> List[Dict[str, Any]]:
 
 def _field(item: Mapping[str, Any], key: str) -> str:
     value = item.get(key)
-    return "" if value is None else shown(str(value)[:2000])
+    return "" if value is None else visible(str(value)[:2000])
 
 
 def _number(value: Any) -> float:

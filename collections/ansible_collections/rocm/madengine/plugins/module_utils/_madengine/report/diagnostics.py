@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from ..core import files
 from ..core.deadline import Deadline
 from ..core.errors import Fault, ShareFault
+from ..core.text import printable
 from ..docker.engine import Engine
 from ..manifest import environment
 from ..results.csv_score import plain
@@ -299,7 +300,7 @@ def _records(handle: int, deadline: Deadline) -> Iterator[bytes]:
 def _whole(line: str) -> str:
     """Return one of the kernel's lines without its counters, as text that shows as what it is."""
     text = line.partition(";")[2] or line
-    return "".join(char if char.isprintable() else " " for char in text[:1000])
+    return printable(text[:1000])
 
 
 def _shape_of(document: Mapping[str, Any]) -> Dict[str, Any]:

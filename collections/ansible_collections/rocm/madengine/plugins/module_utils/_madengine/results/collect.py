@@ -23,6 +23,7 @@ from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, S
 from ..core import files
 from ..core.deadline import Deadline
 from ..core.errors import JobFault, ShareFault
+from ..core.text import printable
 from . import candidates
 from .candidates import NODE_FACTS
 from .csv_score import plain
@@ -201,7 +202,7 @@ def _free(place: str, keeps_folders: bool, taken: Mapping[str, Any]) -> str:
 
 def safe(part: str) -> str:
     """Return a file name that shows as what it is: no control or direction character, no leading dot."""
-    text = "".join(char if char.isprintable() else "_" for char in part)
+    text = printable(part, "_")
     return ("_" + text[1:] if text.startswith(".") else text)[-_LONGEST_NAME:] or "_"
 
 

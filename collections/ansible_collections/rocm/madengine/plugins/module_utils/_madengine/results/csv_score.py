@@ -19,6 +19,8 @@ import math
 from dataclasses import dataclass
 from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
+from ..core.text import printable
+
 COLUMNS = ("model", "performance", "metric")
 MOST_VALUES = 50
 _CHUNK_BYTES = 128 << 10
@@ -173,8 +175,7 @@ def number(text: str) -> Optional[float]:
 
 def plain(text: str) -> str:
     """Return *text* as one short line without control, escape or direction characters."""
-    cut = text[:_LONGEST_TEXT]
-    return (cut if cut.isprintable() else "".join(char if char.isprintable() else " " for char in cut)).strip()
+    return printable(text[:_LONGEST_TEXT]).strip()
 
 
 def _value(row: List[str], model: int, performance: int, metric: int) -> Optional[float]:

@@ -36,6 +36,10 @@ dist: $(TARBALL) ## build the collection's tarball into dist/
 $(TARBALL): $(SOURCES) | $(VENV)
 	@ansible-galaxy collection build $(COLLECTION) --output-path dist --force
 
+.PHONY: bundle
+bundle: $(VENV) ## build what a node needs, without Ansible and a network: a tarball and a .deb, into dist/
+	@python scripts/bundle.py dist
+
 # Everything that is tested or shown is this: the tarball, installed.
 $(INSTALLED): $(TARBALL)
 	@ansible-galaxy collection install $(TARBALL) --collections-path build/collections --offline --force

@@ -99,7 +99,7 @@ def deb(path: pathlib.Path) -> None:
         for name, target in links.items():
             (root / name).symlink_to(target)
         for place, _folders, _names in os.walk(root):
-            os.chmod(place, 0o755)  # whatever the umask is
+            os.chmod(place, 0o755)  # noqa: S103 - whatever the umask is
         epoch = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
         subprocess.run(["dpkg-deb", "--root-owner-group", "--build", folder, str(path)], check=True, env=epoch, stdout=subprocess.DEVNULL)
 

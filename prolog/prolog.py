@@ -158,7 +158,7 @@ def main() -> int:
         for warning in site.warnings:
             journal.say(f"madengine: {warning}")
         here = job_state.JobState(job.job_id)
-        here.begin(job.uid, job.gid, RELEASE, {**job.facts(), "began": time.time()})
+        here.begin(job.uid, job.gid, RELEASE, job_state.Status(**job.facts(), began=time.time()))
         verdicts.append(here.fail)
         log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
         with metrics.counted(site.metrics_dir, log, os.path.basename(RELEASE), journal.say):

@@ -73,7 +73,7 @@ def programs(root: Path) -> Dict[str, Program]:
     empty.write_text("#!/bin/sh\nexit 0\n")
     empty.chmod(0o755)
     state = JobState(4711, str(root / "run/madengine"))
-    state.begin(os.getuid(), os.getgid(), str(node.current), {})
+    state.begin(os.getuid(), os.getgid(), str(node.current))
     files = {
         "exports": [f"{name}=a value of usual length" for name in EXPORTS],
         "names": [f"NAME_{number}" for number in range(70)],

@@ -132,7 +132,7 @@ def test_an_image_that_nobody_has_fails_the_job_and_not_the_node(node: stories.N
     assert node.tell(prolog, SLURM_JOB_COMMENT=f"madengine:image=localhost:1/nothing-{job}:1") == exit_status.DONE
     assert node.verdict().startswith("madengine: job: ")
     assert f"nothing-{job}" in node.verdict()
-    assert (node.said, node.here.facts()["status"]) == ([node.verdict()], "failed")
+    assert (node.said, node.here.status().status) == ([node.verdict()], "failed")
     assert node.tell(epilog) == exit_status.DONE
     assert (node.here.exists(), os.path.lexists(node.place.path), len(node.said)) == (False, False, 1)
 

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_end
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import Status
 from helpers import csvs, stories
 
 epilog = stories.imported("epilog")
@@ -60,8 +61,7 @@ class Ended(stories.Node):
         return self.work_dir / "results"
 
     def has_run(self) -> None:
-        facts = {"job_id": stories.JOB_ID, "node": "localhost", "node_rank": 0, "nodes": ["localhost"], "attempt": 0, "began": 0.0}
-        self.here.begin(self.uid, self.gid, "/opt/r", facts)
+        self.here.begin(self.uid, self.gid, "/opt/r", Status(job_id=stories.JOB_ID, node="localhost", nodes=("localhost",)))
         self.place.make(self.uid, self.gid)
         self.here.ready(images=[], results=[csvs.NAME], collection_dir=str(self.collection))
         path = csvs.write(Path(self.place.results, csvs.NAME), csvs.table(12.5))
@@ -180,14 +180,14 @@ def test_a_lost_status_is_one_line_and_the_files_stay(node: Ended, text: Any) ->
 
 
 def test_a_job_that_never_started_costs_docker_nothing(node: Ended) -> None:
-    node.here.begin(node.uid, node.gid, "/opt/r", {"job_id": stories.JOB_ID})
+    node.here.begin(node.uid, node.gid, "/opt/r", Status(job_id=stories.JOB_ID))
     node.here.fail(JobFault("image: nobody has it", "build it"))
     assert node.tell(epilog) == exit_status.DONE
     assert (node.docker.asked, node.said, node.leaves_nothing()) == ([], [], True)
 
 
 def test_a_job_that_started_without_our_help_loses_its_containers_too(node: Ended) -> None:
-    node.here.begin(node.uid, node.gid, "/opt/r", {"job_id": stories.JOB_ID})
+    node.here.begin(node.uid, node.gid, "/opt/r", Status(job_id=stories.JOB_ID))
     node.place.make(node.uid, node.gid)
     assert node.tell(epilog) == exit_status.DONE
     assert (node.docker.asked, node.said, node.leaves_nothing()) == (["list", "stop", "remove"], [], True)

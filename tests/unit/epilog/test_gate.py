@@ -33,7 +33,7 @@ def begun(node: Node) -> Node:
     node.python.symlink_to(sys.executable)
     (node.current / "epilog/epilog.py").write_text("print('2')")
     state = JobState(4711, str(node.root / "run/madengine"))
-    state.begin(os.getuid(), os.getgid(), str(release(node, "1")), {})
+    state.begin(os.getuid(), os.getgid(), str(release(node, "1")))
     return node
 
 

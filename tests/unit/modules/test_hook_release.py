@@ -65,7 +65,7 @@ def test_the_first_release_is_installed_and_the_second_run_changes_nothing(run_m
 
 def test_upgrades_keep_as_many_as_they_are_told_and_what_is_in_use(run_module: Run, folder: Path) -> None:
     names = [both(run_module, folder, **wanted(folder, 1))["current"]]
-    JobState(4711, str(folder / "run")).begin(os.getuid(), os.getgid(), str(folder / "hooks/releases" / names[0]), {})
+    JobState(4711, str(folder / "run")).begin(os.getuid(), os.getgid(), str(folder / "hooks/releases" / names[0]))
     for number in (2, 3):
         result = both(run_module, folder, keep=2, **wanted(folder, number))
         names.append(result["current"])
@@ -107,7 +107,7 @@ def test_without_a_release_before_there_is_no_going_back(run_module: Run, folder
 
 def test_absent_leaves_what_a_running_job_uses_and_goes_on_when_it_has_ended(run_module: Run, folder: Path) -> None:
     old, new = (both(run_module, folder, **wanted(folder, number))["current"] for number in (1, 2))
-    JobState(4711, str(folder / "run")).begin(os.getuid(), os.getgid(), str(folder / "hooks/releases" / new), {})
+    JobState(4711, str(folder / "run")).begin(os.getuid(), os.getgid(), str(folder / "hooks/releases" / new))
     result = both(run_module, folder, state="absent")
     assert (result["changed"], result["current"], result["previous"]) == (True, new, "")
     assert (result["removed"], result["in_use"]) == ([old], [new])

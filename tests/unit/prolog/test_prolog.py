@@ -88,9 +88,9 @@ def test_a_job_gets_its_images_its_environment_and_a_place_for_its_results(node:
     assert (exports["MAD_RESULTS_DIR"], exports["MAD_MANIFEST"]) == (node.place.results, node.here.file("manifest.json"))
     status = os.stat(node.place.results)
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o700, node.uid, node.gid)
-    facts = node.here.facts()
-    assert (facts["status"], facts["results"], facts["nodes"]) == ("ready", ["perf_llama.csv"], ["localhost"])
-    assert facts["collection_dir"] == str(node.work_dir / f"madengine-{stories.JOB_ID}")
+    status = node.here.status()
+    assert (status.status, status.results, status.nodes) == ("ready", ("perf_llama.csv",), ("localhost",))
+    assert status.collection_dir == str(node.work_dir / f"madengine-{stories.JOB_ID}")
     assert node.phases() == {"manifest": "ok", "publish": "ok", "rendezvous": "ok", "handover": "ok"}
     assert len(node.noted) == 4
 
@@ -104,7 +104,7 @@ def test_a_second_attempt_begins_anew(node: stories.Node) -> None:
     node.tell(prolog)
     Path(node.place.results, "perf.csv").write_text("stale")
     assert node.tell(prolog, SLURM_JOB_RESTART_COUNT="1") == exit_status.DONE
-    assert (node.here.facts()["attempt"], os.listdir(node.place.results)) == (1, [])
+    assert (node.here.status().attempt, os.listdir(node.place.results)) == (1, [])
 
 
 @pytest.mark.parametrize(("more", "site"), [
@@ -177,7 +177,7 @@ def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(node: stories.
     JobImages.failing = {"stage": fault}
     assert node.tell(prolog) == status
     assert node.verdict() == fault.line()  # type: ignore[attr-defined]
-    assert node.here.facts()["status"] == "failed"
+    assert node.here.status().status == "failed"
     assert not os.path.exists(node.here.file("exports"))
 
 
@@ -264,7 +264,7 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
             (node.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
         began = time.monotonic()
         status = node.tell(prolog, SLURMD_NODENAME=name, **more)
-        queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases(), node.here.facts().get("apart")))
+        queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases(), list(node.here.status().apart)))
 
 
 def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, **failing: Dict[str, Exception]) -> Dict[str, Any]:

@@ -60,7 +60,7 @@ def run(node: Node, env: Env) -> Task:
 
 def begun(node: Node, job_id: int = 4711) -> JobState:
     state = JobState(job_id, str(node.root / "run/madengine"))
-    state.begin(os.getuid(), os.getgid(), str(node.current), {})
+    state.begin(os.getuid(), os.getgid(), str(node.current))
     return state
 
 

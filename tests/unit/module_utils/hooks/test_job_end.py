@@ -21,7 +21,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.e
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_end import JobEnd
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState, Status
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import credential
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, collect, upload
@@ -89,7 +89,7 @@ class Node:
         return Allocation("lab", JOB_ID, 1, ("n1", "n2", "n3"), self.name, comment="madengine", **owner)
 
     def has_run(self, **facts: Any) -> None:
-        known = {**self.job().facts(), "attempt": 0, "began": 0.0}
+        known = Status(**{**self.job().facts(), "attempt": 0})
         self.here.begin(self.uid, self.gid, "/opt/r", known)
         self.place.make(self.uid, self.gid)
         self.here.ready(images=[csvs_image()], results=[csvs.NAME], collection_dir=str(self.collection), **facts)
@@ -152,7 +152,7 @@ def test_a_job_that_failed_is_said_to_have(node: Node) -> None:
 
 
 def test_a_job_whose_prolog_failed_has_nothing_to_gather(node: Node) -> None:
-    node.here.begin(node.uid, node.gid, "/opt/r", node.job().facts())
+    node.here.begin(node.uid, node.gid, "/opt/r", Status(**node.job().facts()))
     node.place.make(node.uid, node.gid)
     node.here.fail(JobFault("image: nobody has it", "build it"))
     ended = node.ended()
@@ -163,7 +163,7 @@ def test_a_job_whose_prolog_failed_has_nothing_to_gather(node: Node) -> None:
 
 
 def test_a_job_whose_prolog_had_a_defect_may_have_run_without_our_help(node: Node) -> None:
-    node.here.begin(node.uid, node.gid, "/opt/r", node.job().facts())
+    node.here.begin(node.uid, node.gid, "/opt/r", Status(**node.job().facts()))
     ended = node.ended()
     assert (ended.has_run, ended.may_have_run) == (False, True)
 

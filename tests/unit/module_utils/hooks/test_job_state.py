@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, PeerFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState, Status
 
 UID, GID = os.getuid(), os.getgid()
 FAULT = JobFault("image: nobody has it", "build it", image="rocm/vllm:1")
@@ -31,7 +31,7 @@ def base() -> Iterator[Path]:
 
 def begun(base: Path, **facts: Any) -> JobState:
     here = JobState(4711, str(base))
-    here.begin(UID, GID, "/opt/madengine-hooks/releases/1.0.0", {"user": "alice", **facts})
+    here.begin(UID, GID, "/opt/madengine-hooks/releases/1.0.0", Status(user="alice", **facts))
     return here
 
 
@@ -40,9 +40,9 @@ def mode(path: str) -> int:
 
 
 def test_a_job_that_begins_has_a_release_and_no_verdict_yet(base: Path) -> None:
-    here = begun(base, nodes=["n1"])
+    here = begun(base, nodes=("n1",))
     assert here.path == str(base / "jobs" / "4711")
-    assert here.facts() == {"user": "alice", "nodes": ["n1"], "status": "starting"}
+    assert here.status() == Status(user="alice", nodes=("n1",), status="starting")
     assert here.text("verdict") == "starting\n"
     assert here.text("release") == "/opt/madengine-hooks/releases/1.0.0\n"
     assert sorted(os.listdir(here.path)) == ["release", "status.json", "task", "verdict"]
@@ -66,7 +66,7 @@ def test_tasks_can_read_and_only_we_can_write_whatever_slurmd_s_umask_is(base: P
 @pytest.mark.skipif(UID != 0, reason="only root can give a file away")
 def test_what_is_kept_for_a_user_belongs_to_that_user_alone(base: Path) -> None:
     here = JobState(1, str(base))
-    here.begin(2000, 2001, "r", {})
+    here.begin(2000, 2001, "r")
     here.keep("names", "A\n", 2000, 2001)
     for name in ("names", "task"):
         status = os.stat(here.file(name))
@@ -76,8 +76,8 @@ def test_what_is_kept_for_a_user_belongs_to_that_user_alone(base: Path) -> None:
 
 def test_ready_keeps_the_facts_and_adds_to_them(base: Path) -> None:
     here = begun(base)
-    here.ready(images=["a:1"])
-    assert here.facts() == {"user": "alice", "images": ["a:1"], "status": "ready"}
+    here.ready(images=[{"reference": "a:1"}])
+    assert here.status() == Status(user="alice", images=({"reference": "a:1"},), status="ready")
     assert here.text("verdict") == "ready\n"
     assert not (base / "last_fault").exists()
 
@@ -86,7 +86,7 @@ def test_a_failure_says_its_line_to_the_tasks_to_programs_and_to_the_node(base: 
     here = begun(base)
     here.fail(FAULT)
     assert here.text("verdict") == FAULT.line() + "\n" == (base / "last_fault").read_text()
-    assert here.facts() == {"user": "alice", "status": "failed", "fault": FAULT.to_dict(), "line": FAULT.line()}
+    assert here.status() == Status(user="alice", status="failed", fault=FAULT.to_dict(), line=FAULT.line())
 
 
 @pytest.mark.parametrize("node", ["n1\nready", "n1\x1b[2J", "n1\udc80", "ready"])
@@ -101,27 +101,27 @@ def test_a_verdict_is_one_line_and_never_reads_as_ready_whatever_a_peer_calls_it
     assert (base / "last_fault").read_text() == verdict
 
 
-def test_a_job_without_a_state_has_no_facts_and_no_text(base: Path) -> None:
+def test_a_job_without_a_state_has_no_status_and_no_text(base: Path) -> None:
     here = JobState(4711, str(base))
-    assert (here.exists(), here.facts(), here.text("verdict")) == (False, {}, None)
+    assert (here.exists(), here.status(), here.text("verdict")) == (False, Status(), None)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'{"a": 1'])
-def test_facts_that_cannot_be_read_are_no_facts(base: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b'{"job_id": 1', b'{"job_id": "1"}', b'{"nodes": "n1"}'])
+def test_a_status_that_cannot_be_read_says_nothing(base: Path, content: bytes) -> None:
     here = begun(base)
     Path(here.file("status.json")).write_bytes(content)
-    assert here.facts() == {}
+    assert here.status() == Status()
     here.ready()
-    assert here.facts() == {"status": "ready"}
+    assert here.status() == Status(status="ready")
 
 
 def test_a_requeued_job_begins_anew_and_finds_nothing_of_its_first_attempt(base: Path) -> None:
     here = begun(base)
     here.keep("manifest.json", "{}", UID, GID)
     Path(here.file("task"), "env.1").write_text("OLD=1")
-    here.ready(images=["old"])
+    here.ready(images=[{"reference": "old"}])
     again = begun(base, attempt=1)
-    assert again.facts() == {"user": "alice", "attempt": 1, "status": "starting"}
+    assert again.status() == Status(user="alice", attempt=1, status="starting")
     assert sorted(os.listdir(again.path)) == ["release", "status.json", "task", "verdict"]
     assert os.listdir(again.file("task")) == []
     assert os.listdir(base / "jobs") == ["4711"]
@@ -129,7 +129,7 @@ def test_a_requeued_job_begins_anew_and_finds_nothing_of_its_first_attempt(base:
 
 def test_removal_takes_one_job_and_is_harmless_the_second_time(base: Path) -> None:
     here, other = begun(base), JobState(47, str(base))
-    other.begin(UID, GID, "r", {})
+    other.begin(UID, GID, "r")
     here.remove()
     here.remove()
     assert os.listdir(base / "jobs") == ["47"]
@@ -190,13 +190,13 @@ def test_directories_that_forbid_themselves_are_removed(base: Path) -> None:
 
 
 def begin_and_end_well(here: JobState) -> None:
-    here.begin(UID, GID, "r2", {"attempt": 2})
+    here.begin(UID, GID, "r2", Status(attempt=2))
     here.keep("exports", "A=1\n", UID, GID)
-    here.ready(done=True)
+    here.ready(delivered=True)
 
 
 def begin_and_fail(here: JobState) -> None:
-    here.begin(UID, GID, "r2", {"attempt": 2})
+    here.begin(UID, GID, "r2", Status(attempt=2))
     here.fail(FAULT)
 
 
@@ -232,7 +232,7 @@ def deaths(story: Callable[[JobState], None], base: Path, has_old: bool) -> Iter
     for step in range(1, 1000):
         here = JobState(4711, str(base / str(step)))
         if has_old:
-            here.begin(UID, GID, "r1", {"attempt": 1})
+            here.begin(UID, GID, "r1", Status(attempt=1))
             here.ready()
             Path(here.file("task"), "env.1").write_text("A\n")
         if not killed_at(step, story, here):
@@ -246,25 +246,64 @@ def deaths(story: Callable[[JobState], None], base: Path, has_old: bool) -> Iter
 )
 def test_a_sigkill_at_any_step_leaves_a_whole_state_or_none(base: Path, name: str, has_old: bool) -> None:
     for here in deaths(STORIES[name], base, has_old):
-        verdict, facts = here.text("verdict"), here.facts()
+        verdict, status = here.text("verdict"), here.status()
         if here.exists():
             assert verdict in ("starting\n", "ready\n", FAULT.line() + "\n")
             assert here.text("release") in ("r1\n", "r2\n")
             assert os.path.isdir(here.file("task"))
-            assert facts["status"] in ("starting", "ready", "failed")
+            assert status.status in ("starting", "ready", "failed")
             # What a task acts on is never ahead of what a person can read, nor of another attempt.
-            assert verdict == "starting\n" or facts["status"] != "starting"
-            assert here.text("release") == f"r{facts['attempt']}\n"
+            assert verdict == "starting\n" or status.status != "starting"
+            assert here.text("release") == f"r{status.attempt}\n"
         else:
-            assert (verdict, facts) == (None, {})
-        here.begin(UID, GID, "r3", {"attempt": 3})
-        assert (here.facts(), here.text("release")) == ({"attempt": 3, "status": "starting"}, "r3\n")
+            assert (verdict, status) == (None, Status())
+        here.begin(UID, GID, "r3", Status(attempt=3))
+        assert (here.status(), here.text("release")) == (Status(attempt=3, status="starting"), "r3\n")
         assert sorted(os.listdir(here.path)) == ["release", "status.json", "task", "verdict"]
         here.remove()
         assert os.listdir(os.path.dirname(here.path)) == []
 
 
-def test_facts_of_any_kind_can_be_written_down(base: Path) -> None:
-    here = begun(base, path=Path("/x"), odd="\udc80", nodes=("n1", "n2"))
-    assert json.loads(Path(here.file("status.json")).read_text()) == here.facts()
-    assert here.facts()["path"] == "/x"
+def test_what_a_program_reads_is_what_was_said_and_no_more(base: Path) -> None:
+    here = begun(base, job_id=4711, node="n1\udc80", apart=(1, 2))
+    told = json.loads(Path(here.file("status.json")).read_text())
+    assert told == {
+        "user": "alice",
+        "job_id": 4711,
+        "node": "n1\udc80",
+        "apart": [1, 2],
+        "status": "starting",
+        "node_rank": 0,
+        "attempt": 0,
+    }
+
+
+@pytest.mark.parametrize("text", ['{"job_id": 7, "of_a_later_release": 1}', '{"began": 7, "job_id": 7}'])
+def test_a_field_that_is_not_ours_is_passed_over_and_a_whole_number_is_a_time(base: Path, text: str) -> None:
+    assert Status.parse(text).job_id == 7
+
+
+@pytest.mark.parametrize(("told", "expected"), [
+    (None, ["/tmp"]),
+    ("/local/4711\n", ["/local/4711", "/tmp"]),
+    ("/tmp\n", ["/tmp"]),
+    ("relative\n", ["/tmp"]),
+    ("/a\n/b\n", ["/tmp"]),
+    ("/" + "x" * 5000, ["/tmp"]),
+    ("/a\x1b[2J\n", ["/tmp"]),
+])  # fmt: skip
+def test_where_the_tasks_had_their_files_is_a_path_that_they_said_or_the_usual_one(base: Path, told: Any, expected: Any) -> None:
+    here = begun(base)
+    if told is not None:
+        Path(here.file("task/tmpdir")).write_text(told)
+    assert here.temporary_dirs() == expected
+
+
+def test_a_link_or_a_fifo_in_its_place_is_not_read(base: Path) -> None:
+    here = begun(base)
+    (base / "secret").write_text("/root\n")
+    os.symlink(base / "secret", here.file("task/tmpdir"))
+    assert here.temporary_dirs() == ["/tmp"]
+    os.unlink(here.file("task/tmpdir"))
+    os.mkfifo(here.file("task/tmpdir"))
+    assert here.temporary_dirs() == ["/tmp"]

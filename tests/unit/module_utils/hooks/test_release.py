@@ -64,7 +64,7 @@ def content(place: Releases, name: str) -> Dict[str, str]:
 
 
 def pin(place: Releases, folder: Path, name: str, job_id: int = 4711) -> None:
-    JobState(job_id, str(folder / "run")).begin(os.getuid(), os.getgid(), place.path(name), {})
+    JobState(job_id, str(folder / "run")).begin(os.getuid(), os.getgid(), place.path(name))
 
 
 def test_what_was_installed_is_what_was_packed_readable_and_switched_on(place: Releases, folder: Path) -> None:

@@ -215,7 +215,7 @@ def test_a_job_says_where_it_is_and_what_it_is() -> None:
         "user": "alice",
         "uid": 2000,
         "gid": 2001,
-        "nodes": ["n3", "n1", "n2"],
+        "nodes": ("n3", "n1", "n2"),
     }
 
 

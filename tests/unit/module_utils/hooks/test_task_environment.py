@@ -45,7 +45,7 @@ def job(**fields: Any) -> Allocation:
 
 def begun(base: Path) -> JobState:
     here = JobState(4711, str(base))
-    here.begin(UID, GID, "/opt/r", {})
+    here.begin(UID, GID, "/opt/r")
     return here
 
 

@@ -31,7 +31,6 @@ from .workspace import Workspace
 # SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
 _STOP_SECONDS = 2
 _TIMELINE = "timeline.jsonl"
-_GATHERED, _DELIVERED = "gathered", "delivered"
 
 
 class JobEnd:
@@ -44,38 +43,38 @@ class JobEnd:
     def __init__(self, site: Site, job: Allocation, here: JobState, place: Workspace, exit_code: str) -> None:
         self._site, self._job, self._here, self._place, self._exit_code = site, job, here, place, exit_code
         # What root wrote down when the job started; SLURM's restart count, for one, is another by now.
-        self._known: Dict[str, Any] = here.facts()
+        self._known = here.status()
         self._within = Deadline(site.deadline_seconds)
         # An epilog that is repeated must not gather out of a workspace that is gone.
-        self._folder = str(self._known.get(_GATHERED, ""))
+        self._folder = self._known.gathered
         self._containers: List[str] = []
         self._have_outlived = False
 
     @property
     def has_run(self) -> bool:
         """Whether the job has run on this node with our help; where its state is lost, it is taken to have."""
-        return self._known.get("status") not in (STARTING, FAILED)
+        return self._known.status not in (STARTING, FAILED)
 
     @property
     def may_have_run(self) -> bool:
         """Whether the job's script was not kept from running: then there may be containers of its own."""
-        return self._known.get("status") != FAILED
+        return self._known.status != FAILED
 
     @property
     def may_have_left_images(self) -> bool:
         """Whether something of the job's images may still lie about: its prolog did not come to its end."""
-        return self._known.get("status") != READY
+        return self._known.status != READY
 
     @property
     def has_failed(self) -> bool:
         """Whether the job failed or its time was up; of one that was cancelled SLURM tells an epilog nothing (``0:0``)."""
-        ends_by = self._known.get("ends_by") or float("inf")
+        ends_by = self._known.ends_by or float("inf")
         return self._exit_code != "0:0" or time.time() >= ends_by
 
     @property
     def is_apart(self) -> bool:
         """Whether the prologs found that not all nodes see the collection directory that the first one sees."""
-        return bool(self._known.get("apart"))
+        return bool(self._known.apart)
 
     def find(self) -> None:
         """Look for the job's containers, and nobody else's.
@@ -114,13 +113,13 @@ class JobEnd:
         """
         if self._folder:
             return
-        if self._known.get("status") != READY:
+        if self._known.status != READY:
             raise JobFault("aftermath: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
         sources: List[collect.Source] = [{"path": self._place.results, "all": True}]
-        sources += collect.workspaces(self._known["job_id"], self._known["node_rank"], len(self._known["nodes"]))
+        sources += collect.workspaces(self._known.job_id, self._known.node_rank, len(self._known.nodes))
         with self._kept(self._place.results):
             self._folder = self._gathered(sources)
-        self._here.ready(**{_GATHERED: self._folder})
+        self._here.ready(gathered=self._folder)
 
     def exchange(self) -> None:
         """Where nodes are apart: the first one takes the others' results in, and any other brings its own to that one.
@@ -139,8 +138,8 @@ class JobEnd:
         to the first node.
         """
         if self._folder and not self._is_guest:
-            facts = {"failed": self.has_failed, "exit_code": self._exit_code, "since": self._known["began"]}
-            facts.update({name: self._known[name] for name in ("job_id", "attempt", "nodes")})
+            facts = {"failed": self.has_failed, "exit_code": self._exit_code, "since": self._known.began}
+            facts.update({name: getattr(self._known, name) for name in ("job_id", "attempt", "nodes")})
             self._as_user(selection.settle, self._collection, self._csv, self._site.results_policy, facts)
 
     def report(self) -> None:
@@ -198,13 +197,13 @@ class JobEnd:
         facts = self._facts()
         if self._is_guest:
             facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
-        return str(self._as_user(collect.gather, sources, collection, facts, self._known["began"])["folder"])
+        return str(self._as_user(collect.gather, sources, collection, facts, self._known.began)["folder"])
 
     def _take_in(self) -> None:
         """Wait for the parcels of those who are apart; what a run before this one has got is not waited for again."""
-        ranks, refusal = self._known["apart"], None
+        ranks, refusal = self._known.apart, None
         if self._folder:
-            ranks = self._as_user(bundle.missing, self._collection, ranks, self._known)
+            ranks = self._as_user(bundle.missing, self._collection, ranks, vars(self._known))
         else:
             refusal = ShareFault("aftermath: the first node has no place for results", "read its epilog log")
         user = process.of(self._job.uid, self._job.gid)
@@ -213,7 +212,7 @@ class JobEnd:
             return process.start(user, bundle.unpack, self._collection, brought, rank)
 
         came = upload.collect(*self._meeting, ranks, store, self._wait, refusal=refusal, ports=self._site.port_range)
-        lost = [str(self._known["nodes"][rank]) for rank in ranks if not came.get(rank)]
+        lost = [str(self._known.nodes[rank]) for rank in ranks if not came.get(rank)]
         if lost:
             raise ShareFault(
                 "aftermath: not all nodes brought their results", "fetch them there", missing=named(lost), waited_seconds=self._wait
@@ -221,12 +220,12 @@ class JobEnd:
 
     def _bring(self) -> None:
         """Bring this node's candidates to the first node; what is not taken there stays here."""
-        if self._folder and not self._known.get(_DELIVERED):
+        if self._folder and not self._known.delivered:
             with self._kept(self._folder):
                 self._put_timeline()
-                packed = self._as_user(bundle.pack, self._folder, self._known["node_rank"], self._csv)
+                packed = self._as_user(bundle.pack, self._folder, self._known.node_rank, self._csv)
                 upload.deliver(*self._meeting, packed, self._wait, ports=self._site.port_range)
-            self._here.ready(**{_DELIVERED: True})
+            self._here.ready(delivered=True)
 
     def _put_timeline(self) -> None:
         self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
@@ -244,13 +243,13 @@ class JobEnd:
     @property
     def _is_guest(self) -> bool:
         """Whether the first node does not see what this one writes."""
-        return self.is_apart and self._known.get("node_rank") != 0
+        return self.is_apart and self._known.node_rank != 0
 
     @property
     def _meeting(self) -> Tuple[Allocation, credential.Credential]:
         """Return who meets, as the prologs knew each other, and this node's proof that it belongs to them."""
         known = self._known
-        allocation = dataclasses.replace(self._job, attempt=known["attempt"], nodes=tuple(known["nodes"]), node=known["node"])
+        allocation = dataclasses.replace(self._job, attempt=known.attempt, nodes=known.nodes, node=known.node)
         return allocation, credential.of(self._site.auth, self._site.key_file)
 
     @property
@@ -265,18 +264,17 @@ class JobEnd:
 
     @property
     def _collection(self) -> str:
-        return str(self._known["collection_dir"])
+        return self._known.collection_dir
 
     @property
     def _csv(self) -> str:
-        names = self._known.get("results") or [""]
-        return str(names[0])
+        return self._known.results[0] if self._known.results else ""
 
     def _facts(self) -> Dict[str, Any]:
-        images = self._known.get("images") or [{}]
+        images = self._known.images or ({},)
         return {
-            "rank": self._known["node_rank"],
-            **{name: self._known[name] for name in ("node", "job_id", "attempt")},
+            "rank": self._known.node_rank,
+            **{name: getattr(self._known, name) for name in ("node", "job_id", "attempt")},
             "exit_code": self._exit_code,
             "failed": self.has_failed,
             "csv": self._csv,

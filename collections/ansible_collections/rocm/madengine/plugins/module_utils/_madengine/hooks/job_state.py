@@ -16,7 +16,7 @@ name               who may read             what
 ``when_set``       the job's user           ``GIVEN OTHER`` lines: where GIVEN is set, a container gets OTHER too
 ``fixed``          the job's user           ``NAME=value`` lines for a container alone
 ``manifest.json``  the job's user           the manifest, restored, without secrets
-``task/``          the job's user           written by the TaskProlog as that user: an env file a task
+``task/``          the job's user           written by the TaskProlog as that user: an env file a task, and ``tmpdir``
 =================  =======================  =========================================================
 
 The directory appears whole, vanishes whole, and a file in it changes by rename: whenever SIGKILL comes, a reader finds
@@ -28,9 +28,11 @@ Source: architecture.md, "State".
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
-from typing import Any, Dict, Mapping, Optional
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..core import files
 from ..core.errors import Fault
@@ -38,7 +40,78 @@ from ..core.text import printable
 
 BASE = "/run/madengine"
 _LARGEST_BYTES = 16 << 20
+_LONGEST_PATH = 4096
+_TMP = "/tmp"  # noqa: S108 (where madengine works unless SLURM_TMPDIR says otherwise)
 STARTING, READY, FAILED = "starting", "ready", "failed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What ``status.json`` says; this is the one place that knows its fields.
+
+    :param status: `STARTING`, `READY` or `FAILED`; empty where nothing is known of the job.
+    :param began: when the prolog began, in seconds since the epoch.
+    :param images: the job's images, as the first node offered them.
+    :param results: names of the CSVs that count.
+    :param collection_dir: where the job's results come together.
+    :param run_base: the same for ``runs.collection_dir``, if the job holds several runs.
+    :param apart: ranks of the nodes that do not see the first one's collection directory.
+    :param gathered: where this node's results are now; empty before they were gathered.
+    :param delivered: whether they were brought to the first node.
+    :param fault: of a job that was not let start, as ``Fault.to_dict`` gives it; *line* is what its tasks say.
+    """
+
+    status: str = ""
+    job_id: int = 0
+    node: str = ""
+    node_rank: int = 0
+    user: str = ""
+    uid: int = -1
+    gid: int = -1
+    nodes: Tuple[str, ...] = ()
+    attempt: int = 0
+    ends_by: int = 0
+    began: float = 0.0
+    images: Tuple[Mapping[str, Any], ...] = ()
+    results: Tuple[str, ...] = ()
+    collection_dir: str = ""
+    run_base: str = ""
+    apart: Tuple[int, ...] = ()
+    gathered: str = ""
+    delivered: bool = False
+    fault: Optional[Mapping[str, Any]] = None
+    line: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Status:
+        """Return what *text* says; nothing where it cannot be read, and no field that is not ours."""
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            told = json.loads(text)
+            known = {name: _as(told[name], default) for name, default in _DEFAULTS.items() if name in told}
+            return cls(**known)
+        return cls()
+
+    def text(self) -> str:
+        """Return what is written; what has not been said is left out."""
+        said = {name: value for name, value in vars(self).items() if value != _DEFAULTS[name] or name in _ALWAYS}
+        return json.dumps(said, indent=1, default=str) + "\n"
+
+
+_ALWAYS = ("status", "job_id", "node", "node_rank", "attempt")
+_NOTHING = Status()
+_DEFAULTS: Dict[str, Any] = {item.name: item.default for item in dataclasses.fields(Status)}
+
+
+def _as(value: Any, default: Any) -> Any:
+    """Return *value* as the type of its field.
+
+    :raises TypeError: it is of another kind.
+    """
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    if default is not None and not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+        raise TypeError(value)
+    return value
 
 
 class JobState:
@@ -57,7 +130,7 @@ class JobState:
     def exists(self) -> bool:
         return os.path.isdir(self.path)
 
-    def begin(self, uid: int, gid: int, release: str, facts: Mapping[str, Any]) -> None:
+    def begin(self, uid: int, gid: int, release: str, status: Status = _NOTHING) -> None:
         """Make the directory anew: whatever an earlier attempt of the same job left is gone."""
         _make(self.base)
         _make(os.path.dirname(self.path))
@@ -67,7 +140,7 @@ class JobState:
         _make(os.path.join(fresh, "task"), 0o700)
         os.chown(os.path.join(fresh, "task"), uid, gid)
         files.write(os.path.join(fresh, "release"), release + "\n")
-        _say(fresh, STARTING, STARTING, facts)
+        _say(fresh, STARTING, dataclasses.replace(status, status=STARTING))
         self.remove()
         os.rename(fresh, self.path)
 
@@ -76,23 +149,19 @@ class JobState:
         files.write(self.file(name), text, mode=0o400, owner=(uid, gid))
 
     def ready(self, **facts: Any) -> None:
-        """Say that the job's tasks may start."""
-        _say(self.path, READY, READY, {**self.facts(), **facts})
+        """Say that the job's tasks may start, and change these *facts* of its status."""
+        changed: Dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+        _say(self.path, READY, dataclasses.replace(self.status(), status=READY, **changed))
 
     def fail(self, fault: Fault) -> None:
         """Say why the job's tasks must not start, and leave the line as this node's last fault."""
         line = printable(fault.line())
-        _say(self.path, FAILED, line, {**self.facts(), "fault": fault.to_dict(), "line": line})
+        _say(self.path, line, dataclasses.replace(self.status(), status=FAILED, fault=fault.to_dict(), line=line))
         files.write(os.path.join(self.base, "last_fault"), line + "\n")
 
-    def facts(self) -> Dict[str, Any]:
-        """Return what ``status.json`` holds; empty where there is none, or none that can be read."""
-        text = self.text("status.json")
-        with contextlib.suppress(ValueError):
-            facts = json.loads(text or "{}")
-            if isinstance(facts, dict):
-                return facts
-        return {}
+    def status(self) -> Status:
+        """Return what ``status.json`` says."""
+        return Status.parse(self.text("status.json") or "{}")
 
     def text(self, name: str) -> Optional[str]:
         """Return the content of *name*, or None where it is not there."""
@@ -100,6 +169,15 @@ class JobState:
             return files.read(self.file(name), _LARGEST_BYTES).decode("utf-8", "replace")
         except Fault:
             return None
+
+    def temporary_dirs(self) -> List[str]:
+        """Return where the job's tasks had their temporary files: what they said (SLURM_TMPDIR), then ``/tmp``.
+
+        Only a path to look in, and only as the job's user: that user wrote it.
+        """
+        told = (self.text(os.path.join("task", "tmpdir")) or "").rstrip("\n")
+        is_path = told.startswith("/") and told.isprintable() and len(told) < _LONGEST_PATH
+        return ([told] if is_path and told != _TMP else []) + [_TMP]
 
     def remove(self) -> None:
         """Remove the directory and all in it; harmless if it is gone.
@@ -117,9 +195,9 @@ class JobState:
         return os.path.join(folder, f".{what}.{job_id}")
 
 
-def _say(folder: str, status: str, verdict: str, facts: Mapping[str, Any]) -> None:
+def _say(folder: str, verdict: str, status: Status) -> None:
     # A task reads the verdict, a person the facts: the facts first, so that nobody finds a verdict without them.
-    files.write(os.path.join(folder, "status.json"), json.dumps({**facts, "status": status}, indent=1, default=str) + "\n")
+    files.write(os.path.join(folder, "status.json"), status.text())
     files.write(os.path.join(folder, "verdict"), verdict + "\n")
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os.path
 import re
 from dataclasses import dataclass
-from typing import Dict, Iterable, Mapping, Tuple
+from typing import Any, Dict, Iterable, Mapping, Tuple
 
 from ..core.errors import JobFault
 from . import hostlist
@@ -79,14 +79,14 @@ class Allocation:
         """Return what every line of this job's timeline carries."""
         return {"job_id": self.job_id, "node": self.node, "node_rank": self.node_rank}
 
-    def facts(self) -> Dict[str, object]:
+    def facts(self) -> Dict[str, Any]:
         """Return what ``status.json`` says of the job from the start."""
         return {
             **self.place(),
             "user": self.user,
             "uid": self.uid,
             "gid": self.gid,
-            "nodes": list(self.nodes),
+            "nodes": self.nodes,
             "attempt": self.attempt,
             "ends_by": self.ends_by,
         }

@@ -5,7 +5,7 @@
 
 slurmd starts the gate ``50-madengine`` as root, and the gate starts this, from the release that the job's prolog ran.
 Root forks; whatever touches the user's files runs as the job's user. Exit status: 0, or 75 where this node must leave
-service (see ``context``).
+service (see ``exit_status``).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ sys.path.insert(0, os.path.join(RELEASE, "lib"))
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import (
     config,
     exit_status,
+    hook,
     job_end,
     job_state,
     journal,
-    metrics,
     timeline,
     workspace,
 )
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 
 
-def story(site: config.Site, job: allocation.Allocation, here: job_state.JobState, log: timeline.Timeline) -> None:
+def story(site: config.Site, job: allocation.Allocation, state: job_state.JobState, log: timeline.Timeline) -> None:
     """Keep what the job has left of worth on this node, and remove the rest."""
-    ended = job_end.JobEnd(site, job, here, workspace.Workspace(job.job_id), exit_code(os.environ))
+    ended = job_end.JobEnd(site, job, state, workspace.Workspace(job.job_id), exit_code(os.environ))
     parts: List[exit_status.Part] = []
     if ended.may_have_run:
         parts += [("find", ended.find), ("diagnose", ended.diagnose), ("stop", ended.stop)]
@@ -52,20 +52,9 @@ def exit_code(environ: Mapping[str, str]) -> str:
 
 
 def main() -> int:
-    """Find out whose job this was, and tell its story."""
-    site = config.read()
-    journal.open_at(site.log_level)
-
-    def hook() -> None:
-        job = allocation.of(os.environ)
-        here = job_state.JobState(job.job_id)
-        if here.exists():
-            log = timeline.Timeline(job.place(), [timeline.appender(here.file("timeline.jsonl")), journal.note])
-            ending = "ok" if exit_code(os.environ) == "0:0" else "failed"
-            with metrics.counted(site.metrics_dir, log, os.path.basename(RELEASE), journal.say, ending):
-                story(site, job, here, log)
-
-    return exit_status.run(hook, lambda fault: None, journal.say, site.drain_on)
+    """Tell the story of a job that this node knows."""
+    outcome = "ok" if exit_code(os.environ) == "0:0" else "failed"
+    return hook.Hook(RELEASE, lambda site, job, state: state.exists(), story, outcome).run(os.environ)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def nodes_of(members: int) -> Tuple[str, ...]:
 
 def lead(members: int) -> None:
     """Be the leader; say when it listens, and at the end how much memory it took."""
-    with barrier.meet(allocation(0, nodes_of(members)), KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as meeting:
+    with barrier.Barrier(allocation(0, nodes_of(members)), lambda: KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as place:
+        meeting = place.join()
         assert isinstance(meeting, leader_module.Leader)
         print(meeting.port, flush=True)
         meeting.common()

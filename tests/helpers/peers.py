@@ -15,13 +15,14 @@ import socket
 import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.credential import Key
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.session import Session
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 
 KEY = Key(b"the cluster's own secret, 32 byte")
@@ -86,12 +87,19 @@ class Node:
             os.kill(self.pid, number)
 
 
+@contextlib.contextmanager
+def meet(who: Allocation, key: Key = KEY, within: float = 10.0, have: Sequence[str] = (), **options: Any) -> Iterator[Session]:
+    """Join the others at once."""
+    with barrier.Barrier(who, lambda: key, Deadline(within), **options) as place:
+        yield place.join(have)
+
+
 def _live(who: Allocation, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any], writer: int) -> None:
     started = time.monotonic()
     said: Dict[str, Any] = {}
     try:
-        with barrier.meet(who, key, Deadline(within), **options) as meeting:
-            said["value"] = story(meeting)
+        with meet(who, key, within, **options) as session:
+            said["value"] = story(session)
     except Fault as fault:
         said = {"fault": fault.to_dict(), "line": fault.line(), "type": type(fault).__name__}
     except BaseException:

@@ -21,10 +21,11 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_images, task_environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 from helpers import manifests, peers, stories
 
 prolog = stories.imported("prolog")
-ALLOCATION_OF = prolog.allocation.of
+ALLOCATION_OF = allocation.of
 UNKNOWN = 3999999999  # a uid that no node knows
 IDENTITY = "sha256:" + "4f" * 32
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
@@ -256,7 +257,7 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
     base.chmod(0o755)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(job_images, "JobImages", JobImages)
-        patched.setattr(prolog.allocation, "of", lambda environ: dataclasses.replace(ALLOCATION_OF(environ), address=at))
+        patched.setattr(allocation, "of", lambda environ: dataclasses.replace(ALLOCATION_OF(environ), address=at))
         JobImages.failing = failing
         node = stories.Node(base, patched, os.getuid(), os.getgid())
         node.site = site
@@ -305,6 +306,12 @@ def test_the_nodes_find_out_who_of_them_is_apart_and_leave_nothing_in_the_work_d
 def test_a_lease_that_cannot_be_given_back_fails_no_job(key: str) -> None:
     found = together(key, [LEADER, "n2"], **{LEADER: {"release": ShareFault("layout: gone", "look")}})
     assert {verdict for _, verdict, *_ in found.values()} == {"ready"}
+
+
+def test_leases_are_given_back_also_where_the_nodes_do_not_come_to_an_end_together(key: str) -> None:
+    found = together(key, [LEADER, "n2"], n2={"load": ShareFault("layout: a blob is missing", "publish again")})
+    assert "a blob is missing" in found[LEADER][1]
+    assert found[LEADER][3] == {"manifest": "ok", "publish": "ok", "rendezvous": "share", "release": "ok"}
 
 
 @pytest.mark.parametrize("names", [[LEADER, "broken"], [LEADER, "n2", "broken"]])

@@ -45,7 +45,7 @@ def leading(at: str, nodes: int = 2, within: float = 10.0, **options: Any) -> It
     options = {"ports": peers.PORTS, **options}
     # How it ends is not these tests' business, nor who comes after the end.
     with mock.patch.object(leader, "_LATECOMER_SECONDS", 0.0), contextlib.suppress(PeerFault, ShareFault):
-        with barrier.meet(peers.allocation("n0", nodes, at), peers.KEY, Deadline(within), **options) as meeting:
+        with peers.meet(peers.allocation("n0", nodes, at), within=within, **options) as meeting:
             yield meeting
             meeting._tell(ShareFault("test: over", "nothing"))
 
@@ -225,7 +225,7 @@ def test_one_deadline_counts_for_all_whatever_a_member_s_own_clock_says(at: str)
 
 def test_a_job_of_one_node_meets_nobody_and_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", _forbidden)
-    with barrier.meet(peers.allocation("n0", 1), peers.KEY, Deadline(5)) as meeting:
+    with peers.meet(peers.allocation("n0", 1), within=5) as meeting:
         assert meeting.is_leader
         assert meeting.run_child(process.start(peers.me(), _echo, "x")) == "x"
         assert meeting.common() == []
@@ -234,7 +234,7 @@ def test_a_job_of_one_node_meets_nobody_and_opens_no_socket(monkeypatch: pytest.
 
 
 def test_a_job_of_one_node_has_a_deadline_too() -> None:
-    with pytest.raises(ShareFault, match="the time is up"), barrier.meet(peers.allocation("n0", 1), peers.KEY, Deadline(0.1)) as meeting:
+    with pytest.raises(ShareFault, match="the time is up"), peers.meet(peers.allocation("n0", 1), within=0.1) as meeting:
         meeting.run_child(process.start(peers.me(), _sleep, 60))
 
 
@@ -265,7 +265,7 @@ def test_an_image_s_description_that_does_not_fit_into_a_line_is_the_job_s_fault
 
 
 def test_more_images_than_a_meeting_holds_are_the_job_s_fault() -> None:
-    with barrier.meet(peers.allocation("n0", 1), peers.KEY, Deadline(5)) as meeting:
+    with peers.meet(peers.allocation("n0", 1), within=5) as meeting:
         meeting.publish([{}] * 256)
         with pytest.raises(JobFault, match="too many images"):
             meeting.publish([{}] * 257)
@@ -326,7 +326,7 @@ def following(at: str, lead: Any = peers.lead, within: float = 10.0, **options: 
     leader_node = peers.start(peers.allocation("n0", 2, at), lead, within=within)
     options = {"ports": peers.PORTS, "grace_seconds": 5.0, **options}
     try:
-        with barrier.meet(peers.allocation("n1", 2, at), peers.KEY, Deadline(10), **options) as meeting:
+        with peers.meet(peers.allocation("n1", 2, at), within=10, **options) as meeting:
             meeting.leader_node = leader_node
             yield meeting
     finally:
@@ -397,7 +397,7 @@ def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_f
         peers.line(guest)
 
     with peers.listening(at, first, peers.silent), peers.listening(at, peers.first_ports(peers.allocation())[1], fake):
-        who = barrier.meet(peers.allocation("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=1.2)
+        who = peers.meet(peers.allocation("n1", 2, at), within=5, ports=peers.PORTS, grace_seconds=1.2)
         with pytest.raises(PeerFault, match="the leader did not answer") as raised, who:
             raise AssertionError("nobody is there")
     assert int(str(raised.value.seen["refused_our_key"])) >= 1
@@ -407,6 +407,46 @@ def test_a_party_is_an_allocation_that_this_node_is_part_of() -> None:
     for nodes in (("n1", "n2"), ("n0", "n1", "n0")):
         with pytest.raises(JobFault, match="this node is not one of the job's"):
             barrier.Allocation("c", 1, 0, nodes, "n0")
+
+
+def give_up(who: Any, error: Exception, **options: Any) -> None:
+    """Leave the barrier by *error* before this node has joined, in a process of its own."""
+    with barrier.Barrier(who, lambda: peers.KEY, Deadline(10), ports=peers.PORTS, **options):
+        raise error
+
+
+@pytest.mark.parametrize("quitter", ["n0", "n1"])
+def test_a_node_that_gives_up_before_it_has_joined_tells_the_others_why(at: str, quitter: str) -> None:
+    nodes = {name: peers.allocation(name, 2, at) for name in ("n0", "n1")}
+    other = next(name for name in nodes if name != quitter)
+    waiting = peers.start(nodes[other], peers.both)
+    fault = JobFault("manifest: broken", "mend it")
+    quitting = process.start(peers.me(), give_up, nodes[quitter], fault)
+    with pytest.raises(JobFault, match="manifest: broken"):
+        quitting.result(Deadline(15))
+    assert waiting.outcome()["line"].startswith(f"madengine: job: {quitter}: manifest: broken")
+
+
+def test_a_node_that_gives_up_keeps_its_own_fault_where_nobody_can_be_told(at: str) -> None:
+    def no_key() -> Any:
+        raise NodeFault("credential: no key", "place it", part="key")
+
+    with pytest.raises(JobFault, match="manifest: broken"):
+        with barrier.Barrier(peers.allocation("n1", 2, at), no_key, Deadline(10), ports=peers.PORTS):
+            raise JobFault("manifest: broken", "mend it")
+
+
+def test_a_node_that_found_nobody_does_not_look_again(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(barrier.Barrier, "abort", _forbidden)
+    with pytest.raises(PeerFault, match="the leader did not answer"):
+        with peers.meet(peers.allocation("n1", 2, at), ports=peers.PORTS, grace_seconds=0.1):
+            raise AssertionError("nobody is there")
+
+
+def test_a_block_that_ends_well_without_having_joined_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", _forbidden)
+    with barrier.Barrier(peers.allocation("n1"), lambda: peers.KEY, Deadline(10)):
+        pass
 
 
 # What a careless barrier suffers from.
@@ -723,7 +763,7 @@ def test_a_meeting_leaves_no_descriptor_and_no_process_behind(at: str) -> None:
         stranger.close()
     with (
         pytest.raises(PeerFault),
-        barrier.meet(peers.allocation("n1", 2, at), peers.KEY, Deadline(5), ports=peers.PORTS, grace_seconds=0.1),
+        peers.meet(peers.allocation("n1", 2, at), within=5, ports=peers.PORTS, grace_seconds=0.1),
     ):
         pass
     assert sorted(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,61 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What prolog and epilog have in common: whose job it is, where its phases and its verdict are written down.
+
+Source: architecture.md, "Observability".
+"""
+
+from __future__ import annotations
+
+import os.path
+from dataclasses import dataclass
+from typing import Callable, Mapping, Optional
+
+from ..core.errors import Fault
+from ..slurm import allocation
+from ..slurm.allocation import Allocation
+from . import config, exit_status, job_state, journal, metrics, timeline
+from .config import Site
+from .job_state import JobState
+from .timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One of SLURM's scripts.
+
+    :param release: the directory of the release that runs.
+    :param begin: says whether the job is ours on this node; after that its state is there.
+    :param story: what is done then.
+    :param outcome: how the job ended, for the counters; "" while it has not.
+    :param leaves_verdict: whether a fault is written down for the job's tasks.
+    """
+
+    release: str
+    begin: Callable[[Site, Allocation, JobState], bool]
+    story: Callable[[Site, Allocation, JobState, Timeline], None]
+    outcome: str = ""
+    leaves_verdict: bool = False
+
+    def run(self, environ: Mapping[str, str]) -> int:
+        """Find out from *environ* whose job this is, tell its story, and return the exit status."""
+        site = config.read()
+        journal.open_at(site.log_level)
+        begun: Optional[JobState] = None
+
+        def hook() -> None:
+            nonlocal begun
+            job = allocation.of(environ)
+            state = job_state.JobState(job.job_id)
+            if self.begin(site, job, state):
+                begun = state
+                log = Timeline(job.place(), [timeline.appender(state.file("timeline.jsonl")), journal.note])
+                with metrics.counted(site.metrics_dir, log, os.path.basename(self.release), journal.say, self.outcome):
+                    self.story(site, job, state, log)
+
+        def settle(fault: Fault) -> None:
+            if self.leaves_verdict and begun is not None:
+                begun.fail(fault)
+
+        return exit_status.run(hook, settle, journal.say, site.drain_on)

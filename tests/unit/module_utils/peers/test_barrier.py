@@ -468,24 +468,25 @@ def test_a_spoofed_loaded_releases_nobody(at: str) -> None:
         assert meeting._host.missing() == ["n1"]
 
 
-def test_a_fake_leader_wins_nothing_and_costs_a_moment(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fake_leader_wins_nothing_and_makes_nobody_wait(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The careless one believes the first port that says GO.
-    monkeypatch.setattr(client, "_STAGGER_SECONDS", 3.0)  # members listen to it first, to the end
+    # Members listen to it first, to the end: they dial again because it was no leader, not because a clock says so.
+    monkeypatch.setattr(client, "_STAGGER_SECONDS", 3600.0)
+    monkeypatch.setattr(client, "HANDSHAKE_SECONDS", 3600.0)
 
     def fake(guest: socket.socket) -> bytes:
         guest.sendall(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
         join = peers.line(guest) or b""
-        for name in ("WELCOME", "IMAGE", "GO"):
-            guest.sendall(framing.plain(name, left=5, index=0, of=0, n=0, mac="0" * 64))
+        with contextlib.suppress(ConnectionError):  # the first of them is enough for a member to hang up
+            for name in ("WELCOME", "IMAGE", "GO"):
+                guest.sendall(framing.plain(name, left=5, index=0, of=0, n=0, mac="0" * 64))
         return join
 
     first = peers.first_port(peers.allocation())
     with peers.listening(at, first, fake) as stranger:
-        started = time.monotonic()
-        out = peers.run({"*": peers.both}, THREE, at)
+        out = peers.run({"*": peers.both}, THREE, at, grace_seconds=15.0)
         join = json.loads(stranger.said().splitlines()[0])
-    assert [end["value"] for end in out.values()][1:] == [[{"identity": "sha256:1", "where": "/store"}]] * 2
-    assert time.monotonic() - started < 2.5
+    assert [end.get("value") for end in out.values()][1:] == [[{"identity": "sha256:1", "where": "/store"}]] * 2
     assert join["line"] == "JOIN"
     assert set(join) == {"line", "job", "attempt", "rank", "node", "nonce", "n", "mac"}
 

@@ -40,7 +40,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> List[str]:
 
 
 def begin(site: config.Site, job: Any, state: job_state.JobState) -> bool:
-    state.begin(0, 0, "/opt/release", {})
+    state.begin(0, 0, "/opt/release", job_state.Status())
     return True
 
 
@@ -83,7 +83,7 @@ def test_a_fault_before_the_job_is_ours_spoils_no_state_that_another_attempt_has
     def no_begin(site: config.Site, job: Any, state: job_state.JobState) -> bool:
         raise FAULT
 
-    here.begin(0, 0, "/opt/release", {})
+    here.begin(0, 0, "/opt/release", job_state.Status())
     assert hook.Hook("/opt/7", no_begin, raising(FAULT), leaves_verdict=True).run(ENVIRONMENT) == exit_status.DONE
     assert (here.text("verdict") or "").strip() == "starting"
 

@@ -9,7 +9,7 @@ The environment says which lab, so that several can exist side by side:
 =============  =============  ========================================================================
 MADLAB_NAME    madlab         names the network, the label and build/lab/<name>; containers are
                               <name>-c0, <name>-n1, ...; if empty: demo, and plain c0, n1, ...
-MADLAB_BASE    debian:trixie  the nodes' distribution (or debian:bookworm)
+MADLAB_BASE    debian:trixie  the nodes' distribution (or debian:bookworm, debian:forky)
 MADLAB_STORE   classic        the nodes' Docker image store: classic or containerd
 MADLAB_SHARED  yes            yes: /shared is one directory on all nodes; no: there is none
 MADLAB_CONFIG  files          files: every host has a slurm.conf; configless: the controller alone has
@@ -54,6 +54,7 @@ def inventory() -> dict[str, object]:
                 "lab_name": name or "demo",
                 "lab_base": base,
                 "lab_image": f"madlab-node:{base.rpartition(':')[2]}",
+                "lab_wants_cgroup2": base.rpartition(":")[2] not in ("bookworm", "trixie"),
                 "lab_store": choice("MADLAB_STORE", "classic", "containerd"),
                 "lab_shared": shared,
                 "lab_is_configless": choice("MADLAB_CONFIG", "files", "configless") == "configless",

@@ -153,7 +153,7 @@ def test_a_request_that_makes_no_sense_is_the_job_s_fault(node: stories.Node, co
 
 def test_a_user_whom_this_node_does_not_know_is_no_reason_to_drain_it(node: stories.Node) -> None:
     assert node.tell(prolog, SLURM_JOB_UID=str(UNKNOWN)) == exit_status.DONE
-    assert "account: this node does not know the user" in node.verdict()
+    assert "process: this node does not know the user" in node.verdict()
     assert node.said == [node.verdict()]
 
 

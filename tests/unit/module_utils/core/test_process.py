@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import resource
@@ -18,14 +19,16 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import descendants, process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
+from helpers import fuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ME = process.of(os.getuid(), os.getgid())
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+on_fuse = pytest.mark.skipif(not fuse.is_possible(), reason="only root can mount")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -190,7 +193,77 @@ def test_a_child_is_waited_for_beside_thousands_of_sockets() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+@on_fuse
+def test_a_child_that_nobody_can_end_is_left_behind_and_the_share_is_at_fault(tmp_path: Path) -> None:
+    with fuse.deaf(tmp_path) as asked:
+        child = process.start(ME, os.listdir, str(tmp_path))
+        asked()
+        with pytest.raises(ShareFault, match=r"no answer in time.*is_stuck=True"):
+            child.result(Deadline(0.1))
+        assert _state(child.pid) == "D"
+        child.kill()  # and again: it is left as it is
+    assert os.waitpid(child.pid, 0)[1] == signal.SIGKILL
+
+
+def test_a_kernel_without_process_descriptors_ends_a_child_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # What the kernel says counts, not what Python was built with.
+    monkeypatch.setattr(os, "pidfd_open", _not_implemented, raising=False)
+    child = process.start(ME, _start_a_family, str(tmp_path / "pids"))
+    _wait_for(lambda: (tmp_path / "pids").exists())
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    child.kill()
+    _wait_for(lambda: not any(_is_alive(pid) for pid in (*pids, child.pid)))
+
+
+def test_what_it_costs_to_end_a_child_grows_with_what_it_has_started_and_no_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    child = process.start(ME, _start_many, str(tmp_path / "pids"), 100)
+    _wait_for(lambda: (tmp_path / "pids").exists())
+    listings: List[str] = []
+    monkeypatch.setattr(os, "listdir", lambda path, plain=os.listdir: [listings.append(path), *plain(path)][1:])
+    child.kill()
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    _wait_for(lambda: not any(_is_alive(pid) for pid in pids))
+    assert len(listings) <= 5  # of /proc, and not one a process
+
+
+def test_what_has_left_its_parent_ends_with_the_hook(tmp_path: Path) -> None:
+    # A program that a user's settings start may make itself a daemon.
+    hook = process.fork(lambda: _leave_a_daemon(str(tmp_path / "pids")))
+    assert os.waitpid(hook, 0)[1] == 0
+    assert not _is_alive(int((tmp_path / "pids").read_text()))
+
+
 # With what.
+
+
+@as_root
+def test_a_child_has_bounds_so_that_it_takes_nothing_from_the_node() -> None:
+    seen = process.run(nobody(), _bounds)
+    assert seen == {"memory": 2 << 30, "core": 0, "oom": 500}
+
+
+@as_root
+def test_a_file_that_never_ends_is_the_user_s_own_fault_and_does_not_eat_the_node(tmp_path: Path) -> None:
+    with pytest.raises(JobFault, match="too much memory"):
+        process.run(nobody(), _read_all_of, "/dev/zero")
+
+
+def test_a_child_dies_with_the_hook() -> None:
+    reader, writer = os.pipe()
+    hook = process.fork(lambda: _hook_with_a_child(writer))
+    pid = int(os.read(reader, 20))
+    os.kill(hook, signal.SIGKILL)
+    os.waitpid(hook, 0)
+    _wait_for(lambda: not _is_alive(pid))
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_directory_service_that_hangs_costs_seconds_and_the_share_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_LOOKUP_SECONDS", 0.1)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: time.sleep(60))
+    with pytest.raises(ShareFault, match="the directory service does not answer"):
+        process.of(1000, 1000)
 
 
 def test_the_child_has_a_clean_environment_and_none_of_our_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +352,44 @@ def _write_for_ever() -> None:
 
 def _start_a_family(path: str) -> None:
     subprocess.run(["/bin/sh", "-c", f"sleep 61 & echo $! $$ > {path}.new; mv {path}.new {path}; wait"], check=False)
+
+
+def _start_many(path: str, many: int) -> None:
+    subprocess.run(
+        ["/bin/sh", "-c", f"for i in $(seq {many}); do sleep 61 & echo $!; done > {path}.new; mv {path}.new {path}; wait"], check=False
+    )
+
+
+def _leave_a_daemon(path: str) -> int:
+    descendants.adopt()
+    process.run(ME, subprocess.check_call, ["/bin/sh", "-c", f"(setsid sleep 61 & echo $! > {path})"])
+    assert _is_alive(int(Path(path).read_text()))
+    descendants.end_all()
+    return 0
+
+
+def _hook_with_a_child(writer: int) -> int:
+    child = process.start(nobody(), time.sleep, 60)
+    os.write(writer, str(child.pid).encode())
+    child.result()
+    return 0
+
+
+def _not_implemented(*_: Any) -> int:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+def _bounds() -> Any:
+    limits = {"memory": resource.getrlimit(resource.RLIMIT_AS)[1], "core": resource.getrlimit(resource.RLIMIT_CORE)[1]}
+    return {**limits, "oom": int(Path("/proc/self/oom_score_adj").read_text())}
+
+
+def _read_all_of(path: str) -> int:
+    return len(Path(path).read_bytes())
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _is_alive(pid: int) -> bool:

@@ -5,25 +5,36 @@
 
 The child's answer comes back as bounded JSON, never as a pickle: what a user's process says is input like any other.
 
-Source: credentials(7), setgroups(2), prctl(2) (a process that has given up root is not dumpable, so the user cannot
-attach to it).
+A child has bounds: its deadline, its memory, and a second to die in. What it says of this node is hearsay, for whoever
+reads the user's files says what the user wants: `exit_status` has root look before a node leaves service.
+
+Source: credentials(7), setgroups(2), setrlimit(2), proc(5) ``oom_score_adj``, prctl(2) (a process that has given up root is
+not dumpable, so the user cannot attach to it).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
+import resource
 import select
 import signal
 import traceback
 from dataclasses import dataclass
-from typing import Any, Callable, NoReturn, Optional, Tuple
+from typing import Any, Callable, Iterable, Optional, Set, Tuple
 
+from . import descendants
 from .deadline import Deadline
 from .errors import Fault, JobFault, ShareFault, from_dict
 
 _LONGEST_ANSWER = 64 << 20
+_LOOKUP_SECONDS = 20.0
+# Not the number of processes: that counts all of the user's on the node, so another job of his would use it up. Not the
+# size of files: a layer may have any.
+_MOST_MEMORY_BYTES = 2 << 30
+_FIRST_TO_GO = 500  # to the kernel that is out of memory: before the site's own services, which slurmd is one of
 SERVICE = "madengine"  # who asks Docker where the site's users may not (DockerAccess=service)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -46,26 +57,42 @@ class Account:
 def of(uid: int, gid: int) -> Account:
     """Return the account of *uid*, with *gid* as its primary group (SLURM's ``--gid`` may differ from passwd's).
 
+    A child asks, since a directory service that hangs answers nobody.
+
     :raises JobFault: this node does not know the user.
+    :raises ShareFault: the directory service does not answer.
     """
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        raise JobFault("account: this node does not know the user", "add the user to this node's directory service", uid=uid) from None
-    groups = tuple(sorted({*os.getgrouplist(entry.pw_name, gid), gid}))
-    return Account(entry.pw_name, uid, gid, groups, entry.pw_dir)
+    return _asked(_account, uid, gid)
 
 
 def named(name: str) -> Account:
-    """Return the account called *name*, with passwd's own primary group.
+    """Return the account called *name*, with passwd's own primary group; faults as `of`."""
+    return _asked(_account_named, name)
 
-    :raises JobFault: this node does not know the name.
-    """
+
+def _asked(look_up: Callable[..., Any], *args: Any) -> Account:
+    child = _started(_limit, look_up, args, ())
+    if not child.ends(Deadline(_LOOKUP_SECONDS)):
+        raise ShareFault("process: the directory service does not answer", "look at SSSD or LDAP on this node", seconds=_LOOKUP_SECONDS)
+    name, uid, gid, groups, home = child.result()
+    return Account(name, uid, gid, tuple(groups), home)
+
+
+def _account(uid: int, gid: int) -> Any:
+    try:
+        entry = pwd.getpwuid(uid)
+    except (KeyError, OverflowError):
+        raise JobFault("process: this node does not know the user", "add the user to this node's directory service", uid=uid) from None
+    groups = sorted({*os.getgrouplist(entry.pw_name, gid), gid})
+    return entry.pw_name, uid, gid, groups, entry.pw_dir
+
+
+def _account_named(name: str) -> Any:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise JobFault("account: this node does not know the user", "create the account on this node", name=name) from None
-    return of(entry.pw_uid, entry.pw_gid)
+        raise JobFault("process: this node does not know the user", "create the account on this node", name=name) from None
+    return _account(entry.pw_uid, entry.pw_gid)
 
 
 class Child:
@@ -78,6 +105,7 @@ class Child:
         self.pid, self._handle = pid, handle
         self._answer = bytearray()
         self._status: Optional[int] = None
+        self._is_over = False
 
     def fileno(self) -> int:
         return self._handle
@@ -98,35 +126,46 @@ class Child:
         """Wait for the child and return what its function returned, as JSON knows it.
 
         :raises Fault: the one that the function raised.
-        :raises ShareFault: *deadline* passed first; the child is dead then.
+        :raises ShareFault: *deadline* passed first; the child is dead then, or as good as dead.
         :raises RuntimeError: the child died without an answer or raised something else: a defect of ours.
         """
-        while self._status is None and (not self._is_ready(deadline) or not self.receive()):
-            pass
-        self._wait()
+        if not self.ends(deadline):
+            raise ShareFault(
+                "process: no answer in time", "look for a filesystem or a daemon that hangs", pid=self.pid, is_stuck=self._status is None
+            )
         return self._decoded()
 
+    def ends(self, deadline: Optional[Deadline] = None) -> bool:
+        """Say whether the child has said all by *deadline*; if not, it is killed."""
+        while not self._is_over:
+            if not self._is_ready(deadline):
+                self.kill()
+                return False
+            if self.receive():
+                break
+        self._leave(descendants.wait(self.pid) if self._status is None else self._status)
+        return True
+
     def kill(self) -> None:
-        """End the child at once, with all that it has started; harmless if it has ended."""
-        if self._status is None:
-            os.kill(self.pid, signal.SIGSTOP)  # ours until we have waited for it, so the pid cannot be another's
-            _end_descendants(self.pid)
-            os.kill(self.pid, signal.SIGKILL)
-            self._wait()
+        """End the child at once, with all that it has started; harmless if it has ended.
+
+        One in uninterruptible sleep cannot be ended: it is left behind, and dies when the kernel lets go of it.
+        """
+        if not self._is_over:
+            self._leave(descendants.end(self.pid))
 
     def _is_ready(self, deadline: Optional[Deadline]) -> bool:
-        left = None if deadline is None else deadline.left()
         # poll, for select cannot wait for a descriptor above 1023, and a leader may have thousands
         waiter = select.poll()
         waiter.register(self._handle, select.POLLIN)
-        if waiter.poll(None if left is None else left * 1000):
-            return True
-        self.kill()
-        raise ShareFault("account: no answer in time", "look for a filesystem or a daemon that hangs", pid=self.pid)
+        return bool(waiter.poll(None if deadline is None else deadline.left() * 1000))
 
-    def _wait(self) -> None:
-        if self._status is None:
-            self._status = os.waitpid(self.pid, 0)[1]
+    def _leave(self, status: Optional[int]) -> None:
+        """Be done with the child, as far as that is possible."""
+        if not self._is_over:
+            # It has closed its pipe and does not end: a file that the kernel cannot close, perhaps.
+            self._status = descendants.end(self.pid) if status is None else status
+            self._is_over = True
             os.close(self._handle)
 
     def _decoded(self) -> Any:
@@ -142,51 +181,18 @@ class Child:
         raise fault
 
 
-def _end_descendants(pid: int) -> None:
-    """Kill what *pid*, which is stopped, has started and what those have; a build or a broadcast must not go on alone."""
-    if not hasattr(os, "pidfd_open"):  # a kernel before 5.3
-        return
-    parents = _parents()
-    for child in [child for child, parent in parents.items() if parent == pid]:
-        try:
-            handle = os.pidfd_open(child)
-        except ProcessLookupError:
-            continue
-        try:
-            # The handle stays with the process that had this parent, whoever gets the number next.
-            if _parents().get(child) == pid:
-                signal.pidfd_send_signal(handle, signal.SIGSTOP)
-                _end_descendants(child)
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-        finally:
-            os.close(handle)
-
-
-def _parents() -> dict[int, int]:
-    parents = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat", "rb") as stream:
-                parents[int(name)] = int(stream.read().rpartition(b")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return parents
-
-
 def start(user: Account, work: Callable[..., Any], *args: Any, keep: Tuple[int, ...] = ()) -> Child:
     """Begin ``work(*args)`` in a child process that is *user*, and come back at once.
 
     :param work: returns what JSON can hold; a `Fault` that it raises comes out of `Child.result`.
     :param keep: file descriptors that the child needs beside stderr; it inherits no other.
     """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _live(user, writer, work, args, keep)
-    os.close(writer)
-    return Child(pid, reader)
+    return _started(lambda: _become(user), work, args, keep)
+
+
+def start_as_self(work: Callable[..., Any], *args: Any) -> Child:
+    """Begin ``work(*args)`` in a child that stays who we are: for what may hang, or leaves a secret in memory."""
+    return _started(_limit, work, args, ())
 
 
 def run(user: Account, work: Callable[..., Any], *args: Any, deadline: Optional[Deadline] = None) -> Any:
@@ -194,37 +200,71 @@ def run(user: Account, work: Callable[..., Any], *args: Any, deadline: Optional[
     return start(user, work, *args).result(deadline)
 
 
-def _live(user: Account, writer: int, work: Callable[..., Any], args: Tuple[Any, ...], keep: Tuple[int, ...]) -> NoReturn:
-    """Be the child: change over, work, answer, end. Nothing of the parent's (buffers, atexit, tracebacks) runs here."""
+def fork(live: Callable[[], int], keep: Optional[Iterable[int]] = None) -> int:
+    """Return the pid of a child that calls *live* and ends with the status that it returns, and with nothing else of ours.
+
+    The child stays in the hook's process group: what SLURM kills there must not live on.
+
+    :param keep: the only descriptors that the child inherits beside stderr; None for all.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
     status = 1
     try:
-        # The child stays in the hook's process group: what SLURM kills there must not live on.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        _close_all_but({2, writer, *keep})
-        answer = _answer(user, work, args)
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(answer)
-        status = 0
+        if keep is not None:
+            _close_all_but({2, *keep})
+        status = live()
     except BaseException:
         os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))  # sys.stderr's buffer ends with us
     finally:
         os._exit(status)
 
 
-def _close_all_but(kept: set[int]) -> None:
+def _started(become: Callable[[], None], work: Callable[..., Any], args: Tuple[Any, ...], keep: Tuple[int, ...]) -> Child:
+    reader, writer = os.pipe()
+    parent = os.getpid()
+
+    def ready() -> None:
+        become()
+        descendants.die_with(parent)
+
+    def live() -> int:
+        answer = _answer(ready, work, args)
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(answer)
+        return 0
+
+    pid = fork(live, {writer, *keep})
+    os.close(writer)
+    return Child(pid, reader)
+
+
+def _close_all_but(kept: Set[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1):
         os.dup2(null, standard)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in kept:
-            try:
+            with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
                 os.close(int(name))
-            except OSError:
-                continue  # the listing's own descriptor is gone by now
+
+
+def _limit() -> None:
+    """Bound what a child may take: what a user's file makes it take is taken from the whole node."""
+    for kind, wanted in ((resource.RLIMIT_AS, _MOST_MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
+        _soft, hard = resource.getrlimit(kind)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (most, most))
+    with contextlib.suppress(OSError):
+        with open("/proc/self/oom_score_adj", "r+") as stream:
+            stream.write(str(_FIRST_TO_GO))
 
 
 def _become(user: Account) -> None:
+    _limit()
     if os.getuid() == 0:
         os.setgroups(user.groups)
         os.setresgid(user.gid, user.gid, user.gid)
@@ -237,11 +277,15 @@ def _become(user: Account) -> None:
     os.chdir("/")
 
 
-def _answer(user: Account, work: Callable[..., Any], args: Tuple[Any, ...]) -> bytes:
+def _answer(become: Callable[[], None], work: Callable[..., Any], args: Tuple[Any, ...]) -> bytes:
     try:
-        _become(user)
+        become()
         return json.dumps({"value": work(*args)}).encode()
     except Fault as fault:
         return json.dumps({"fault": fault.to_dict()}).encode()
+    except MemoryError:
+        pass  # what took the memory is let go of first
     except Exception:
         return json.dumps({"defect": traceback.format_exc()}).encode()
+    greedy = JobFault("process: too much memory", "look for a file of yours that is far too large", limit_bytes=_MOST_MEMORY_BYTES)
+    return json.dumps({"fault": greedy.to_dict()}).encode()

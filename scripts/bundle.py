@@ -57,6 +57,17 @@ Description: SLURM prolog and epilog for multi-node madengine runs
 # A release is compiled where it lies, so that no prolog has to do it.
 POSTINST = f'#!/bin/sh\nset -e\n[ "$1" != configure ] || python3 -I -m compileall -q /{HOOKS}/releases\n'
 PRERM = f"#!/bin/sh\nset -e\nfind /{HOOKS}/releases -name __pycache__ -type d -exec rm -rf {{}} +\n"
+# SLURM drains a node whose prolog directory is empty, and fails every task without its TaskProlog: what does nothing stays.
+POSTRM = """#!/bin/sh
+set -e
+[ "$1" = purge ] || exit 0
+for path in /etc/slurm/prolog.d/00-noop /etc/slurm/epilog.d/00-noop /etc/slurm/task_prolog; do
+    if [ -d "${path%/*}" ] && { [ "${path##*/}" = task_prolog ] || [ -z "$(ls "${path%/*}")" ]; } && [ ! -e "$path" ]; then
+        printf '#!/bin/sh\\nexit 0\\n' >"$path"
+        chmod 0755 "$path"
+    fi
+done
+"""
 CONFFILES = "".join(f"/{name}\n" for name in (SETTINGS, *STARTED))
 
 Files = Dict[str, Tuple[bytes, int]]
@@ -91,7 +102,8 @@ def deb(path: pathlib.Path) -> None:
         root = pathlib.Path(folder)
         files = {**files, "DEBIAN/control": (CONTROL.format(version=hook_release.version()).encode(), 0o644)}
         files["DEBIAN/conffiles"] = (CONFFILES.encode(), 0o644)
-        files.update({"DEBIAN/postinst": (POSTINST.encode(), 0o755), "DEBIAN/prerm": (PRERM.encode(), 0o755)})
+        scripts = {"postinst": POSTINST, "prerm": PRERM, "postrm": POSTRM}
+        files.update({f"DEBIAN/{name}": (text.encode(), 0o755) for name, text in scripts.items()})
         for name, (data, mode) in files.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(data)

@@ -13,6 +13,7 @@ MADLAB_BASE    debian:trixie  the nodes' distribution (or debian:bookworm, debia
 MADLAB_STORE   classic        the nodes' Docker image store: classic or containerd
 MADLAB_SHARED  yes            yes: /shared is one directory on all nodes; no: there is none
 MADLAB_CONFIG  files          files: every host has a slurm.conf; configless: the controller alone has
+MADLAB_BUNDLE  no             yes: the nodes boot with what `make bundle` has put into dist/; no: they boot without hooks
 =============  =============  ========================================================================
 
 It is a program and no template because testinfra reads the inventory without templating: ``ansible_host`` must be literal.
@@ -55,6 +56,7 @@ def inventory() -> dict[str, object]:
                 "lab_base": base,
                 "lab_image": f"madlab-node:{base.rpartition(':')[2]}",
                 "lab_wants_cgroup2": base.rpartition(":")[2] not in ("bookworm", "trixie"),
+                "lab_bundle": choice("MADLAB_BUNDLE", "no", "yes") == "yes",
                 "lab_store": choice("MADLAB_STORE", "classic", "containerd"),
                 "lab_shared": shared,
                 "lab_is_configless": choice("MADLAB_CONFIG", "files", "configless") == "configless",

@@ -1,41 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other versions of this collection, installed side by side, and the lab's playbooks run with one of them."""
+"""Other versions of this collection, installed side by side, each with its playbooks."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Tuple
 
+from . import playbooks
 from .hooks import REPOSITORY
+from .playbooks import Played
 
 WHERE = "ansible_collections/rocm/madengine"
 # Each hook says which release it is of, before it does anything.
 LOG = "/run/hooks.log"
 _MAIN = 'if __name__ == "__main__":\n'
 _SAY = '    with open("{log}", "a") as log:\n        log.write(f"{hook} {version} {{os.environ[\'SLURM_JOB_ID\']}}\\n")\n'
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a playbook did."""
-
-    status: int
-    output: str
-    recap: Dict[str, Dict[str, int]] = field(default_factory=dict)
-
-    def changed(self) -> Dict[str, int]:
-        return {host: counts["changed"] for host, counts in self.recap.items()}
-
-    def failed(self) -> List[str]:
-        return sorted(host for host, counts in self.recap.items() if counts["failed"] or counts["unreachable"])
 
 
 @dataclass(frozen=True)
@@ -53,20 +37,8 @@ class Collection:
         return self.file(f"roles/slurm_hooks/files/{name}")
 
     def play(self, name: str, *options: str, **variables: object) -> Played:
-        """Run the playbook *name* on the lab, and return what it did, well or not."""
-        done = self.command(name, *options, **variables)
-        finished = subprocess.run(done, capture_output=True, text=True, check=False, env=self.environment(), cwd=REPOSITORY)
-        return Played(finished.returncode, finished.stdout + finished.stderr, _recap(finished.stdout))
-
-    def command(self, name: str, *options: str, **variables: object) -> List[str]:
-        program = str(Path(sys.executable).parent / "ansible-playbook")
-        inventory = ["--inventory", str(REPOSITORY / "molecule/shared/inventory")]
-        return [program, *inventory, f"rocm.madengine.{name}", *options, "--extra-vars", json.dumps(variables)]
-
-    def environment(self) -> Dict[str, str]:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        plain = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "NO_COLOR": "1"}  # molecule asks for colour
-        return {**os.environ, **plain, "PATH": path, "ANSIBLE_COLLECTIONS_PATH": str(self.root)}
+        """Run this version's playbook *name* on the lab."""
+        return playbooks.play(name, *options, collections=self.root, **variables)
 
 
 def this(root: Path, version: str) -> Collection:
@@ -110,8 +82,3 @@ def _made(root: Path, version: str) -> Collection:
         assert text.count(_MAIN) == 1
         path.write_text(text.replace(_MAIN, _MAIN + _SAY.format(log=LOG, hook=hook, version=version)))
     return made
-
-
-def _recap(output: str) -> Dict[str, Dict[str, int]]:
-    lines: List[Tuple[str, str]] = re.findall(r"^(\S+) +: (ok=.*)$", output, re.MULTILINE)
-    return {host: {name: int(count) for name, count in (pair.split("=") for pair in text.split())} for host, text in lines}

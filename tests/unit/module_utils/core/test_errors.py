@@ -105,3 +105,7 @@ def test_what_another_node_says_is_cut_to_size() -> None:
     fault = errors.from_dict(document)
     assert isinstance(fault, PeerFault)
     assert len(json.dumps(fault.to_dict())) < 8000
+
+
+def test_a_peer_that_is_called_by_a_control_character_is_shown_in_one_line() -> None:
+    assert PeerFault("n\x1f\n2", JobFault("a: b", "c")).line() == "madengine: job: n  2: a: b; c"

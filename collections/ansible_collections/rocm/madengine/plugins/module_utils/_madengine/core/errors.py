@@ -94,7 +94,7 @@ class PeerFault(Fault):
         self.kind = "job" if cause.kind == "job" else "share"
 
     def line(self) -> str:
-        return f"madengine: {self.cause.kind}: {self.node}: {self}"
+        return f"madengine: {self.cause.kind}: {printable(self.node)}: {self}"
 
     def to_dict(self) -> Dict[str, Any]:
         return {**self.cause.to_dict(), "node": self.node}

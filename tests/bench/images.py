@@ -56,19 +56,19 @@ def worker(action: str, reference: str) -> None:
     sys.path.insert(0, "/repo/collections")
     from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
     from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine, layer_server
-    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
 
     handle = layer_server.start("/var/run/docker.sock") if action == "publish" else -1
     docker, within = engine.Engine(), Deadline(3600)
     if action == "publish":
         means = transports.TransportOptions(sources=("local",), reader=layer_server.LayerClient(handle))
-        report = transports.publish(docker, "/shared/store", reference, "site", within, means)
+        report = distribute.publish(docker, "/shared/store", reference, "site", within, means)
         Path(f"/shared/{reference.replace('/', '_')}.offer").write_text(json.dumps(report))
     else:
-        report = transports.obtain(docker, json.loads(Path(f"/shared/{reference.replace('/', '_')}.offer").read_text()), within)
+        report = distribute.obtain(docker, json.loads(Path(f"/shared/{reference.replace('/', '_')}.offer").read_text()), within)
     seconds = time.monotonic() - began
     print(
-        json.dumps({"seconds": seconds, "rss_mib": _peak_rss_mib(), **{key: report[key] for key in transports.FIGURES if key != "seconds"}})
+        json.dumps({"seconds": seconds, "rss_mib": _peak_rss_mib(), **{key: report[key] for key in distribute.FIGURES if key != "seconds"}})
     )
 
 

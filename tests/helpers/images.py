@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import io
 import json
 import tarfile
+import urllib.request
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
@@ -108,6 +110,9 @@ class Daemon:
         self.is_containerd_store, self._save = is_containerd_store, save
         self.loads: List[List[str]] = []
         self.forgotten: Set[str] = set()
+        self.may_pull = True
+        self.by_digest: Set[str] = set()  # diff ids of layers that the classic store has pulled
+        self.fetched: List[str] = []
 
     def inspect(self, name: str) -> Optional[Dict[str, Any]]:
         image = self.images.get(name)
@@ -149,10 +154,62 @@ class Daemon:
         for tag in entry["RepoTags"] or []:
             self.images[tag] = image
 
-    def pull(self, reference: Reference, timeout_seconds: float) -> None:
-        if str(reference) not in self.registry:
-            raise engine.Refused("engine: docker pull was refused", "read the daemon's answer", answer="manifest unknown")
-        self.images[str(reference)] = self.registry[str(reference)]
+    def pull(self, reference: Reference, timeout_seconds: float, has_login: bool = True) -> None:
+        """Take what `registry` has, or what a registry on the loopback gives: over HTTP, layers that are held not asked for."""
+        if reference.domain.startswith("127.0.0.1:"):
+            self.images[str(reference)] = self._pulled(reference)
+        elif str(reference) in self.registry:
+            self.images[str(reference)] = self.registry[str(reference)]
+        else:
+            raise refused("manifest unknown")
+
+    def _pulled(self, reference: Reference) -> Image:
+        if not self.may_pull:
+            raise refused("authorization denied")
+        held = {digest(data): data for image in self.images.values() for data in image.layers}
+        manifest = json.loads(self._fetched(reference, "manifests", str(reference.digest)))
+        config = self._fetched(reference, "blobs", manifest["config"]["digest"])
+        layers: List[bytes] = []
+        for diff_id, each in zip(json.loads(config)["rootfs"]["diff_ids"], manifest["layers"]):
+            known = self.is_containerd_store or diff_id in self.by_digest
+            data = held[diff_id] if known and diff_id in held else self._fetched(reference, "blobs", each["digest"])
+            layers.append(_plain(data))
+        image = Image(config, tuple(layers))
+        if list(image.identity.diff_ids) != image.diff_ids:
+            raise refused("layers from manifest don't match image configuration")
+        self.by_digest.update(image.diff_ids)
+        return image
+
+    def _fetched(self, reference: Reference, kind: str, wanted: str) -> bytes:
+        try:
+            with urllib.request.urlopen(f"http://{reference.domain}/v2/{reference.path}/{kind}/{wanted}", timeout=30) as answer:
+                data: bytes = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise refused(str(error)) from error
+        if digest(data) != wanted:
+            raise refused("filesystem layer verification failed")
+        self.fetched.append(wanted)
+        return data
+
+    def tag(self, name: str, reference: Reference) -> None:
+        self.images[str(reference)] = self.images[name]
+
+    def untag(self, name: str) -> bool:
+        return self.images.pop(name, None) is not None
+
+    def names(self) -> List[str]:
+        return list(self.images)
+
+    def registry_has(self, reference: Reference, timeout_seconds: float) -> str:
+        return ""
+
+
+def refused(answer: str) -> engine.Refused:
+    return engine.Refused("engine: docker pull was refused", "read the daemon's answer", answer=answer)
+
+
+def _plain(data: bytes) -> bytes:
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
 def members_of(data: bytes) -> Dict[str, bytes]:

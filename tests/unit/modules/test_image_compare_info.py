@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.modules import image_compare_info
 from helpers import images
 
@@ -32,7 +32,7 @@ def test_an_image_that_nobody_has_is_no_failure(daemon: images.Daemon, run_modul
 
 def test_both_sides_are_seen_and_what_each_lacks_of_the_other(daemon: images.Daemon, run_module: Any, tmp_path: Path) -> None:
     daemon.images["a:1"] = IMAGE
-    transports.publish(daemon, str(tmp_path), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
+    distribute.publish(daemon, str(tmp_path), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
     daemon.images["a:1"] = OTHER
     code, seen = run_module(image_compare_info, image="a:1", store=str(tmp_path), _ansible_check_mode=True)
     assert (code, seen["local"], seen["stored"]) == (0, OTHER.identity.digest, IMAGE.identity.digest)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.modules import image_info
 from helpers import images
 
@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> str:
     daemon = images.Daemon()
     daemon.images = {"a:1": ONE, "b:1": TWO}
     for name, namespace in (("a:1", "site"), ("b:1", "1001")):
-        transports.publish(daemon, str(tmp_path / "store"), name, namespace, Deadline(60))  # type: ignore[arg-type]
+        distribute.publish(daemon, str(tmp_path / "store"), name, namespace, Deadline(60))  # type: ignore[arg-type]
     return str(tmp_path / "store")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.modules import image_load
 from helpers import images
 
@@ -19,7 +19,7 @@ IMAGE = images.make(b"base", b"top")
 def store(tmp_path: Path) -> str:
     leader = images.Daemon()
     leader.images["a:1"] = IMAGE
-    transports.publish(leader, str(tmp_path / "store"), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
+    distribute.publish(leader, str(tmp_path / "store"), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
     return str(tmp_path / "store")
 
 
@@ -33,11 +33,11 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> images.Daemon:
 def test_twice_is_once_and_check_mode_says_so_beforehand(daemon: images.Daemon, run_module: Any, store: str) -> None:
     asked = {"image": "a:1", "store": store}
     code, told = run_module(image_load, _ansible_check_mode=True, _ansible_diff=True, **asked)
-    assert (code, told["changed"], told["method"], told["layers_moved"]) == (0, True, "full", 2)
+    assert (code, told["changed"], told["method"], told["layers_moved"]) == (0, True, "pull", 2)
     assert told["diff"] == {"before": "None\n", "after": IMAGE.identity.digest + "\n"}
     assert daemon.images == {}
     code, done = run_module(image_load, **asked)
-    assert (code, done["changed"], done["method"], done["layers_moved"], done["identity"]) == (0, True, "full", 2, IMAGE.identity.digest)
+    assert (code, done["changed"], done["method"], done["layers_moved"], done["identity"]) == (0, True, "pull", 2, IMAGE.identity.digest)
     assert done["bytes_moved"] == done["bytes_total"] == sum(map(len, IMAGE.layers))
     for mode in (False, True):
         code, again = run_module(image_load, _ansible_check_mode=mode, **asked)
@@ -46,9 +46,10 @@ def test_twice_is_once_and_check_mode_says_so_beforehand(daemon: images.Daemon, 
 
 def test_only_what_the_daemon_lacks_is_announced_and_moved(daemon: images.Daemon, run_module: Any, store: str) -> None:
     daemon.images["a:1"] = images.make(b"base")
+    daemon.by_digest.update(daemon.images["a:1"].diff_ids)
     _code, told = run_module(image_load, _ansible_check_mode=True, image="a:1", store=store)
     _code, done = run_module(image_load, image="a:1", store=store)
-    assert (told["method"], told["layers_moved"]) == (done["method"], done["layers_moved"]) == ("thin", 1)
+    assert (told["method"], told["layers_moved"]) == (done["method"], done["layers_moved"]) == ("pull", 1)
     assert told["changed"] is done["changed"] is True
 
 

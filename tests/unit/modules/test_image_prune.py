@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from ansible_collections.rocm.madengine.plugins.modules import image_prune
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> str:
     for name, age_days in (("old:1", 40), ("new:1", 1)):
         daemon = images.Daemon()
         daemon.images[name] = images.make(b"base", name.encode())
-        transports.release([transports.publish(daemon, path, name, "site", Deadline(60))])  # type: ignore[arg-type]
+        distribute.release([distribute.publish(daemon, path, name, "site", Deadline(60))])  # type: ignore[arg-type]
         os.utime(ImageStore(path).index_path(Reference.parse(name), "site"), (time.time() - age_days * 86400,) * 2)
     return path
 

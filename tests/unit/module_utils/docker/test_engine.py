@@ -384,7 +384,7 @@ def test_the_sdk_is_imported_by_the_first_question_only() -> None:
     code = (
         "import sys; sys.path.insert(0, 'collections')\n"
         "from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine\n"
-        "from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports\n"
+        "from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute\n"
         "engine.Engine()\n"
         "assert not {'docker', 'requests', 'urllib3', 'ssl', 'asyncio'} & set(sys.modules), sorted(sys.modules)"
     )

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Iterator, List
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server, layerdb
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import docker_root, images
 
@@ -157,7 +157,7 @@ class Counting(images.Daemon):
 
 
 def publish(daemon: images.Daemon, tmp_path: Path, reader: Any) -> Any:
-    return transports.publish(daemon, str(tmp_path / "store"), "a:1", "site", Deadline(60), transports.TransportOptions(reader=reader))  # type: ignore[arg-type]
+    return distribute.publish(daemon, str(tmp_path / "store"), "a:1", "site", Deadline(60), transports.TransportOptions(reader=reader))  # type: ignore[arg-type]
 
 
 def test_layers_are_published_from_the_daemons_files_without_docker_save(tmp_path: Path) -> None:

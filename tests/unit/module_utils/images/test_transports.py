@@ -16,7 +16,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.dea
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import archive, build
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Info, Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs, compression, lease
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference, chain_ids
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
@@ -49,7 +49,7 @@ def within() -> Deadline:
 
 
 def publish(daemon: Any, path: str, name: Any = "a:1", namespace: str = "1001", **named: Any) -> Any:
-    return json.loads(json.dumps(transports.publish(daemon, path, name, namespace, within(), transports.TransportOptions(**named))))
+    return json.loads(json.dumps(distribute.publish(daemon, path, name, namespace, within(), transports.TransportOptions(**named))))
 
 
 def figures(report: Any) -> Any:
@@ -63,8 +63,9 @@ def sizes(*layers: bytes) -> int:
 def test_an_image_goes_from_the_leader_to_a_member_that_has_nothing(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     offer = publish(leader, path)
     assert figures(offer) == ("save", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
-    done = transports.obtain(member, offer, within())
-    assert figures(done) == ("full", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
+    done = distribute.obtain(member, offer, within())
+    assert figures(done) == ("pull", 2, 2, sizes(*BASE.layers), sizes(*BASE.layers))
+    assert member.loads == []
     assert member.images == {"a:1": BASE}
     assert done["identity"] == offer["identity"] == BASE.identity.digest
 
@@ -80,8 +81,8 @@ def test_layers_are_packed_in_the_store_where_the_site_wants_it(leader: images.D
     offer = publish(leader, path, compression="gzip")
     assert packed(path, offer) == [("gzip", data) for data in BASE.layers]
     assert offer["bytes_moved"] < sizes(*BASE.layers) / 2
-    done = transports.obtain(member, offer, within())
-    assert (done["method"], done["bytes_moved"]) == ("full", offer["bytes_moved"])
+    done = distribute.obtain(member, offer, within())
+    assert (done["method"], done["bytes_moved"]) == ("pull", offer["bytes_moved"])
     assert member.images == {"a:1": BASE}
 
 
@@ -89,7 +90,7 @@ def test_a_layer_that_the_store_has_packed_is_not_packed_again(path: str) -> Non
     leader = images.Daemon(save=images.saved_25)
     leader.images.update({"a:1": BASE, "b:1": NEXT})
     publish(leader, path, compression="gzip")
-    before = transports.compare(leader, path, "b:1", ["1001"])
+    before = distribute.compare(leader, path, "b:1", ["1001"])
     offer = publish(leader, path, "b:1", compression="gzip")
     assert (offer["layers_moved"], before["layers_lacking_in_store"]) == (1, 1)
     assert publish(leader, path, "b:1", compression="gzip")["method"] == "none"
@@ -119,18 +120,18 @@ def test_layers_stay_plain_where_the_daemon_would_not_take_them_packed(
 
 
 def test_only_the_new_layer_moves(leader: images.Daemon, member: images.Daemon, path: str) -> None:
-    transports.obtain(member, publish(leader, path), within())
+    distribute.obtain(member, publish(leader, path), within())
     leader.images["a:1"] = NEXT
     offer = publish(leader, path)
     assert figures(offer)[:2] == ("save", 1)
     assert offer["bytes_moved"] == len(NEXT.layers[2])
-    done = transports.obtain(member, offer, within())
-    assert figures(done) == ("thin", 1, 3, len(NEXT.layers[2]), sizes(*NEXT.layers))
+    done = distribute.obtain(member, offer, within())
+    assert figures(done) == ("pull", 1, 3, len(NEXT.layers[2]), sizes(*NEXT.layers))
     assert member.images["a:1"] == NEXT
 
 
 def test_nothing_moves_twice(leader: images.Daemon, member: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    transports.obtain(member, publish(leader, path), within())
+    distribute.obtain(member, publish(leader, path), within())
 
     def forbidden(*_args: Any) -> None:
         raise AssertionError("a layer was read")
@@ -141,27 +142,27 @@ def test_nothing_moves_twice(leader: images.Daemon, member: images.Daemon, path:
     offer = publish(leader, path)
     assert figures(offer)[:2] == ("none", 0)
     monkeypatch.setattr(ImageStore, "read", forbidden)
-    assert figures(transports.obtain(member, offer, within())) == ("none", 0, 0, 0, 0)
+    assert figures(distribute.obtain(member, offer, within())) == ("none", 0, 0, 0, 0)
 
 
 def test_the_same_name_with_other_content_is_replaced(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     member.images["a:1"] = images.make(b"stale")
-    transports.obtain(member, publish(leader, path), within())
+    distribute.obtain(member, publish(leader, path), within())
     assert member.images["a:1"] == BASE
 
 
 def test_the_same_layers_with_another_configuration_are_another_image(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     member.images["a:1"] = images.make(b"base" * 1000, b"middle", Env=["A=other"])
-    done = transports.obtain(member, publish(leader, path), within())
-    assert figures(done)[:2] == ("thin", 0)
+    done = distribute.obtain(member, publish(leader, path), within())
+    assert figures(done)[:2] == ("pull" if member.is_containerd_store else "load", 0)
     assert member.images["a:1"] == BASE
 
 
 def test_a_daemon_that_lacks_more_than_it_seems_gets_the_whole_image(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     member.images["b:1"] = BASE
-    member.forgotten = set(BASE.diff_ids)
-    done = transports.obtain(member, publish(leader, path), within())
-    assert figures(done)[:2] == ("full", 2)
+    member.forgotten, member.may_pull = set(BASE.diff_ids), False
+    done = distribute.obtain(member, publish(leader, path), within())
+    assert figures(done)[:2] == ("load", 2)
     assert len(member.loads) == 2
     assert member.images["a:1"] == BASE
 
@@ -213,24 +214,24 @@ def test_two_jobs_on_one_node_load_an_image_once(leader: images.Daemon, member: 
     offer = publish(leader, path)
     turns = tmp_path / "locks"
     turns.mkdir()
-    load, begun, go_on = member.load, threading.Event(), threading.Event()
+    pull, begun, go_on = member.pull, threading.Event(), threading.Event()
 
-    def slowly(chunks: Any, timeout_seconds: float) -> None:
+    def slowly(*args: Any, **named: Any) -> None:
         begun.set()
         go_on.wait(10)
-        load(chunks, timeout_seconds)
+        pull(*args, **named)
 
-    member.load = slowly  # type: ignore[method-assign]
+    member.pull = slowly  # type: ignore[method-assign]
     done = []
-    jobs = [threading.Thread(target=lambda: done.append(transports.obtain(member, offer, within(), str(turns)))) for _ in range(2)]
+    jobs = [threading.Thread(target=lambda: done.append(distribute.obtain(member, offer, within(), str(turns)))) for _ in range(2)]
     jobs[0].start()
     begun.wait(10)
     jobs[1].start()
     go_on.set()
     for job in jobs:
         job.join()
-    assert sorted(each["method"] for each in done) == ["full", "none"]
-    assert len(member.loads) == 1
+    assert sorted(each["method"] for each in done) == ["none", "pull"]
+    assert len(member.fetched) == 4
 
 
 def test_an_image_that_nobody_has_is_named_with_every_place(path: str) -> None:
@@ -253,9 +254,9 @@ def test_without_a_store_the_members_must_have_the_image(leader: images.Daemon) 
     assert offer["transport"] == "none"
     other = images.Daemon()
     with pytest.raises(JobFault, match="no store is shared"):
-        transports.obtain(other, offer, within())
+        distribute.obtain(other, offer, within())
     other.images["a:1"] = BASE
-    assert transports.obtain(other, offer, within())["method"] == "none"
+    assert distribute.obtain(other, offer, within())["method"] == "none"
 
 
 def test_a_store_that_is_not_shared_is_noticed(leader: images.Daemon, member: images.Daemon, path: str, tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_a_store_that_is_not_shared_is_noticed(leader: images.Daemon, member: im
     other = str(tmp_path / "node-local")
     publish(leader, other)
     with pytest.raises(ShareFault, match="not the store of the publishing node"):
-        transports.obtain(member, {**offer, "where": other}, within())
+        distribute.obtain(member, {**offer, "where": other}, within())
     assert member.images == {}
 
 
@@ -278,12 +279,12 @@ def test_a_damaged_layer_is_named_never_loaded_and_published_anew(
     if damage != "gone":
         victim.write_bytes(data[:-1] if damage == "truncated" else b"!" + data[1:])
     with pytest.raises(ShareFault) as caught:
-        transports.obtain(member, offer, within())
+        distribute.obtain(member, offer, within())
     assert BASE.diff_ids[0] in str(caught.value)
     assert member.images == {}
     offer = publish(leader, path)
     assert offer["layers_moved"] == 1
-    transports.obtain(member, offer, within())
+    distribute.obtain(member, offer, within())
     assert member.images["a:1"] == BASE
 
 
@@ -297,7 +298,7 @@ def test_a_damaged_document_is_published_anew(leader: images.Daemon, member: ima
         "manifest": Path(path, "blobs", "sha256", offer["manifest"][7:]),
     }[name]
     victim.write_bytes(b"{}")
-    transports.obtain(member, publish(leader, path), within())
+    distribute.obtain(member, publish(leader, path), within())
     assert member.images["a:1"] == BASE
 
 
@@ -306,26 +307,32 @@ def test_another_image_under_the_offers_manifest_is_refused(leader: images.Daemo
     leader.images["a:1"] = NEXT
     two = publish(leader, path)
     with pytest.raises(ShareFault, match="another image"):
-        transports.obtain(member, {**one, "manifest": two["manifest"]}, within())
+        distribute.obtain(member, {**one, "manifest": two["manifest"]}, within())
     assert member.images == {}
 
 
 def test_a_daemon_that_has_another_image_after_loading_is_noticed(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     offer = publish(leader, path)
+    member.may_pull = False
     member.load = lambda chunks, timeout_seconds: list(chunks) and None  # type: ignore[method-assign]
     with pytest.raises(JobFault, match="another image after loading"):
-        transports.obtain(member, offer, within())
+        distribute.obtain(member, offer, within())
+    member.may_pull = True
+    member._pulled = lambda reference: NEXT  # type: ignore[method-assign]
+    with pytest.raises(JobFault, match="another image after loading"):
+        distribute.obtain(member, offer, within())
+    assert member.images == {}
 
 
 def test_an_image_that_the_daemon_refuses_is_the_jobs_fault(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     offer = publish(leader, path)
 
-    def refuse(*_args: Any) -> None:
+    def refuse(*_args: Any, **_named: Any) -> None:
         raise Refused("engine: docker load was refused", "x")
 
-    member.load = refuse  # type: ignore[method-assign]
+    member.load = member.pull = refuse  # type: ignore[method-assign]
     with pytest.raises(Refused):
-        transports.obtain(member, offer, within())
+        distribute.obtain(member, offer, within())
 
 
 def test_an_image_that_changes_while_it_is_saved_is_not_published(
@@ -355,17 +362,17 @@ def test_a_layer_of_equal_size_makes_the_archive_be_read_again(leader: images.Da
 @pytest.mark.parametrize("change", [{"identity": "x"}, {"transport": "pigeon"}, {"identity": None}])
 def test_what_is_no_offer_is_refused(leader: images.Daemon, member: images.Daemon, path: str, change: dict) -> None:
     with pytest.raises(ShareFault, match="not an offer"):
-        transports.obtain(member, {**publish(leader, path), **change}, within())
+        distribute.obtain(member, {**publish(leader, path), **change}, within())
     with pytest.raises(JobFault, match="not an image name"):
-        transports.obtain(member, {**publish(leader, path), "reference": "../x"}, within())
+        distribute.obtain(member, {**publish(leader, path), "reference": "../x"}, within())
 
 
 def test_five_images_two_of_them_the_same_are_four(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     names = ["a:1", "docker.io/library/a:1", "b:1", "c:1", "c:2"]
     leader.images.update({"b:1": NEXT, "c:1": images.make(b"c"), "c:2": BASE})
-    offers = transports.publish_all(leader, path, names, "1001", within())
+    offers = distribute.publish_all(leader, path, names, "1001", within())
     assert [offer["reference"] for offer in offers] == ["a:1", "b:1", "c:1", "c:2"]
-    done = transports.obtain_all(member, offers, within())
+    done = distribute.obtain_all(member, offers, within())
     assert [each["identity"] for each in done] == [offer["identity"] for offer in offers]
     assert member.images == leader.images
 
@@ -373,29 +380,29 @@ def test_five_images_two_of_them_the_same_are_four(leader: images.Daemon, member
 def test_a_lease_spares_the_blobs_until_it_is_released(leader: images.Daemon, path: str) -> None:
     offer = publish(leader, path)
     assert set(BASE.diff_ids) <= lease.leased(ImageStore(path), 0)
-    transports.release([offer, {"where": "relative"}, {}])
+    distribute.release([offer, {"where": "relative"}, {}])
     assert lease.leased(ImageStore(path), 0) == set()
 
 
 def test_loading_by_name_takes_what_the_store_has(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     publish(leader, path, namespace="site")
-    assert transports.load(member, path, "a:1", ["site"], within())["method"] == "full"
-    assert transports.load(member, path, "a:1", ["site"], within())["method"] == "none"
+    assert distribute.load(member, path, "a:1", ["site"], within())["method"] == "pull"
+    assert distribute.load(member, path, "a:1", ["site"], within())["method"] == "none"
     with pytest.raises(JobFault, match="nobody has it"):
-        transports.load(member, path, "b:1", ["site"], within())
+        distribute.load(member, path, "b:1", ["site"], within())
 
 
 def test_comparing_changes_nothing_and_counts_both_ways(leader: images.Daemon, member: images.Daemon, path: str) -> None:
-    lacking = transports.compare(leader, path, "a:1", ["site"])
+    lacking = distribute.compare(leader, path, "a:1", ["site"])
     assert lacking == {
         "reference": "a:1", "local": BASE.identity.digest, "stored": None,
         "layers_local": 2, "layers_stored": 0, "layers_lacking_in_store": 2, "layers_lacking_in_daemon": 0,
     }  # fmt: skip
     assert not os.path.exists(path)
     publish(leader, path, namespace="site")
-    there = transports.compare(member, path, "a:1", ["site"])
+    there = distribute.compare(member, path, "a:1", ["site"])
     assert (there["local"], there["stored"], there["layers_lacking_in_daemon"]) == (None, BASE.identity.digest, 2)
-    assert transports.compare(member, path, "x:1", ["site"])["layers_stored"] == 0
+    assert distribute.compare(member, path, "x:1", ["site"])["layers_stored"] == 0
 
 
 def test_loading_into_the_leader_heals_nothing_from_an_incomplete_store(leader: images.Daemon, path: str) -> None:
@@ -432,12 +439,12 @@ def test_without_a_store_an_image_of_a_registry_is_pulled_by_digest(path: str) -
     member.registry["r.io/a"] = BASE
     offer = publish(leader, "", "r.io/a:1")
     assert (offer["transport"], offer["pull"]) == ("registry", "r.io/a@sha256:" + "d" * 64)
-    assert transports.obtain(member, offer, within())["method"] == "pull"
+    assert distribute.obtain(member, offer, within())["method"] == "pull"
     assert member.images["r.io/a:1"] == BASE
     wrong = Registry()
     wrong.registry["r.io/a"] = NEXT
     with pytest.raises(JobFault, match="another image after loading"):
-        transports.obtain(wrong, offer, within())
+        distribute.obtain(wrong, offer, within())
     assert publish(leader, path, "r.io/a:1")["transport"] == "shared"
 
 
@@ -491,12 +498,12 @@ def test_without_a_store_slurm_brings_the_layers_that_not_every_member_has(
     assert os.listdir(spool) == [os.path.basename(offer["path"]) + ".0.member"]
     arrive(offer)
     member.images["b:1"] = BASE
-    done = transports.obtain(member, offer, within())
+    done = distribute.obtain(member, offer, within())
     assert (done["layers_moved"], done["bytes_moved"]) == (1, len(NEXT.layers[2]))
     assert member.images["a:1"] == NEXT
     assert os.listdir(spool) == []
     with pytest.raises(ShareFault, match="did not arrive"):
-        transports.obtain(images.Daemon(), offer, within())
+        distribute.obtain(images.Daemon(), offer, within())
 
 
 def test_an_image_in_pieces_is_loaded_whole_and_none_of_them_stays(leader: images.Daemon, member: images.Daemon, sbcast: Path) -> None:
@@ -513,7 +520,7 @@ def test_an_image_in_pieces_is_loaded_whole_and_none_of_them_stays(leader: image
     assert offer["pieces"] == 6
     assert len(os.listdir(spool)) == 6
     arrive(offer)
-    transports.obtain(member, offer, within())
+    distribute.obtain(member, offer, within())
     assert member.images["a:1"] == large
     assert os.listdir(spool) == []
 
@@ -521,10 +528,12 @@ def test_an_image_in_pieces_is_loaded_whole_and_none_of_them_stays(leader: image
 def test_a_broadcast_that_was_damaged_on_its_way_is_never_loaded(leader: images.Daemon, member: images.Daemon, sbcast: Path) -> None:
     offer = publish(leader, "", job_id="7", spool=str(sbcast))
     data = Path(offer["path"] + ".0.member").read_bytes()
-    for damage in (data[:-1], b"!" + data[1:], data + b"!"):
+    for damage in (data[:-1], b"!" + data[1:], data[:-1] + b"!"):
         Path(offer["path"] + ".0").write_bytes(damage)
-        with pytest.raises(ShareFault, match="differs"):
-            transports.obtain(member, offer, within())
+        for member.may_pull in (True, False):
+            with pytest.raises(ShareFault, match=r"differs|did not arrive"):
+                distribute.obtain(member, offer, within())
+            Path(offer["path"] + ".0").write_bytes(damage)
     assert member.images == {}
 
 
@@ -532,7 +541,7 @@ def test_a_broadcast_that_was_damaged_on_its_way_is_never_loaded(leader: images.
 def test_a_broadcast_in_an_impossible_number_of_pieces_is_refused(leader: images.Daemon, sbcast: Path, pieces: Any) -> None:
     offer = publish(leader, "", job_id="7", spool=str(sbcast))
     with pytest.raises(ShareFault, match="not an offer"):
-        transports.obtain(images.Daemon(), {**offer, "pieces": pieces}, within())
+        distribute.obtain(images.Daemon(), {**offer, "pieces": pieces}, within())
 
 
 def test_a_broadcast_that_fails_is_the_shares_fault_and_leaves_nothing(leader: images.Daemon, sbcast: Path) -> None:
@@ -589,7 +598,7 @@ def test_a_thousand_members_do_not_arrive_at_once(leader: images.Daemon, path: s
     assert publish(leader, path, nodes=16)["spread_seconds"] == 0
     offer = publish(leader, path, nodes=1000)
     for said in (offer["spread_seconds"], 1e9, -1, "x", None):
-        transports.obtain(images.Daemon(), {**offer, "spread_seconds": said}, within())
+        distribute.obtain(images.Daemon(), {**offer, "spread_seconds": said}, within())
     assert len(slept) == 2
     assert all(0 <= seconds <= 5 for seconds in slept)
 
@@ -601,7 +610,7 @@ def test_what_a_job_has_left_on_its_images_way_goes_and_nobody_elses(tmp_path: P
     for name in ("madengine-7-abc.tar.0", "madengine-7-xyz/store/blob", "madengine-71-abc.tar.0", "madengine-7"):
         (tmp_path / "spool" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "spool" / name).write_text("x")
-    transports.forget(path, "7", str(tmp_path / "spool"))
+    distribute.forget(path, "7", str(tmp_path / "spool"))
     assert sorted(os.listdir(tmp_path / "spool")) == ["madengine-7", "madengine-71-abc.tar.0"]
     assert os.listdir(store.leases) == [others.name] != [mine.name]
-    transports.forget("", "7", str(tmp_path / "nowhere"))
+    distribute.forget("", "7", str(tmp_path / "nowhere"))

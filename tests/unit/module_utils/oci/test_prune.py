@@ -12,7 +12,7 @@ from typing import Any, List, Set
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import save, transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, save
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease, prune
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
@@ -34,8 +34,8 @@ def store(tmp_path: Path) -> ImageStore:
 def publish(store: ImageStore, name: str, *contents: bytes, namespace: str = "site", age_days: float = 0) -> images.Image:
     daemon, image = images.Daemon(), images.make(*contents, Labels={"name": name})
     daemon.images[str(Reference.parse(name))] = image
-    offer = transports.publish(daemon, store.path, name, namespace, Deadline(60))  # type: ignore[arg-type]
-    transports.release([offer])
+    offer = distribute.publish(daemon, store.path, name, namespace, Deadline(60))  # type: ignore[arg-type]
+    distribute.release([offer])
     old = time.time() - age_days * DAY
     index = store.index_path(Reference.parse(name), namespace)
     for path in [index, *(store.blobs.path_of(digest) for digest in needed(store, name, namespace))]:
@@ -215,9 +215,9 @@ def test_pruning_all_the_time_disturbs_no_publisher_and_no_loader(store: ImageSt
         for number in range(10):
             leader, member = images.Daemon(), images.Daemon()
             leader.images["a:1"] = images.make(b"base", b"%d" % (number % 3))
-            offer = transports.publish(leader, store.path, "a:1", "site", Deadline(60))  # type: ignore[arg-type]
-            transports.obtain(member, offer, Deadline(60))  # type: ignore[arg-type]
-            transports.release([offer])
+            offer = distribute.publish(leader, store.path, "a:1", "site", Deadline(60))  # type: ignore[arg-type]
+            distribute.obtain(member, offer, Deadline(60))  # type: ignore[arg-type]
+            distribute.release([offer])
             assert member.images == leader.images
     finally:
         over.set()

@@ -109,13 +109,13 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def compare(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
-    seen = transports.compare(Engine(asked["docker_socket"]), asked["store"], asked["image"], [asked["namespace"]])
+    seen = distribute.compare(Engine(asked["docker_socket"]), asked["store"], asked["image"], [asked["namespace"]])
     image = seen.pop("reference")
     return {**seen, "changed": False, "image": image, "local": seen["local"] or "", "stored": seen["stored"] or ""}
 

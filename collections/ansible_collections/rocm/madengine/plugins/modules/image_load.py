@@ -54,11 +54,16 @@ identity:
   sample: sha256:9a27ccba66aa89308938703855d814353523ad7b0738ac52e7b7a185bb61e304
 method:
   description:
-    - V(none) if the daemon had the image, V(thin) if it got an archive of the layers that it lacked, V(full) if it got the
-      whole image.
+    - V(none) if the daemon had the image, V(pull) if it pulled what it lacked from this node's loopback, V(load) if it got
+      an archive, since it could not pull.
   returned: success
   type: str
-  sample: thin
+  sample: pull
+reason:
+  description: Why the daemon got an archive.
+  returned: when RV(method) is V(load)
+  type: str
+  sample: the daemon has layers that it did not pull
 layers_total:
   description: The number of layers of the image.
   returned: success
@@ -96,27 +101,27 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def load(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
     docker = Engine(asked["docker_socket"])
-    seen = transports.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
+    seen = distribute.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
     is_here = seen["stored"] is not None and seen["local"] == seen["stored"]
     if module.check_mode and seen["stored"] is not None:
         result = {
             "identity": seen["stored"],
-            "method": "none" if is_here else "full" if seen["layers_lacking_in_daemon"] == seen["layers_stored"] else "thin",
+            "method": "none" if is_here else "pull",
             "layers_total": seen["layers_stored"],
             "layers_moved": 0 if is_here else seen["layers_lacking_in_daemon"],
         }
     else:
         within = Deadline(asked["timeout_seconds"])
-        result = transports.load(docker, asked["store"], asked["image"], [asked["namespace"]], within)
+        result = distribute.load(docker, asked["store"], asked["image"], [asked["namespace"]], within)
     diff = {"before": f"{seen['local']}\n", "after": f"{result['identity']}\n"}
-    figures = {name: result[name] for name in transports.FIGURES if name in result}
+    figures = {name: result[name] for name in distribute.FIGURES if name in result}
     return {"changed": not is_here, "image": seen["reference"], "identity": result["identity"], **figures, "diff": diff}
 
 

@@ -118,14 +118,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import sources, transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, sources, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
 def save(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
     docker = Engine(asked["docker_socket"])
-    seen = transports.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
+    seen = distribute.compare(docker, asked["store"], asked["image"], [asked["namespace"]])
     if module.check_mode:
         if not seen["local"] and not asked["pull"]:
             raise sources.nowhere(seen["reference"], [f"docker of this node ({docker.socket})"])
@@ -137,15 +137,15 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
         }
     else:
         places = ("local", "registry", "hub") if asked["pull"] else ("local",)
-        means = transports.TransportOptions(
+        options = transports.TransportOptions(
             sources=places, transport="shared", reader=layer_server.source_of(*docker.info().storage), compression=asked["compression"]
         )
         within = Deadline(asked["timeout_seconds"])
-        result = transports.publish(docker, asked["store"], asked["image"], asked["namespace"], within, means)
-        transports.release([result])
+        result = distribute.publish(docker, asked["store"], asked["image"], asked["namespace"], within, options)
+        distribute.release([result])
     changed = result["identity"] is None or result["identity"] != seen["stored"]  # None: it would be pulled first
     diff = {"before": f"{seen['stored']}\n", "after": f"{result['identity']}\n"}
-    figures = {name: result[name] for name in transports.FIGURES if name in result}
+    figures = {name: result[name] for name in distribute.FIGURES if name in result}
     return {"changed": changed, "image": seen["reference"], "identity": result["identity"], **figures, "diff": diff}
 
 

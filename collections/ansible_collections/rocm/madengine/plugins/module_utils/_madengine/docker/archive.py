@@ -18,7 +18,7 @@ import json
 import posixpath
 import tarfile
 from dataclasses import dataclass, field
-from typing import IO, AbstractSet, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, cast
+from typing import IO, AbstractSet, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, cast
 
 from ..core.errors import JobFault, ShareFault
 from ..oci import compression, digests
@@ -44,13 +44,13 @@ class Unpacked:
 
 
 def write(
-    store: ImageStore, stored: Stored, reference: Reference, omit: AbstractSet[str] = frozenset(), is_proved: bool = True
+    stored: Stored, reference: Reference, chunks: Callable[[Layer], Iterable[bytes]], omit: AbstractSet[str] = frozenset()
 ) -> Iterator[bytes]:
     """Give an archive of *stored* for ``docker load``, piece by piece.
 
-    :param is_proved: False leaves the layers' digests to the daemon, which proves each of them in any case.
+    :param chunks: gives a layer's blob; it need not prove the digest, since the daemon proves each layer in any case.
     :param omit: diff ids of layers to leave out, because the daemon has them.
-    :raises ShareFault: instead of the archive's end, if a blob is missing or damaged.
+    :raises ShareFault: instead of the archive's end, if *chunks* does.
     """
     yield _member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     yield _member("index.json", json.dumps(index_of(reference, stored.manifest_digest, len(stored.manifest_bytes))).encode())
@@ -59,7 +59,7 @@ def write(
     yield _member(_path(stored.manifest_digest), stored.manifest_bytes)
     for each in wanted(stored, omit):
         yield _header(_path(each.digest), each.size_bytes)
-        yield from store.chunks(each, is_proved)
+        yield from chunks(each)
         yield bytes(-each.size_bytes % _BLOCK)
     yield bytes(2 * _BLOCK)
 

@@ -135,13 +135,36 @@ class Engine:
                 raise
             raise Refused("engine: docker load was cut short", "read the daemon's log", socket=self.socket) from fault
 
-    def pull(self, reference: Reference, timeout_seconds: float) -> None:
+    def pull(self, reference: Reference, timeout_seconds: float, has_login: bool = True) -> None:
         """Fetch *reference* from its registry, with the acting user's own credentials.
 
+        :param has_login: False where no credentials are wanted; then the user's Docker configuration is not asked for any.
         :raises Refused: the registry has no such image, wants another login, or cannot be reached.
         """
+        login: Dict[str, Any] = {} if has_login else {"auth_config": {}}
         with self._mapped("pull", timeout_seconds, image=str(reference)) as client:
-            _follow(client.pull(reference.name, tag=reference.digest or reference.tag, stream=True, decode=True), "pull", str(reference))
+            answers = client.pull(reference.name, tag=reference.digest or reference.tag, stream=True, decode=True, **login)
+            _follow(answers, "pull", str(reference))
+
+    def registry_has(self, reference: Reference, timeout_seconds: float) -> str:
+        """Ask the registry for *reference*, with the acting user's own credentials; return "" if it has it, or why not."""
+        try:
+            with self._mapped("inspect in registry", min(timeout_seconds, self.timeout_seconds), image=str(reference)) as client:
+                client.inspect_distribution(reference.full)
+        except (Refused, NodeFault) as fault:  # the daemon lives, or the next question will tell
+            return str(fault.seen.get("answer") or fault)
+        return ""
+
+    def untag(self, name: str) -> bool:
+        """Take the name *name* from its image, and remove the image if that was its last; say whether it was there."""
+        with self._mapped("untag", image=name) as client:
+            return _or_none(lambda: client.remove_image(name) or True) is not None
+
+    def names(self) -> List[str]:
+        """Return all names of all images, those by tag and those by digest."""
+        with self._mapped("list images") as client:
+            found = client.images(all=True)
+        return [name for each in found for key in ("RepoTags", "RepoDigests") for name in each.get(key) or ()]
 
     def tag(self, name: str, reference: Reference) -> None:
         """Give the image *name* the further name *reference*."""

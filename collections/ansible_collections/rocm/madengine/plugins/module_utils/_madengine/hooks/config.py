@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ..core import files
 from ..core.errors import JobFault
+from ..images import transports
 from ..manifest import environment
 
 PATH = "/etc/madengine/hooks.conf"
@@ -96,7 +97,8 @@ class Site:
     enabled: bool = field(default=True, metadata=_key("Enabled", _yes, "yes or no"))
     image_store: str = field(default="", metadata=_key("ImageStore", _path, "an absolute path, or nothing"))
     transport: str = field(
-        default="auto", metadata=_key("Transport", _one_of("auto", "shared", "sbcast", "registry"), "auto, shared, sbcast or registry")
+        default=transports.AUTO,
+        metadata=_key("Transport", _one_of(*transports.NAMES), f"{', '.join(transports.NAMES[:-1])} or {transports.NAMES[-1]}"),
     )
     compression: str = field(default="none", metadata=_key("Compression", _one_of("none", "gzip", "zstd"), "none, gzip or zstd"))
     docker_socket: str = field(default="/run/docker.sock", metadata=_key("DockerSocket", _path, "an absolute path"))

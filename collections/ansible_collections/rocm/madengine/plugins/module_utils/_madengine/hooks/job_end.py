@@ -18,7 +18,7 @@ from ..core import files, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker.engine import Engine, Refused
-from ..images import transports
+from ..images import distribute
 from ..peers import credential
 from ..report import diagnostics, render
 from ..results import bundle, collect, selection, upload
@@ -160,7 +160,7 @@ class JobEnd:
 
     def release(self) -> None:
         """Give back the leases that the job still has in the image store, and remove what came of a broadcast."""
-        self._as_user(transports.forget, self._store, str(self._job.job_id))
+        self._as_user(distribute.forget, self._store, str(self._job.job_id))
 
     def clean(self) -> None:
         """Remove the job's workspace and its state; results that could not be gathered elsewhere stay."""

@@ -16,8 +16,9 @@ from ..core import process, turn
 from ..core.deadline import Deadline
 from ..core.errors import JobFault
 from ..docker import engine, layer_server
-from ..images import sources, transports
-from ..images.transports import Image, TransportOptions
+from ..images import distribute, sources, transports
+from ..images.distribute import Image
+from ..images.transports import TransportOptions
 from ..oci.image import Reference
 from .config import Site
 
@@ -55,7 +56,7 @@ class JobImages:
     @property
     def may_broadcast(self) -> bool:
         """Whether the image may have to travel by SLURM's own broadcast, which wants to know what the nodes have."""
-        return self._transport == "sbcast" or (self._transport == "auto" and not self._store)
+        return transports.wants_layers(self._transport, bool(self._store))
 
     def have(self) -> List[str]:
         """Return the chain ids of the layers of this node's daemon, where it may matter.
@@ -81,27 +82,27 @@ class JobImages:
         """
         wanted = [self._recipe(image) for image in images]
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
-        means = TransportOptions(
+        options = TransportOptions(
             self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
             compression=self._site.compression,
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         if alone:
-            return process.start(self._user, transports.ensure_all, *arguments, means)
+            return process.start(self._user, distribute.ensure_all, *arguments, options)
         handle = layer_server.start(self._site.docker_socket)
         try:
-            return process.start(self._user, _published, handle, means, *arguments, keep=(handle,))
+            return process.start(self._user, _published, handle, options, *arguments, keep=(handle,))
         finally:
             os.close(handle)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""
         self._allow(str(offer.get("reference")) for offer in offers)
-        return process.start(self._user, transports.obtain_all, self._engine, list(offers), self._within, TURNS)
+        return process.start(self._user, distribute.obtain_all, self._engine, list(offers), self._within, TURNS)
 
     def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         """Begin to give the store's leases back, once every node has its images or the job is over."""
-        return process.start(self._user, transports.release, list(offers))
+        return process.start(self._user, distribute.release, list(offers))
 
     def _recipe(self, image: Image) -> Dict[str, Any]:
         entry = {"reference": image} if isinstance(image, str) else dict(image)
@@ -117,11 +118,11 @@ class JobImages:
                 raise JobFault("image: not allowed on this cluster", "use one that matches AllowImages", image=name)
 
 
-def _published(handle: int, means: TransportOptions, docker: engine.Engine, *arguments: Any) -> List[Dict[str, Any]]:
+def _published(handle: int, options: TransportOptions, docker: engine.Engine, *arguments: Any) -> List[Dict[str, Any]]:
     """Publish as the user what root reads."""
     store, images, namespace, within = arguments
-    return transports.publish_all(
-        docker, store, images, namespace, within, dataclasses.replace(means, reader=layer_server.LayerClient(handle))
+    return distribute.publish_all(
+        docker, store, images, namespace, within, dataclasses.replace(options, reader=layer_server.LayerClient(handle))
     )
 
 
@@ -130,4 +131,7 @@ def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:
     known = list(reports)
     added = ("bytes_total", "bytes_moved", "layers_total", "layers_moved")
     methods = ",".join(dict.fromkeys(str(each.get("method")) for each in known))
-    return {"images": len(known), "method": methods, **{name: sum(int(each.get(name) or 0) for each in known) for name in added}}
+    # Why an image was loaded and not pulled, or went another way than the first.
+    reasons = "; ".join(dict.fromkeys(str(each[name]) for each in known for name in ("reason", "instead_of") if each.get(name)))
+    sums = {name: sum(int(each.get(name) or 0) for each in known) for name in added}
+    return {"images": len(known), "method": methods, **sums, **({"reason": reasons} if reasons else {})}

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Dict
 
 from ..core.errors import JobFault
+from ..images import transports
 from ..oci import image
 from ..slurm.allocation import Allocation
 
 WORD = "madengine"
 KEYS = ("manifest", "image", "store", "results", "transport")
 DEFAULT_MANIFEST = "build_manifest.json"
-_TRANSPORTS = ("auto", "shared", "sbcast", "registry")
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def _is_of_madengine(job: Allocation) -> bool:
 
 def _request(job: Allocation, words: str) -> Request:
     options = _options(words[len(WORD) + 1 :])
-    if options.get("transport", "auto") not in _TRANSPORTS:
-        raise _refused("transport", options["transport"], "one of " + " ".join(_TRANSPORTS))
+    if options.get("transport", "auto") not in transports.NAMES:
+        raise _refused("transport", options["transport"], "one of " + " ".join(transports.NAMES))
     if options.get("store", "/")[:1] != "/":
         raise _refused("store", options["store"], "an absolute path")
     if options.get("results") in ("", ".", "..") or "/" in options.get("results", ""):

@@ -26,7 +26,7 @@ SOURCES = ("local", "store", "archive", "registry", "build")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageRequest:
     """An image that a job needs, and how to come by it.
 
     :param registry: where it can be pulled from, if not under its own name.
@@ -38,7 +38,7 @@ class Wanted:
     recipe: Optional[build.Recipe] = None
 
     @classmethod
-    def of(cls, image: Union[str, Mapping[str, Any]]) -> Wanted:
+    def of(cls, image: Union[str, Mapping[str, Any]]) -> ImageRequest:
         """Return what a name, or an entry of ``manifest.images`` with its ``work_dir``, asks for.
 
         :raises JobFault: it names no image.
@@ -56,35 +56,35 @@ class _Search:
 
     engine: Engine
     store: Optional[ImageStore]
-    wanted: Wanted
+    request: ImageRequest
     namespaces: Sequence[str]
     deadline: Deadline
 
     def ways(self) -> Dict[str, Tuple[str, Callable[[], str]]]:
         """Return source → (the place in words, what brings the image into the daemon and returns "" or why not)."""
-        name, ways = self.wanted.reference, {"local": (f"docker of this node ({self.engine.socket})", lambda: "")}
+        name, ways = self.request.reference, {"local": (f"docker of this node ({self.engine.socket})", lambda: "")}
         if self.store is not None:
             ways["store"] = (f"store {self.store.path} ({', '.join(self.namespaces)})", functools.partial(self._from_store, self.store))
             ways["archive"] = (os.path.join(self.store.path, _archive_names(name)[0]), functools.partial(self._from_archive, self.store))
-        registry = self.wanted.registry or name
-        ways["registry" if registry.has_registry or self.wanted.registry else "hub"] = (f"registry {registry.name}", self._from_registry)
-        if self.wanted.recipe is not None:
-            ways["build"] = (self.wanted.recipe.dockerfile, functools.partial(self._from_recipe, self.wanted.recipe))
+        registry = self.request.registry or name
+        ways["registry" if registry.has_registry or self.request.registry else "hub"] = (f"registry {registry.name}", self._from_registry)
+        if self.request.recipe is not None:
+            ways["build"] = (self.request.recipe.dockerfile, functools.partial(self._from_recipe, self.request.recipe))
         return ways
 
     def _from_store(self, store: ImageStore) -> str:
-        stored = store.find(self.wanted.reference, self.namespaces)
+        stored = store.find(self.request.reference, self.namespaces)
         if stored is None:
             return "no"
         if store.missing(stored):
             return "damaged"
         with lease.held(store, digests_of(stored)):
-            load.load(self.engine, store, stored, self.wanted.reference, self.deadline)
+            load.load(self.engine, load.FromStore(store, stored), self.request.reference, self.deadline)
         return ""
 
     def _from_archive(self, store: ImageStore) -> str:
         """Publish and load what a plain archive in the store's directory holds, if there is one."""
-        name = self.wanted.reference
+        name = self.request.reference
         found = [path for path in (os.path.join(store.path, each) for each in _archive_names(name)) if os.path.isfile(path)]
         if not found:
             return "no"
@@ -93,11 +93,11 @@ class _Search:
             store.require_space(os.fstat(stream.fileno()).st_size)
             unpacked = archive.unpack(digests.chunks_of(stream), store, name, {})
         stored = store.commit(name, self.namespaces[0], unpacked.config, unpacked.layers)
-        load.load(self.engine, store, stored, name, self.deadline)
+        load.load(self.engine, load.FromStore(store, stored), name, self.deadline)
         return ""
 
     def _from_registry(self) -> str:
-        registry, name = self.wanted.registry or self.wanted.reference, self.wanted.reference
+        registry, name = self.request.registry or self.request.reference, self.request.reference
         try:
             self.engine.pull(registry, self.deadline.left())
         except Refused as fault:
@@ -107,12 +107,12 @@ class _Search:
         return ""
 
     def _from_recipe(self, recipe: build.Recipe) -> str:
-        build.run(recipe, str(self.wanted.reference), self.engine.socket, self.deadline)
+        build.run(recipe, str(self.request.reference), self.engine.socket, self.deadline)
         return ""
 
 
 def ensure(
-    engine: Engine, store: Optional[ImageStore], wanted: Wanted, namespace: str, deadline: Deadline, sources: Sequence[str] = SOURCES
+    engine: Engine, store: Optional[ImageStore], request: ImageRequest, namespace: str, deadline: Deadline, sources: Sequence[str] = SOURCES
 ) -> Tuple[str, Identity]:
     """Bring the image into the local daemon; return where it came from and what it is.
 
@@ -123,15 +123,15 @@ def ensure(
     :raises JobFault: nobody has the image; the fault names the places.
     """
     looked: List[str] = []
-    ways = _Search(engine, store, wanted, list(dict.fromkeys([namespace, SITE])), deadline).ways()
+    ways = _Search(engine, store, request, list(dict.fromkeys([namespace, SITE])), deadline).ways()
     for source in (each for each in sources if each in ways):
         place, bring = ways[source]
         reason = bring()
-        identity = None if reason else engine.identity(wanted.reference)
+        identity = None if reason else engine.identity(request.reference)
         if identity is not None:
             return source, identity
         looked.append(place + (f": {reason}" if reason not in ("", "no") else ""))
-    raise nowhere(str(wanted.reference), looked)
+    raise nowhere(str(request.reference), looked)
 
 
 def nowhere(image: str, looked: Sequence[str]) -> JobFault:

@@ -23,7 +23,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote, unquote
 
 from ..core import files
@@ -148,16 +148,7 @@ class ImageStore:
 
         :raises ShareFault: a document is missing, damaged, or of a form that no store of ours has.
         """
-        manifest_bytes = self.blobs.read(manifest_digest)
-        manifest = _document(manifest_bytes, manifest_digest)
-        config_digest = _descriptor(manifest.get("config"))[0]
-        config_bytes = self.blobs.read(config_digest)
-        try:
-            identity = Identity.of_config(_document(config_bytes, config_digest))
-        except JobFault as fault:
-            raise ShareFault(fault.what, "publish the image again", digest=config_digest, **fault.seen) from fault
-        layers = _layers(identity.diff_ids, manifest.get("layers"))
-        return Stored(identity, manifest_digest, manifest_bytes, config_digest, config_bytes, layers)
+        return read_image(manifest_digest, self.blobs.read)
 
     def missing(self, stored: Stored) -> List[Layer]:
         """Return the layers whose blob is not there in full length, readable; no byte is read for that."""
@@ -276,6 +267,23 @@ class ImageStore:
         except FileExistsError:
             return
         os.chmod(path, mode)
+
+
+def read_image(manifest_digest: str, read: Callable[[str], bytes]) -> Stored:
+    """Return the image with this manifest, its documents given by *read*, which proves them.
+
+    :raises ShareFault: a document is missing, damaged, or of a form that no store of ours has.
+    """
+    manifest_bytes = read(manifest_digest)
+    manifest = _document(manifest_bytes, manifest_digest)
+    config_digest = _descriptor(manifest.get("config"))[0]
+    config_bytes = read(config_digest)
+    try:
+        identity = Identity.of_config(_document(config_bytes, config_digest))
+    except JobFault as fault:
+        raise ShareFault(fault.what, "publish the image again", digest=config_digest, **fault.seen) from fault
+    layers = _layers(identity.diff_ids, manifest.get("layers"))
+    return Stored(identity, manifest_digest, manifest_bytes, config_digest, config_bytes, layers)
 
 
 def manifest_of(config: bytes, layers: Sequence[Layer]) -> bytes:

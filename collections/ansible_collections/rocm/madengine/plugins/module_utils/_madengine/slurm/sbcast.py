@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 from dataclasses import dataclass
 from typing import IO, Dict, Iterable, Iterator, List, Sequence, Tuple
@@ -78,20 +79,75 @@ def cut(chunks: Iterable[bytes], folder: str, pieces: int) -> List[str]:
     return names[: len(streams)]
 
 
-def joined(names: Sequence[str]) -> Iterator[bytes]:
-    """Give what `cut` has written to *names*; whoever reads it proves its digest.
+@dataclass(frozen=True)
+class Striped:
+    """What `cut` has written, read where it has arrived: any part of it, without a copy.
 
-    :raises ShareFault: a piece is not there, or not readable.
+    :param names: the pieces, in their order.
     """
-    with contextlib.ExitStack() as stack:
+
+    names: Tuple[str, ...]
+
+    def has(self, stop: int) -> bool:
+        """Say whether all before *stop* is there."""
+        return all(_size(name) >= _share(stop, number, len(self.names)) for number, name in enumerate(self.names))
+
+    def send(self, peer: socket.socket, start: int, stop: int) -> None:
+        """Send the bytes from *start* to before *stop*.
+
+        :raises ShareFault: a piece is not there, or not readable.
+        """
+        with contextlib.ExitStack() as stack:
+            streams = self._opened(stack)
+            for number, offset, length in _parts(start, stop, len(streams)):
+                peer.sendfile(streams[number], offset, length)
+
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
+        """Give the same bytes; whoever reads them proves their digest.
+
+        :raises ShareFault: as `send`.
+        """
+        with contextlib.ExitStack() as stack:
+            streams = self._opened(stack)
+            for number, offset, length in _parts(start, stop, len(streams)):
+                yield os.pread(streams[number].fileno(), length, offset)
+
+    def _opened(self, stack: contextlib.ExitStack) -> List[IO[bytes]]:
         try:
-            streams = [stack.enter_context(files.opened(name)) for name in names]
+            return [stack.enter_context(files.opened(name)) for name in self.names]
         except Fault as fault:
             raise ShareFault("broadcast: a piece did not arrive", "share a store", **fault.seen) from fault
-        number = 0
-        while stripe := streams[number % len(streams)].read(STRIPE):
-            yield stripe
-            number += 1
+
+
+def _parts(start: int, stop: int, pieces: int) -> Iterator[Tuple[int, int, int]]:
+    """Give piece, offset in it and length of what lies between *start* and *stop*.
+
+    >>> list(_parts(STRIPE - 1, STRIPE + 2, 2))
+    [(0, 262143, 1), (1, 0, 2)]
+    """
+    while start < stop:
+        stripe, within = divmod(start, STRIPE)
+        length = min(STRIPE - within, stop - start)
+        yield stripe % pieces, stripe // pieces * STRIPE + within, length
+        start += length
+
+
+def _share(stop: int, number: int, pieces: int) -> int:
+    """Return how many of the first *stop* bytes lie in a piece.
+
+    >>> [_share(2 * STRIPE + 5, number, 2) for number in range(2)]
+    [262149, 262144]
+    """
+    whole, rest = divmod(stop, STRIPE)
+    full = whole // pieces + (number < whole % pieces)
+    return full * STRIPE + (rest if number == whole % pieces else 0)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return -1
 
 
 def command(source: str, target: str, job_id: str, width: int = 0) -> List[str]:

@@ -1,0 +1,182 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How an image gets from the node that has it to the nodes that need it, moving only what is missing.
+
+`publish` runs on the leader and returns an offer; `obtain` runs on each member and takes that offer. Both are meant for
+a child process that is the job's user: plain values go in, dictionaries that fit into JSON come out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Union
+
+from ..core import turn
+from ..core.deadline import Deadline
+from ..core.errors import Fault, ShareFault
+from ..docker import archive
+from ..docker.engine import Engine
+from ..oci import lease
+from ..oci.image import Reference
+from ..oci.store import ImageStore
+from ..slurm import sbcast
+from . import load as loading
+from . import save, sources, transports
+from .offer import FIGURES, Figures, Offer
+from .sources import ImageRequest
+from .transports import TransportOptions
+
+Done = Dict[str, Any]
+Image = Union[str, Mapping[str, Any]]
+
+
+def publish_all(
+    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, options: Optional[TransportOptions] = None
+) -> List[Done]:
+    """Publish each of *images* once, in their order; arguments and faults as `publish`."""
+    return [publish(engine, store_path, wanted, namespace, deadline, options) for wanted in _distinct(images)]
+
+
+def ensure_all(
+    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, options: Optional[TransportOptions] = None
+) -> List[Done]:
+    """See that this node has each of *images*, for a job of one node: nothing is published.
+
+    :param store_path: a store to look in, or "".
+    :returns: reference, identity and source of each.
+    :raises JobFault: nobody has one of them.
+    """
+    found, store = [], ImageStore(store_path) if store_path else None
+    for wanted in _distinct(images):
+        source, identity = sources.ensure(engine, store, wanted, namespace, deadline, (options or TransportOptions()).sources)
+        found.append({"reference": str(wanted.reference), "identity": identity.digest, "source": source, "method": "none"})
+    return found
+
+
+def obtain_all(engine: Engine, offers: Sequence[Mapping[str, Any]], deadline: Deadline, turns: str = "") -> List[Done]:
+    """Obtain what each of *offers* offers; arguments and faults as `obtain`."""
+    return [obtain(engine, offer, deadline, turns) for offer in offers]
+
+
+def publish(
+    engine: Engine,
+    store_path: str,
+    image: Union[Image, ImageRequest],
+    namespace: str,
+    deadline: Deadline,
+    options: Optional[TransportOptions] = None,
+) -> Done:
+    """See that this node has *image*, make it available to the other nodes, and return the offer for them.
+
+    :param store_path: the store's directory, which is made if it is not there; or "" if there is none.
+    :param image: a name, or an entry of ``manifest.images`` with its ``work_dir``.
+    :param namespace: whose images are published: ``site`` or one per uid.
+    :returns: an `Offer`, as a dictionary.
+    :raises JobFault: nobody has the image; the fault names the places. No Docker access.
+    :raises ShareFault: the store cannot be used, or the broadcast failed.
+    """
+    started, options = time.monotonic(), options or TransportOptions()
+    request = image if isinstance(image, ImageRequest) else ImageRequest.of(image)
+    store = ImageStore(store_path) if store_path else None
+    source, identity = sources.ensure(engine, store, request, namespace, deadline, options.sources)
+    offer = transports.choose(transports.Publication(engine, store, request, namespace, identity, deadline, options, started))
+    return dataclasses.replace(offer, source=source).to_dict()
+
+
+def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, turns: str = "") -> Done:
+    """See that this node has the very image that an offer offers, under its name.
+
+    Nothing is read if it is here already. Otherwise the daemon pulls what it lacks.
+
+    :param document: the offer.
+    :param turns: as in `TransportOptions`.
+    :returns: reference, identity, transport, and what `Figures` holds.
+    :raises ShareFault: the store is not the leader's, or the image in it is damaged.
+    :raises JobFault: the daemon refuses the image.
+    :raises NodeFault: no daemon, no space.
+    """
+    started, offer = time.monotonic(), Offer.of(document)
+    way = transports.TRANSPORTS.get(offer.transport)
+    if way is None:
+        raise ShareFault("transport: not an offer", "install the same release on all nodes", transport=offer.transport)
+    done = {"reference": str(offer.reference), "identity": offer.identity, "transport": offer.transport}
+    with contextlib.ExitStack() as stack:
+        stack.callback(way.taken, offer)
+        if loading.is_here(engine, offer.reference, offer.identity):
+            return {**done, **Figures.since(started, "none").to_dict()}
+        stack.enter_context(turn.of(turns, f"load.{offer.identity[7:]}", deadline))
+        if turns and loading.is_here(engine, offer.reference, offer.identity):
+            return {**done, **Figures.since(started, "none").to_dict()}
+        return {**done, **way.take(transports.Delivery(engine, offer, deadline, started)).to_dict()}
+
+
+def release(offers: Iterable[Mapping[str, Any]]) -> None:
+    """Give back what the leader holds for offers that every node has taken; harmless if called twice."""
+    for document in offers:
+        with contextlib.suppress(Fault):
+            offer = Offer.of(document)
+            transports.TRANSPORTS[offer.transport].release(offer)
+
+
+def forget(store_path: str, job_id: str, spool: str = sbcast.SPOOL) -> None:
+    """Remove what a job that is over has left on its images' way, if anything: leases in a store, pieces of a broadcast.
+
+    :param store_path: the store, or "" if there is none.
+    """
+    for way in transports.TRANSPORTS.values():
+        way.forget(job_id, store_path, spool)
+
+
+def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str], deadline: Deadline) -> Done:
+    """Load *reference* from the store into this node's daemon, if it is not there as the store has it.
+
+    :raises JobFault: the store has no such image.
+    """
+    started = time.monotonic()
+    name, store = Reference.parse(reference), ImageStore(store_path)
+    stored = store.find(name, namespaces)
+    if stored is None:
+        raise sources.nowhere(str(name), [f"store {store.path} ({', '.join(namespaces)})"])
+    done = {"reference": str(name), "identity": stored.identity.digest}
+    if loading.is_here(engine, name, stored.identity.digest):
+        return {**done, **Figures.since(started, "none", stored.layers).to_dict()}
+    with lease.held(store, save.digests_of(stored)):
+        loading.require_whole(store, stored, name)
+        loaded = loading.load(engine, loading.FromStore(store, stored), name, deadline)
+    figures = Figures.since(started, loaded.method, stored.layers, (loaded.layers, loaded.size_bytes), loaded.reason)
+    return {**done, **figures.to_dict()}
+
+
+def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str]) -> Dict[str, Any]:
+    """Say what this node's daemon and the store hold under *reference*, and change nothing.
+
+    :returns: reference; local and stored, each an identity or None; layers_local and layers_stored; layers_lacking_in_store
+        and layers_lacking_in_daemon: how many of them the other side would get.
+    """
+    name, store = Reference.parse(reference), ImageStore(store_path)
+    local, stored = engine.identity(name), save.intact(store, name, namespaces)
+    diff_ids = local.diff_ids if local else ()
+    held = engine.layers_held(stored.identity.diff_ids, engine.info().is_containerd_store) if stored else set()
+    return {
+        "reference": str(name),
+        "local": local.digest if local else None,
+        "stored": stored.identity.digest if stored else None,
+        "layers_local": len(diff_ids),
+        "layers_stored": len(stored.layers) if stored else 0,
+        "layers_lacking_in_store": len(set(diff_ids) - set(save.present(store, local, namespaces) if local else ())),
+        "layers_lacking_in_daemon": len(archive.wanted(stored, held)) if stored else 0,
+    }
+
+
+def _distinct(images: Sequence[Image]) -> List[ImageRequest]:
+    found: Dict[Reference, ImageRequest] = {}
+    for image in images:
+        request = ImageRequest.of(image)
+        found.setdefault(request.reference, request)
+    return list(found.values())
+
+
+__all__ = ["FIGURES", "compare", "ensure_all", "forget", "load", "obtain", "obtain_all", "publish", "publish_all", "release"]

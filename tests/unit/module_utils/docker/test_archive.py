@@ -169,7 +169,7 @@ def test_names_in_an_archive_lead_nowhere(store: ImageStore, tmp_path: Path) -> 
 
 def test_the_archive_for_docker_load_holds_both_kinds_of_manifest(store: ImageStore) -> None:
     image = stored(store)
-    members = images.members_of(b"".join(archive.write(store, image, NAME)))
+    members = images.members_of(b"".join(archive.write(image, NAME, store.chunks)))
     [entry] = json.loads(members["manifest.json"])
     assert entry["RepoTags"] == ["a/b:1"]
     assert members[entry["Config"]] == IMAGE.config
@@ -185,13 +185,13 @@ def test_the_archive_for_docker_load_holds_both_kinds_of_manifest(store: ImageSt
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
 def test_an_archive_holds_the_layers_asked_for_and_no_other(store: ImageStore, omit: set) -> None:
     image = stored(store)
-    members = images.members_of(b"".join(archive.write(store, image, NAME, omit)))
+    members = images.members_of(b"".join(archive.write(image, NAME, store.chunks, omit)))
     held = {digest for digest in IMAGE.diff_ids if "blobs/" + digest.replace(":", "/") in members}
     assert held == set(IMAGE.diff_ids) - omit
 
 
 def test_what_was_written_can_be_unpacked_again(store: ImageStore, tmp_path: Path) -> None:
-    data = b"".join(archive.write(store, stored(store), NAME))
+    data = b"".join(archive.write(stored(store), NAME, store.chunks))
     other = ImageStore(str(tmp_path / "other"))
     other.ensure()
     assert unpack(other, data).layers == unpack(store, data).layers
@@ -201,12 +201,12 @@ def test_an_archive_of_a_damaged_layer_has_no_end(store: ImageStore) -> None:
     image = stored(store)
     Path(store.blobs.path_of(IMAGE.diff_ids[4])).write_bytes(bytes(len(IMAGE.layers[4])))
     with pytest.raises(ShareFault, match="digest differs"):
-        list(archive.write(store, image, NAME))
+        list(archive.write(image, NAME, store.chunks))
 
 
 def test_an_image_named_by_digest_gets_no_tag(store: ImageStore) -> None:
     name = Reference.parse("a/b@sha256:" + "0" * 64)
-    members = images.members_of(b"".join(archive.write(store, stored(store), name)))
+    members = images.members_of(b"".join(archive.write(stored(store), name, store.chunks)))
     assert json.loads(members["manifest.json"])[0]["RepoTags"] is None
 
 
@@ -215,7 +215,7 @@ def test_compressed_layers_of_other_tools_are_handed_on_as_they_are(store: Image
     image = images.make(b"base" * 1000)
     digest, size = store.blobs.put([packed])
     kept = store.commit(NAME, "site", image.config, [Layer(image.diff_ids[0], digest, size, "application/vnd.oci.image.layer.v1.tar+gzip")])
-    members = images.members_of(b"".join(archive.write(store, kept, NAME)))
+    members = images.members_of(b"".join(archive.write(kept, NAME, store.chunks)))
     assert members["blobs/" + digest.replace(":", "/")] == packed
 
 
@@ -232,4 +232,4 @@ def test_large_layers_pass_in_small_pieces(store: ImageStore, monkeypatch: pytes
     monkeypatch.setattr(blobs, "_write_all", noted)
     kept = store.commit(NAME, "site", image.config, unpack(store, images.saved_20(image)).layers)
     assert largest <= 1 << 20
-    assert max(map(len, archive.write(store, kept, NAME))) <= 1 << 20
+    assert max(map(len, archive.write(kept, NAME, store.chunks))) <= 1 << 20

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Iterable, Iterator, List
@@ -43,11 +45,28 @@ def planned(folder: Path, script: str, nodes: int) -> sbcast.Plan:
 def test_what_was_cut_is_joined_again(tmp_path_factory: pytest.TempPathFactory, size: int, pieces: int, chunk: int) -> None:
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
     names = cut([data[at : at + chunk] for at in range(0, size, chunk)], tmp_path_factory.mktemp("cut"), pieces)
-    assert b"".join(sbcast.joined(names)) == data
+    striped = sbcast.Striped(tuple(names))
+    assert b"".join(striped.chunks(0, size)) == data
+    start, stop = size // 3, size - size // 5
+    assert b"".join(striped.chunks(start, stop)) == sent(striped, start, stop) == data[start:stop]
+    assert (striped.has(size), striped.has(size + 1)) == (True, False)
     assert len(names) == min(pieces, -(-size // STRIPE))
     sizes = [os.path.getsize(name) for name in names]
     assert min(sizes) > 0
     assert max(sizes) - min(sizes) <= STRIPE
+
+
+def sent(striped: sbcast.Striped, start: int, stop: int) -> bytes:
+    """Return what comes out of a socket."""
+    ours, theirs = socket.socketpair()
+    box: List[bytes] = []
+    with ours, theirs, theirs.makefile("rb") as stream:
+        reader = threading.Thread(target=lambda: box.append(stream.read()))
+        reader.start()
+        striped.send(ours, start, stop)
+        ours.shutdown(socket.SHUT_WR)
+        reader.join()
+    return box[0]
 
 
 def cut(chunks: Iterable[bytes], folder: Path, pieces: int) -> List[str]:
@@ -80,14 +99,16 @@ def test_a_piece_that_is_missing_is_named_and_none_of_the_others_is_read(tmp_pat
     names = cut([bytes(3 * STRIPE)], tmp_path, 3)
     os.unlink(names[2])
     with pytest.raises(ShareFault, match=r"did not arrive .*piece\.2"):
-        next(sbcast.joined(names))
+        next(sbcast.Striped(tuple(names)).chunks(0, 1))
 
 
 @pytest.mark.parametrize("lost", range(3))
 def test_a_piece_that_is_too_short_ends_all(tmp_path: Path, lost: int) -> None:
     names = cut([bytes(6 * STRIPE)], tmp_path, 3)
     os.truncate(names[lost], STRIPE + 1)
-    assert sum(map(len, sbcast.joined(names))) < 6 * STRIPE
+    striped = sbcast.Striped(tuple(names))
+    assert (striped.has(3 * STRIPE), striped.has(6 * STRIPE)) == (True, False)
+    assert sum(map(len, striped.chunks(0, 6 * STRIPE))) < 6 * STRIPE
 
 
 @pytest.mark.parametrize(("nodes", "expected"), [(2, (1, 0)), (3, (16, 1)), (32, (16, 1)), (33, (8, 2)), (1000, (8, 2))])
@@ -122,7 +143,7 @@ def test_all_pieces_are_under_way_at_once(bin_path: Path, tmp_path: Path) -> Non
     path = answering(bin_path, f'cp "$5" "$6"; case $6 in *.0) read word <{tmp_path}/word;; *) echo >{tmp_path}/word;; esac')
     names = cut([bytes(2 * STRIPE)], tmp_path, 2)
     sbcast.send(names, str(tmp_path / "target"), "7", Deadline(30), width=1, path=path)
-    assert b"".join(sbcast.joined(sbcast.targets(str(tmp_path / "target"), 2))) == bytes(2 * STRIPE)
+    assert b"".join(sbcast.Striped(tuple(sbcast.targets(str(tmp_path / "target"), 2))).chunks(0, 2 * STRIPE)) == bytes(2 * STRIPE)
 
 
 def test_when_the_time_is_up_no_sbcast_is_left_running(bin_path: Path, tmp_path: Path) -> None:

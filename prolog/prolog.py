@@ -95,7 +95,17 @@ def lead(
 
 
 def follow(together: session.Session, images: job_images.JobImages, probe: shared_dir.SharedDirProbe, log: Timeline) -> Any:
-    """Load what the leader offers, and wait until all others have, too."""
+    """Load what the leader offers, and wait until all others have, too; once more where it offers something else meanwhile."""
+    while True:
+        with contextlib.suppress(session.Withdrawn):
+            return loaded_with(together, images, probe, log)
+
+
+def loaded_with(together: session.Session, images: job_images.JobImages, probe: shared_dir.SharedDirProbe, log: Timeline) -> Any:
+    """Load what the leader offers now.
+
+    :raises Withdrawn: it offers something else.
+    """
     with log.step("wait"):
         offers = together.images()
     with log.step("load") as facts:

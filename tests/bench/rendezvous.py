@@ -31,10 +31,9 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, framing
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import leader as leader_module
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.barrier_protocol import MemberEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.connection import Connection, dial
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.credential import Key
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import MemberEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 
 MEMBERS = (2, 64, 512, 2048)
@@ -60,7 +59,7 @@ def lead(members: int) -> None:
     """Be the leader; say when it listens, and at the end how much memory it took."""
     with barrier.Barrier(allocation(0, nodes_of(members)), lambda: KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as place:
         meeting = place.join()
-        assert isinstance(meeting, leader_module.Leader)
+        assert isinstance(meeting, barrier.Leader)
         print(meeting.port, flush=True)
         meeting.common()
         meeting.publish([OFFER])

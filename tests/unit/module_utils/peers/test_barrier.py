@@ -10,6 +10,7 @@ careless one would do.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -17,7 +18,6 @@ import signal
 import socket
 import struct
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, List
 from unittest import mock
@@ -26,8 +26,8 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, client, framing, leader, server
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import MemberEnd
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, client, framing, server, session
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.barrier_protocol import MemberEnd
 from helpers import peers
 
 TEN = tuple(f"n{rank}" for rank in range(10))
@@ -44,7 +44,7 @@ def leading(at: str, nodes: int = 2, within: float = 10.0, **options: Any) -> It
     """Be the leader in this process, for tests that look at its inside."""
     options = {"ports": peers.PORTS, **options}
     # How it ends is not these tests' business, nor who comes after the end.
-    with mock.patch.object(leader, "_LATECOMER_SECONDS", 0.0), contextlib.suppress(PeerFault, ShareFault):
+    with mock.patch.object(barrier, "_LATECOMER_SECONDS", 0.0), contextlib.suppress(PeerFault, ShareFault):
         with peers.meet(peers.allocation("n0", nodes, at), within=within, **options) as meeting:
             yield meeting
             meeting._tell(ShareFault("test: over", "nothing"))
@@ -251,6 +251,53 @@ def test_the_leader_learns_which_layers_all_have(at: str) -> None:
     assert [end.outcome().get("fault") for end in out[1:]] == [None, None]
 
 
+def until_loaded(meeting: Any, doing: Any = None) -> Any:
+    """Load what is offered, as often as it takes; return all that was offered to this node."""
+    seen = []
+    while True:
+        seen.append(_identities(meeting.images()))
+        with contextlib.suppress(session.Withdrawn):
+            if doing is not None and len(seen) == 1:
+                meeting.run_child(process.start(peers.me(), *doing))
+            meeting.loaded(seen[-1])
+            return seen
+
+
+def publish_twice(meeting: Any) -> Any:
+    meeting.common()
+    meeting.publish([{"identity": "old"}])
+    meeting._serve(lambda: bool(meeting._state._loaded))  # the quick member has loaded the first
+    meeting.publish([{"identity": "new"}, {"identity": "newer"}])
+    meeting.finish()
+    return "go"
+
+
+def test_members_drop_what_is_withdrawn_and_load_what_is_offered_instead(at: str) -> None:
+    # n1 waits for the others when the offer goes, n2 is in the middle of a load that would never end.
+    slow = functools.partial(until_loaded, doing=(_sleep, 3600))
+    out = peers.run({"n0": publish_twice, "n2": slow, "*": until_loaded}, THREE, at)
+    assert out["n0"].get("value") == "go", out
+    assert out["n1"]["value"] == out["n2"]["value"] == [["old"], ["new", "newer"]]
+
+
+def test_a_member_says_nothing_of_what_is_withdrawn_by_then(at: str, tmp_path: Path) -> None:
+    def lead(meeting: Any) -> Any:
+        meeting.publish([{"identity": "old"}])
+        meeting.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / "loaded")]))
+        meeting.publish([{"identity": "new"}])
+        meeting.finish()
+        return "go"
+
+    with following(at, lead) as meeting:
+        assert _identities(meeting.images()) == ["old"]
+        (tmp_path / "loaded").touch()
+        turn(meeting, lambda: meeting._end.generation == 2)
+        with pytest.raises(session.Withdrawn):
+            meeting.loaded(["old"])
+        meeting.loaded(_identities(meeting.images()))
+    assert meeting.leader_node.ended["value"] == "go"
+
+
 def test_words_of_the_other_part_are_a_defect(at: str) -> None:
     with leading(at) as meeting:
         for word in (meeting.images, lambda: meeting.loaded([])):
@@ -291,7 +338,7 @@ def test_members_are_let_in_while_the_leader_s_child_works(at: str, tmp_path: Pa
     # The child ends only after the members are in, so a leader that waits for its child first waits for ever.
     def lead(meeting: Any) -> Any:
         meeting.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / name) for name in ("n1", "n2")]))
-        return [len(meeting._host.missing()), peers.lead(meeting)]
+        return [len(meeting._state.missing()), peers.lead(meeting)]
 
     def follow(meeting: Any) -> Any:
         (tmp_path / meeting.allocation.node).touch()
@@ -463,9 +510,9 @@ def test_a_spoofed_loaded_releases_nobody(at: str) -> None:
         ):
             stranger = peers.knock(at, meeting.port)
             stranger.sendall(words)
-            turn(meeting, partial(peers.has_hung_up, stranger))
-        assert not meeting._host.has_all_loaded()
-        assert meeting._host.missing() == ["n1"]
+            turn(meeting, functools.partial(peers.has_hung_up, stranger))
+        assert not meeting._state.has_all_loaded()
+        assert meeting._state.missing() == ["n1"]
 
 
 def test_a_fake_leader_wins_nothing_and_makes_nobody_wait(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -556,12 +603,12 @@ def test_when_strangers_are_many_the_oldest_goes_and_never_a_member(at: str, mon
     with leading(at) as meeting:
         meeting._most_strangers = 4
         member = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._host.has_all)
+        turn(meeting, meeting._state.has_all)
         strangers: List[socket.socket] = []
         for _ in range(8):
             strangers.append(peers.knock(at, meeting.port))
         turn(meeting, lambda: [peers.has_hung_up(one) for one in strangers] == [True] * 4 + [False] * 4)
-        assert meeting._host.missing() == []
+        assert meeting._state.missing() == []
         peers.lead(meeting)
         assert member.outcome()["value"]
         for stranger in strangers:
@@ -608,8 +655,8 @@ def test_hostile_lines_cost_their_sender_the_connection_and_nobody_else_anything
         for words in HOSTILE:
             stranger = peers.knock(at, meeting.port)
             stranger.sendall(words)
-            turn(meeting, partial(peers.has_hung_up, stranger))
-        turn(meeting, meeting._host.has_all)
+            turn(meeting, functools.partial(peers.has_hung_up, stranger))
+        turn(meeting, meeting._state.has_all)
         peers.lead(meeting)
         assert member.outcome()["value"]
 
@@ -624,8 +671,8 @@ def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
         stranger = peers.knock(at, meeting.port)
         stranger.sendall(recorded.outgoing)
         turn(meeting, lambda: peers.has_hung_up(stranger))
-        assert meeting._host.refused == 1
-        assert meeting._host.missing() == ["n1"]
+        assert meeting._state.refused == 1
+        assert meeting._state.missing() == ["n1"]
 
 
 @pytest.mark.parametrize(
@@ -643,11 +690,11 @@ def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghos
     assert peers.first_port(who) == peers.first_port(peers.allocation())
     with leading(at) as meeting:
         knocking = peers.start(who, peers.follow, grace_seconds=0.6)
-        turn(meeting, lambda: meeting._host.refused >= 1)
+        turn(meeting, lambda: meeting._state.refused >= 1)
         out = knocking.outcome()
         assert out["fault"]["what"] == "rendezvous: the leader did not answer"
         assert int(out["fault"]["seen"]["refused_our_key"]) >= 1
-        assert meeting._host.missing() == ["n1"]
+        assert meeting._state.missing() == ["n1"]
 
 
 def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
@@ -663,10 +710,10 @@ def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
 def test_a_rank_that_comes_twice_counts_once_and_the_newer_one_stays(at: str) -> None:
     with leading(at) as meeting:
         older = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._host.has_all)
-        first = meeting._host.guests()[0]
+        turn(meeting, meeting._state.has_all)
+        first = meeting._state.members()[0]
         newer = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, lambda: meeting._host.guests()[0] is not first)
+        turn(meeting, lambda: meeting._state.members()[0] is not first)
         peers.lead(meeting)
         assert newer.outcome()["value"]
         assert older.outcome()["fault"]["what"] == "rendezvous: this node came a second time"
@@ -706,12 +753,12 @@ def test_a_peer_without_power_is_noticed_by_the_kernel_and_a_busy_one_is_not_dis
 def test_a_member_that_is_stopped_for_a_while_is_not_taken_for_dead(at: str) -> None:
     with leading(at) as meeting:
         member = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._host.has_all)
+        turn(meeting, meeting._state.has_all)
         member.kill(signal.SIGSTOP)
         meeting.publish([{"identity": "sha256:1"}])
         until = time.monotonic() + 0.3
         turn(meeting, lambda: time.monotonic() > until)
-        assert meeting._host.fault is None
+        assert meeting._state.fault is None
         member.kill(signal.SIGCONT)
         meeting.finish(["sha256:1"])
         assert member.outcome()["value"]
@@ -722,7 +769,7 @@ def test_a_full_table_of_descriptors_ends_no_meeting(at: str) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 6, hard))
-        turn(meeting, meeting._host.has_all)
+        turn(meeting, meeting._state.has_all)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return peers.lead(meeting)
 
@@ -739,7 +786,7 @@ def test_when_nobody_can_be_sent_away_the_leader_listens_again_a_moment_later(at
         meeting._make_room()
         assert meeting._deaf_until is not None
         member = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._host.has_all)
+        turn(meeting, meeting._state.has_all)
         peers.lead(meeting)
         assert member.outcome()["value"]
 

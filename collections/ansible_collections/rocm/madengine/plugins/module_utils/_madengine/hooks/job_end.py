@@ -22,7 +22,8 @@ from ..images import distribute
 from ..peers import credential
 from ..report import diagnostics, render
 from ..results import bundle, collect, selection, upload
-from ..slurm.allocation import Allocation, named
+from ..slurm.allocation import Allocation
+from ..slurm.hostlist import listed
 from . import request
 from .config import Site
 from .job_state import FAILED, READY, STARTING, JobState
@@ -215,7 +216,7 @@ class JobEnd:
         lost = [str(self._known.nodes[rank]) for rank in ranks if not came.get(rank)]
         if lost:
             raise ShareFault(
-                "aftermath: not all nodes brought their results", "fetch them there", missing=named(lost), waited_seconds=self._wait
+                "aftermath: not all nodes brought their results", "fetch them there", missing=listed(lost), waited_seconds=self._wait
             )
 
     def _bring(self) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a meeting takes place: the leader's addresses and the ports that both sides try, in the same order.
+"""Where a session takes place: the leader's addresses and the ports that both sides try, in the same order.
 
 Source: getaddrinfo(3), ip(7), socket(7); Debian's /etc/hosts gives a host its own name as 127.0.1.1 (Debian reference,
 section 5.1.1), which nobody else can reach.
@@ -14,7 +14,7 @@ import socket
 from typing import List, Tuple
 
 from ..core.errors import NodeFault
-from ..slurm.allocation import Allocation, named
+from ..slurm.allocation import Allocation
 
 PORTS = (27800, 27999)  # outside of 32768-60999, from where the kernel hands out ports to everybody
 _TRIED_PORTS = 16  # how many others can hold a port before the leader gives up; each costs a late member a packet
@@ -27,7 +27,7 @@ Address = Tuple[int, str]
 def candidates(ports: Tuple[int, int], job_id: int, at_end: bool = False) -> List[int]:
     """Return the ports that a job's leader and members try, in order: jobs that are neighbours start apart.
 
-    :param at_end: for the meeting of the epilogs, which begins half the range away from those of the prologs.
+    :param at_end: for the session of the epilogs, which begins half the range away from those of the prologs.
 
     >>> candidates((27800, 27802), 4)
     [27801, 27802, 27800]
@@ -89,7 +89,7 @@ def listen(allocation: Allocation, ports: Tuple[int, int], at_end: bool = False)
         listeners = _listeners(addresses, port)
         if listeners:
             return listeners, listeners[0].getsockname()[1]
-    shown = named([number for _family, number in addresses])
+    shown = ", ".join(number for _family, number in addresses)
     raise NodeFault(
         "rendezvous: no port to listen on",
         "look who holds the ports of PortRange",
@@ -115,7 +115,7 @@ def _listeners(addresses: List[Address], port: int) -> List[socket.socket]:
 def _listener(family: int, number: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        # What an earlier meeting left in TIME_WAIT is no obstacle; a listening socket still is one.
+        # What an earlier session left in TIME_WAIT is no obstacle; a listening socket still is one.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -161,5 +161,5 @@ def _nowhere(allocation: Allocation, mine: List[Address]) -> NodeFault:
         "give the node's address in DNS or /etc/hosts",
         part="network",
         node=allocation.leader_address,
-        addresses=named([number for _family, number in mine]) or "none",
+        addresses=", ".join(number for _family, number in mine) or "none",
     )

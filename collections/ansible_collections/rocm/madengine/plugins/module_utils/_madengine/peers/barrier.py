@@ -4,7 +4,7 @@
 """Where the nodes of a job come together in the prolog: order, agreement and shared fate, without a shared filesystem.
 
 Nobody loads before it is published, nobody runs before all have loaded, and when one fails, all know within a second,
-and why. The first node of the node list leads. `host` and `visit` hold the protocol, `leader` and `member` the sockets.
+and why. The first node of the node list leads and decides for all; every other one is a member and does as it says.
 
 Source: design of the rendezvous.
 """
@@ -12,19 +12,25 @@ Source: design of the rendezvous.
 from __future__ import annotations
 
 import contextlib
+import time
 from types import TracebackType
-from typing import Callable, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Type
 
 from ..core.deadline import Deadline
+from ..core.errors import Fault
 from ..slurm.allocation import Allocation
 from . import addresses
+from .barrier_protocol import LeaderEnd, LeaderState, MemberEnd, late
+from .client import Client
 from .credential import Credential
-from .leader import Leader
-from .member import GRACE_SECONDS, Member
-from .session import Session, SoloBarrier
+from .server import Server
+from .session import Session, SoloBarrier, Withdrawn, check_offers, peer_fault
 
 PORTS = addresses.PORTS
+GRACE_SECONDS = 60.0
 _ABORT_SECONDS = 3.0  # a node that gives up before it has joined looks for its peers no longer than this
+_FAREWELL_SECONDS = 1.0
+_LATECOMER_SECONDS = 2.0
 
 
 class Barrier:
@@ -84,3 +90,125 @@ class Barrier:
         if self._allocation.is_leader:
             return Leader(self._allocation, self._credential(), self._deadline, self._ports)
         return Member(self._allocation, self._credential(), self._deadline, have, self._ports, grace_seconds)
+
+
+class Leader(Server[LeaderState, LeaderEnd]):
+    """The barrier as the first node sees it."""
+
+    def __init__(self, allocation: Allocation, credential: Credential, deadline: Deadline, ports: Tuple[int, int]) -> None:
+        super().__init__(allocation, deadline, ports)
+        self._credential = credential
+
+    def publish(self, offers: Sequence[Any]) -> None:
+        check_offers(offers)
+        self._state.publish(offers)
+        self._flush()
+
+    def common(self) -> List[str]:
+        self._serve(self._state.has_all)
+        return sorted(self._state.common())
+
+    def finish(self, identities: Optional[Sequence[Any]] = None) -> None:
+        """Wait until all have loaded, compare, and release all.
+
+        :param identities: what this node has, an identity an offer; None: the offers' own ``identity``, and where they
+            have none, the members are compared with each other.
+        :raises PeerFault: a member gave up, vanished or loaded something else.
+        :raises ShareFault: the time is up; it names the nodes that everybody waited for.
+        """
+        self._serve(self._state.has_all_loaded)
+        odd = self._state.first_mismatch(identities)
+        if odd is not None:
+            raise odd
+        self._state.go()
+        self._is_done = True
+        self._flush()
+
+    def _new_state(self) -> LeaderState:
+        return LeaderState(self.allocation, self._credential, self.port, self._limit.left)
+
+    def _new_end(self) -> LeaderEnd:
+        return LeaderEnd(self._state)
+
+    def _check(self) -> None:
+        if self._state.fault is not None:
+            raise self._state.fault
+        if self._limit.has_passed():
+            raise late(self._state, self._limit.spent())
+
+    def _tell(self, fault: Fault) -> None:
+        self._state.abort(peer_fault(self.allocation.node, fault))
+
+    def _farewell(self) -> None:
+        """Let everybody have the last word; who is just on the way here after an abort, too."""
+        until = time.monotonic() + _FAREWELL_SECONDS
+        until_latest = time.monotonic() + (self._limit.at_most(_LATECOMER_SECONDS) if self._state.fault else 0.0)
+        self._flush()
+        while True:
+            now = time.monotonic()
+            waits_for_known = len(self._connections) > len(self._strangers) and now < until
+            if not waits_for_known and not (self._state.missing() and now < until_latest):
+                return
+            self._turn(min(self._tidy(), 0.1))
+
+
+class Member(Client[MemberEnd]):
+    """The barrier as any node but the first sees it."""
+
+    def __init__(
+        self,
+        allocation: Allocation,
+        credential: Credential,
+        deadline: Deadline,
+        have: Sequence[str],
+        ports: Tuple[int, int],
+        grace_seconds: float,
+    ) -> None:
+        super().__init__(allocation, deadline, ports, grace_seconds)
+        self._credential, self._have = credential, have
+        self._taken: Optional[int] = None  # the generation of the offers that `images` has returned
+
+    def images(self) -> List[Any]:
+        """Wait for the leader's images.
+
+        :returns: what the leader published, in its order.
+        :raises PeerFault: another node gave up, or the leader vanished.
+        :raises ShareFault: no word from the leader in time.
+        """
+        self._taken = None
+        self._serve(lambda: self._end.offers is not None)
+        self._taken = self._end.generation
+        return list(self._end.offers or [])
+
+    def loaded(self, identities: Sequence[Any]) -> None:
+        """Say what this node has loaded, an identity an image, and wait until all nodes have.
+
+        :raises Withdrawn: the leader offers something else by now.
+        :raises PeerFault: another node gave up, or the leader vanished, or the images differ.
+        :raises ShareFault: no word from the leader in time.
+        """
+        self._check()
+        self._end.loaded(identities)
+        self._flush()
+        self._serve(lambda: self._end.is_released)
+        self._is_done = True
+
+    def _check(self) -> None:
+        super()._check()
+        if self._taken not in (None, self._end.generation):
+            raise Withdrawn
+
+    def _new_end(self, port: int) -> MemberEnd:
+        return MemberEnd(self.allocation, self._credential, port)
+
+    def _choose(self, end: MemberEnd) -> None:
+        end.choose(self._have)
+
+    def _tell(self, fault: Fault) -> None:
+        self._end.failed(fault)
+
+    def _farewell(self) -> None:
+        until = time.monotonic() + _FAREWELL_SECONDS
+        self._flush()
+        while self._chosen is not None and not self._chosen.is_closed and not self._is_done and time.monotonic() < until:
+            self._turn(0.1)

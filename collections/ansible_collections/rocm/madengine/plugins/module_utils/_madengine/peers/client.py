@@ -35,17 +35,17 @@ AnyClientEnd = TypeVar("AnyClientEnd", bound=ClientEnd)
 
 
 class Client(Session, Generic[AnyClientEnd]):
-    """A meeting that this node has to find; what it does there is a subclass's business.
+    """A session that this node has to find; what it does there is a subclass's business.
 
     :param grace_seconds: how long it looks for a leader that is not up yet.
-    :param at_end: whether it is the epilogs that meet.
+    :param at_end: whether it is the epilogs that come together.
     """
 
     def __init__(
-        self, allocation: Allocation, within: Deadline, ports: Tuple[int, int], grace_seconds: float, at_end: bool = False
+        self, allocation: Allocation, deadline: Deadline, ports: Tuple[int, int], grace_seconds: float, at_end: bool = False
     ) -> None:
-        super().__init__(allocation, within)
-        self._grace = within.sooner(grace_seconds)
+        super().__init__(allocation, deadline)
+        self._grace = deadline.sooner(grace_seconds)
         self._ports = addresses.candidates(ports, allocation.job_id, at_end)
         self._hook = "epilog" if at_end else "prolog"
         self._dialled: Dict[Connection[AnyClientEnd], Tuple[Target, float]] = {}
@@ -56,20 +56,20 @@ class Client(Session, Generic[AnyClientEnd]):
 
     # What a subclass fills in.
 
-    def _caller(self, port: int) -> AnyClientEnd:
+    def _new_end(self, port: int) -> AnyClientEnd:
         """Return the end of one more connection, to *port*."""
         raise NotImplementedError
 
-    def _settle(self, caller: AnyClientEnd) -> None:
+    def _choose(self, end: AnyClientEnd) -> None:
         """Say at the connection that was welcome first that it is the one."""
         raise NotImplementedError
 
     # The search.
 
     @property
-    def _visit(self) -> AnyClientEnd:
+    def _end(self) -> AnyClientEnd:
         if self._chosen is None:
-            raise RuntimeError("the meeting is not open")
+            raise RuntimeError("the session is not open")
         return self._chosen.end
 
     def _open(self) -> None:
@@ -79,11 +79,11 @@ class Client(Session, Generic[AnyClientEnd]):
             self._turn(min(self._dial_more(), self._grace.left()))
         for connection in list(self._dialled):
             self._hang_up(connection)
-        self._limit = Deadline(self._visit.left_seconds + _MARGIN_SECONDS)
+        self._limit = Deadline(self._end.left_seconds + _MARGIN_SECONDS)
 
     def _check(self) -> None:
-        if self._visit.fault is not None:
-            raise self._visit.fault
+        if self._end.fault is not None:
+            raise self._end.fault
         if self._limit.has_passed():
             raise ShareFault("rendezvous: no word from the leader in time", f"read the {self._hook} log of {self.allocation.leader}")
 
@@ -112,7 +112,7 @@ class Client(Session, Generic[AnyClientEnd]):
     def _dial_next(self, now: float) -> None:
         if self._queue:
             target = self._queue.popleft()
-            connection = dial(self._selector, *target, self._caller(target[2]), self._moved)
+            connection = dial(self._selector, *target, self._new_end(target[2]), self._moved)
             if connection is not None:
                 self._dialled[connection] = (target, now + HANDSHAKE_SECONDS)
                 self._next = now + _STAGGER_SECONDS
@@ -129,14 +129,14 @@ class Client(Session, Generic[AnyClientEnd]):
             return []
 
     def _moved(self, connection: Connection[AnyClientEnd]) -> None:
-        visit = connection.end
-        if self._chosen is None and visit.is_welcome:
+        end = connection.end
+        if self._chosen is None and end.is_welcome:
             self._chosen = connection
             del self._dialled[connection]
-            self._settle(visit)
+            self._choose(end)
             connection.flush()
-        elif connection in self._dialled and (connection.is_closed or visit.is_over):
-            self._refused += visit.was_refused
+        elif connection in self._dialled and (connection.is_closed or end.is_over):
+            self._refused += end.was_refused
             self._hang_up(connection)
             if self._queue:
                 self._next = 0.0

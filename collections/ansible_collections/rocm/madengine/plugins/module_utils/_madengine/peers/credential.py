@@ -54,7 +54,7 @@ class Key:
 class Munge:
     """A secret that the leader makes up and that MUNGE shows to root on the cluster's nodes, and to nobody else.
 
-    What was recorded is worth nothing to who cannot decode it, and freshness comes from the nonces of the meeting.
+    What was recorded is worth nothing to who cannot decode it, and freshness comes from the nonces of the session.
     So a credential that MUNGE calls replayed (a second member on the same host) is as good as a new one.
 
     :param uid: who may make and read credentials; another than root only in tests.

@@ -4,13 +4,14 @@
 """How two ends of a connection find out that both belong to the job: challenge, join, welcome.
 
 They know no socket and no clock: bytes in by `receive`, bytes out in `outgoing`. What the ends say to each other once
-they are sure is for `host` and `visit` (the prolog's meeting), `depot` and `courier` (the epilog's delivery).
+they are sure is for `barrier_protocol` (the prologs) and the upload's protocol (the epilogs).
 
 Source: design of the rendezvous, the table of lines.
 """
 
 from __future__ import annotations
 
+import enum
 import json
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
@@ -19,25 +20,39 @@ from ..slurm.allocation import Allocation
 from . import framing
 from .credential import Credential, derive
 
-DIALLED, JOINING, WELCOME = "dialled", "joining", "welcome"
-CHALLENGED, PROVEN = "challenged", "proven"
-OVER = "over"
 _LONGEST_DEADLINE = 7 * 86400.0
+
+
+class State(enum.Enum):
+    """What one end of a connection has been through; PRESENT, CHOSEN and LOADED are of the prolog's barrier alone."""
+
+    CHALLENGED = "challenged"
+    PROVEN = "proven"
+    PRESENT = "present"
+    DIALLED = "dialled"
+    JOINING = "joining"
+    WELCOME = "welcome"
+    CHOSEN = "chosen"
+    LOADED = "loaded"
+    OVER = "over"
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 class End:
     """One end of one connection. What is in `outgoing` waits to be sent."""
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: State) -> None:
         self._lines, self._nonce = framing.Lines(), framing.nonce()
         self._channel: Optional[framing.Channel] = None
-        self._state = state
+        self._state: object = state  # a `State`, or what a protocol has beside those
         self.outgoing = bytearray()
 
     @property
     def is_over(self) -> bool:
         """Whether the connection is to be closed as soon as `outgoing` is sent."""
-        return self._state == OVER
+        return self._state == State.OVER
 
     def receive(self, data: bytes) -> None:
         """Take what the network delivered; from a bad line on, nothing counts any more."""
@@ -74,7 +89,7 @@ class End:
 
 
 class ServerState:
-    """What the leader's ends of one meeting have in common.
+    """What the leader's ends of one session have in common.
 
     :param port: where the leader listens; part of every key.
     :param left: the seconds that are left, told to each member.
@@ -89,18 +104,18 @@ class ServerState:
         self.refused = 0
 
     def keys(self, rank: int, leader_nonce: str, member_nonce: str) -> Tuple[bytes, bytes]:
-        """Return the two keys of a connection, in the order of `wire.Channel`."""
+        """Return the two keys of a connection, in the order of `framing.Channel`."""
         return keys_of(self.allocation, self._secret, rank, self._port, leader_nonce, member_nonce)
 
 
 class ServerEnd(End):
     """The leader's end: anybody may be at the other one, until it proves itself."""
 
-    def __init__(self, hall: ServerState) -> None:
-        super().__init__(CHALLENGED)
-        self._hall = hall
+    def __init__(self, server: ServerState) -> None:
+        super().__init__(State.CHALLENGED)
+        self._server = server
         self.rank = 0
-        self.outgoing += framing.plain("CHALLENGE", v=framing.VERSION, nonce=self._nonce, **hall.challenge)
+        self.outgoing += framing.plain("CHALLENGE", v=framing.VERSION, nonce=self._nonce, **server.challenge)
 
     @property
     def is_present(self) -> bool:
@@ -109,40 +124,40 @@ class ServerEnd(End):
 
     def say(self, name: str, **fields: Any) -> None:
         super().say(name, **fields)
-        self._hall.pending_output[self] = None
+        self._server.pending_output[self] = None
 
     def dismiss(self, fault: Fault) -> None:
         """Say why there is nothing more to come."""
         self.say("ABORT", fault=told(fault))
-        self._state = OVER
+        self._state = State.OVER
 
     def _join(self, line: bytes) -> None:
         claim = framing.parse(line)
-        rank = framing.number(claim, "rank", 1, len(self._hall.allocation.nodes) - 1)
-        channel = framing.Channel(*self._hall.keys(rank, self._nonce, framing.text(claim, "nonce", 64)))
+        rank = framing.number(claim, "rank", 1, len(self._server.allocation.nodes) - 1)
+        channel = framing.Channel(*self._server.keys(rank, self._nonce, framing.text(claim, "nonce", 64)))
         try:
             proven = channel.open(line)
         except framing.BadLine:
-            self._hall.refused += 1
+            self._server.refused += 1
             raise
         if proven.get("line") != "JOIN":
             raise framing.BadLine("not a JOIN")
-        self.rank, self._channel, self._state = rank, channel, PROVEN
-        self.say("WELCOME", left=self._hall.left())
+        self.rank, self._channel, self._state = rank, channel, State.PROVEN
+        self.say("WELCOME", left=self._server.left())
 
 
 class ClientEnd(End):
-    """The member's end: it may be anybody's door, until the other end proves itself by its WELCOME."""
+    """The member's end: the other one may be anybody, until the other end proves itself by its WELCOME."""
 
     def __init__(self, allocation: Allocation, credential: Credential, port: int, purpose: bytes = b"") -> None:
-        super().__init__(DIALLED)
+        super().__init__(State.DIALLED)
         self._allocation, self._credential, self._port, self._purpose = allocation, credential, port, purpose
         self.left_seconds = 0.0
         self.fault: Optional[PeerFault] = None
 
     @property
     def is_welcome(self) -> bool:
-        return self._state == WELCOME
+        return self._state == State.WELCOME
 
     @property
     def was_refused(self) -> bool:
@@ -159,23 +174,23 @@ class ClientEnd(End):
         except ValueError as error:
             raise framing.BadLine(str(error)) from None
         leader_key, member_key = keys_of(allocation, secret, allocation.node_rank, self._port, theirs, self._nonce)
-        self._channel, self._state = framing.Channel(member_key, leader_key), JOINING
+        self._channel, self._state = framing.Channel(member_key, leader_key), State.JOINING
         self.say(
             "JOIN", job=allocation.job_id, attempt=allocation.attempt, rank=allocation.node_rank, node=allocation.node, nonce=self._nonce
         )
 
     def _welcome(self, document: Dict[str, Any]) -> None:
         self.left_seconds = framing.seconds(document, "left", _LONGEST_DEADLINE)
-        self._state = WELCOME
+        self._state = State.WELCOME
 
     def _abort(self, document: Dict[str, Any]) -> None:
         cause = fault_in(document)
         self.fault = cause if isinstance(cause, PeerFault) else PeerFault(self._allocation.leader, cause)
-        self._state = OVER
+        self._state = State.OVER
 
 
 def secret_for(purpose: bytes, credential: Credential, challenge: Mapping[str, Any]) -> bytes:
-    """Return the secret that both ends of a meeting for *purpose* share.
+    """Return the secret that both ends of a session for *purpose* share.
 
     :raises ValueError: the challenge is not of this cluster.
     """

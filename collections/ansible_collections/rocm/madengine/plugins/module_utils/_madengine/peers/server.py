@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first node's door, behind which its meeting is: it lets in who proves itself.
+"""The first node's listening sockets: who proves itself gets in.
 
 An idle, slow or rude connection costs nobody else a millisecond: whoever has not proven itself has few seconds, and is
 the first to go when there are many.
@@ -36,13 +36,13 @@ AnyServerEnd = TypeVar("AnyServerEnd", bound=ServerEnd)
 
 
 class Server(Session, Generic[AnyState, AnyServerEnd]):
-    """A meeting that others come to; who comes and what for is a subclass's business.
+    """A session that others come to; who comes and what for is a subclass's business.
 
-    :param at_end: whether it is the epilogs that meet.
+    :param at_end: whether it is the epilogs that come together.
     """
 
-    def __init__(self, allocation: Allocation, within: Deadline, ports: Tuple[int, int], at_end: bool = False) -> None:
-        super().__init__(allocation, within)
+    def __init__(self, allocation: Allocation, deadline: Deadline, ports: Tuple[int, int], at_end: bool = False) -> None:
+        super().__init__(allocation, deadline)
         self._ports, self._at_end = ports, at_end
         self._strangers: OrderedDict[AnyServerEnd, float] = OrderedDict()
         self._connections: Dict[AnyServerEnd, Connection[AnyServerEnd]] = {}
@@ -54,20 +54,20 @@ class Server(Session, Generic[AnyState, AnyServerEnd]):
 
     # What a subclass fills in.
 
-    def _hall(self) -> AnyState:
-        """Return what the guests will have in common; `port` is known by now."""
+    def _new_state(self) -> AnyState:
+        """Return what all ends will have in common; `port` is known by now."""
         raise NotImplementedError
 
-    def _guest(self) -> AnyServerEnd:
+    def _new_end(self) -> AnyServerEnd:
         """Return the end of one more connection."""
         raise NotImplementedError
 
-    # The door.
+    # Who comes in.
 
     def _open(self) -> None:
         self._raise_handles()
         self._listeners, self.port = addresses.listen(self.allocation, self._ports, self._at_end)
-        self._host = self._hall()
+        self._state = self._new_state()
         self._hear()
 
     def _turn(self, seconds: float) -> None:
@@ -75,9 +75,9 @@ class Server(Session, Generic[AnyState, AnyServerEnd]):
         self._flush()
 
     def _flush(self) -> None:
-        pending_output, self._host.pending_output = self._host.pending_output, {}
-        for guest in pending_output:
-            connection = self._connections.get(guest)
+        pending_output, self._state.pending_output = self._state.pending_output, {}
+        for end in pending_output:
+            connection = self._connections.get(end)
             if connection is not None:
                 connection.flush()
 
@@ -87,10 +87,10 @@ class Server(Session, Generic[AnyState, AnyServerEnd]):
         if self._deaf_until is not None and now >= self._deaf_until:
             self._hear()
         while self._strangers:
-            guest, until = next(iter(self._strangers.items()))
+            end, until = next(iter(self._strangers.items()))
             if until > now:
                 return min(IDLE_SECONDS, until - now)
-            self._drop(guest)
+            self._drop(end)
         return IDLE_SECONDS
 
     def _hear(self) -> None:
@@ -121,10 +121,10 @@ class Server(Session, Generic[AnyState, AnyServerEnd]):
 
     def _let_in(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        guest = self._guest()
-        self._connections[guest] = Connection(self._selector, sock, guest, self._moved)
-        self._strangers[guest] = time.monotonic() + HANDSHAKE_SECONDS
-        self._connections[guest].flush()
+        end = self._new_end()
+        self._connections[end] = Connection(self._selector, sock, end, self._moved)
+        self._strangers[end] = time.monotonic() + HANDSHAKE_SECONDS
+        self._connections[end].flush()
         if len(self._strangers) > self._most_strangers:
             self._drop(next(iter(self._strangers)))
 
@@ -136,15 +136,15 @@ class Server(Session, Generic[AnyState, AnyServerEnd]):
             self._turn_deaf()
 
     def _moved(self, connection: Connection[AnyServerEnd]) -> None:
-        guest = connection.end
-        if guest.is_present:
-            self._strangers.pop(guest, None)
-        elif connection.is_closed or (guest in self._strangers and guest.is_over):
-            self._drop(guest)
+        end = connection.end
+        if end.is_present:
+            self._strangers.pop(end, None)
+        elif connection.is_closed or (end in self._strangers and end.is_over):
+            self._drop(end)
 
-    def _drop(self, guest: AnyServerEnd) -> None:
-        self._strangers.pop(guest, None)
-        self._connections.pop(guest).close()
+    def _drop(self, end: AnyServerEnd) -> None:
+        self._strangers.pop(end, None)
+        self._connections.pop(end).close()
 
     def _close(self) -> None:
         super()._close()

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the leader's and the members' meetings have in common: one loop for sockets and for the work of a child.
+"""What a leader's and a member's session have in common: one loop for sockets and for the work of a child.
 
-There are no threads, since root forks children while a meeting is open.
+There are no threads, since root forks children while a session is open.
 """
 
 from __future__ import annotations
@@ -22,14 +22,21 @@ from . import framing
 IDLE_SECONDS = 1.0  # the longest sleep: timers are looked at this often at least
 
 
+class Withdrawn(ShareFault):
+    """The leader has taken its offers back, for others: what is being loaded is not wanted any more."""
+
+    def __init__(self) -> None:
+        super().__init__("rendezvous: the offer was withdrawn", "load what is offered now")
+
+
 class Session:
     """A job's nodes come together; use it as a context manager.
 
     Leaving the block by an exception tells all others why, whatever it is.
     """
 
-    def __init__(self, allocation: Allocation, within: Deadline) -> None:
-        self.allocation, self._limit = allocation, within
+    def __init__(self, allocation: Allocation, deadline: Deadline) -> None:
+        self.allocation, self._limit = allocation, deadline
         self._selector = selectors.DefaultSelector()
         self._is_done = False
 
@@ -49,8 +56,9 @@ class Session:
         self._leave(error)
 
     def run_child(self, child: Child) -> Any:
-        """Return the child's answer, while the meeting goes on.
+        """Return the child's answer, while the session goes on.
 
+        :raises Withdrawn: the leader offers something else than `images` has returned; the child is dead then.
         :raises PeerFault: another node gave up; the child is dead then.
         :raises ShareFault: the time is up, or the other end vanished; the child is dead then.
         :raises Fault: the child's own; the others are told by leaving the block.
@@ -76,7 +84,10 @@ class Session:
     # The leader's part.
 
     def publish(self, offers: Sequence[Any]) -> None:
-        """Tell all members, also those who are still to come, which images there are and where."""
+        """Tell all members, also those who are still to come, which images there are and where.
+
+        It may be called again until the end: then the members drop what they are loading, and load these.
+        """
         raise TypeError("only the leader publishes")
 
     def common(self) -> List[str]:
@@ -90,11 +101,14 @@ class Session:
     # The member's part.
 
     def images(self) -> List[Any]:
-        """Wait for the leader's images."""
+        """Wait for the leader's images, the newest that it has offered."""
         raise TypeError("only a member asks for images")
 
     def loaded(self, identities: Sequence[Any]) -> None:
-        """Say what this node has loaded and wait until all nodes have."""
+        """Say what this node has loaded and wait until all nodes have.
+
+        :raises Withdrawn: the leader offers something else, which `images` returns.
+        """
         raise TypeError("only a member reports")
 
     # What an end fills in.
@@ -103,7 +117,7 @@ class Session:
         """Get ready to be used."""
 
     def _check(self) -> None:
-        """Raise what ended the meeting, if something did."""
+        """Raise what ended the session, if something did."""
 
     def _tidy(self) -> float:
         """Do what the clock asks for; return the seconds until the next time."""
@@ -141,7 +155,7 @@ class Session:
 
 
 class SoloBarrier(Session):
-    """The meeting of a job of one node: the same words, and nobody to wait for."""
+    """The session of a job of one node: the same words, and nobody to wait for."""
 
     def publish(self, offers: Sequence[Any]) -> None:
         check_offers(offers)

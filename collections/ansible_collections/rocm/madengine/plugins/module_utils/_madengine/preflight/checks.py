@@ -12,16 +12,16 @@ Source: architecture.md's fault policy; NHC's form of a check, "seen (should mat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Set, Tuple, Union
 
 from ..core.errors import Fault
 from ..hooks import config
 from ..peers import addresses
 from ..slurm import settings
-from ..slurm.allocation import named
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 STATUSES = (OK, WARN, FAIL)  # from good to bad
+_SHOWN = 12
 _OLDEST_PYTHON = (3, 9)
 _APPLY = "apply rocm.madengine.site to this node"
 
@@ -147,7 +147,7 @@ def _release(seen: Facts, wanted: Wanted) -> List[Check]:
     if seen["broken"]:
         return [Check("release", FAIL, f"{seen['current']} is broken: {seen['broken']}", _APPLY)]
     if seen["missing"]:
-        return [Check("release", FAIL, f"missing: {named(seen['missing'])}", _APPLY)]
+        return [Check("release", FAIL, f"missing: {shortened(seen['missing'])}", _APPLY)]
     return [Check("release", OK, str(seen["current"]))]
 
 
@@ -182,7 +182,7 @@ def _has_no_port(ports: Tuple[int, int], taken: Set[int], job_id: int) -> bool:
 
 
 def _holders(taken: Mapping[int, str]) -> str:
-    return named(f"{port} by {holder or 'somebody'}" for port, holder in sorted(taken.items()))
+    return shortened(f"{port} by {holder or 'somebody'}" for port, holder in sorted(taken.items()))
 
 
 def _store(seen: Facts, wanted: Wanted) -> List[Check]:
@@ -210,8 +210,8 @@ def _own_name(seen: Facts, wanted: Wanted) -> List[Check]:
         return [Check("names", FAIL, f"this node cannot resolve its own name {seen['node']}", "add it to DNS or /etc/hosts")]
     if seen["is_loopback"]:
         remedy = f"give {seen['node']} its real address in this node's /etc/hosts"
-        return [Check("names", WARN, f"its own name leads to {named(seen['named_so'])} here, which no peer can reach", remedy)]
-    return [Check("names", OK, f"{seen['node']} is {named(seen['named_so'])}")]
+        return [Check("names", WARN, f"its own name leads to {shortened(seen['named_so'])} here, which no peer can reach", remedy)]
+    return [Check("names", OK, f"{seen['node']} is {shortened(seen['named_so'])}")]
 
 
 def _madengine(seen: Facts, wanted: Wanted) -> List[Check]:
@@ -222,7 +222,7 @@ def _madengine(seen: Facts, wanted: Wanted) -> List[Check]:
         return [Check("madengine", FAIL, shown, "install madengine anew, so that every user can run it")]
     if seen["left"]:
         remedy = "update madengine, or do not let jobs set MODEL_DIR"
-        return [Check("madengine", WARN, f"madengine --version leaves files: {named(seen['left'])}", remedy)]
+        return [Check("madengine", WARN, f"madengine --version leaves files: {shortened(seen['left'])}", remedy)]
     return [Check("madengine", OK, str(seen["said"]))]
 
 
@@ -230,11 +230,11 @@ def _users(seen: Facts, wanted: Wanted) -> List[Check]:
     checks = []
     unknown, barred = seen["unknown"], seen["barred"]
     if unknown:
-        checks.append(Check("users", FAIL, f"this node does not know {named(unknown)}", "see that its directory service answers"))
+        checks.append(Check("users", FAIL, f"this node does not know {shortened(unknown)}", "see that its directory service answers"))
     if barred:
         remedy = f"add them to the group {seen['group']}, or set DockerAccess=service"
-        checks.append(Check("users", FAIL, f"no Docker access: {named(barred)}", remedy))
-    return checks or [Check("users", OK, named(seen["may"]) or "nobody was asked about")]
+        checks.append(Check("users", FAIL, f"no Docker access: {shortened(barred)}", remedy))
+    return checks or [Check("users", OK, shortened(seen["may"]) or "nobody was asked about")]
 
 
 JUDGES: Dict[str, Callable[[Facts, Wanted], List[Check]]] = {
@@ -257,3 +257,14 @@ NAMES = (
     *("node", "docker", "docker_store", "docker_space", "pigz", "python", "users", "settings", "release"),
     *("slurm", "key", "ports", "clock", "names", "store", "store_speed", "madengine"),
 )
+
+
+def shortened(words: Iterable[str]) -> str:
+    """Return *words* for a line of the table: the first as they are, the rest by number.
+
+    >>> shortened(["n17", "n23"])
+    'n17, n23'
+    """
+    every = list(words)
+    rest = len(every) - _SHOWN
+    return ", ".join(every[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -14,9 +14,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ..slurm.allocation import named
 from ..slurm.hostlist import listed
-from .checks import FAIL, OK, WARN, Check
+from .checks import FAIL, OK, WARN, Check, shortened
 
 _SITE = "apply rocm.madengine.site to this node"
 
@@ -177,7 +176,7 @@ def _misnamed(subject: str, askers: Mapping[str, Tuple[str, ...]]) -> Check:
 
 
 def _leads(found: Tuple[str, ...]) -> str:
-    return f"leads to {named(found)}, which is not its address," if found else "leads nowhere"
+    return f"leads to {shortened(found)}, which is not its address," if found else "leads nowhere"
 
 
 def _stores(answers: Mapping[str, Answer]) -> Iterable[Tuple[str, Check]]:

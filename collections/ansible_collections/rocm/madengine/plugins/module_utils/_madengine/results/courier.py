@@ -16,7 +16,7 @@ from typing import Any, Dict
 from ..core.errors import PeerFault, ShareFault
 from ..peers import framing
 from ..peers.credential import Credential
-from ..peers.handshake import JOINING, OVER, ClientEnd
+from ..peers.handshake import ClientEnd, State
 from ..slurm.allocation import Allocation
 from .depot import PART_CHARACTERS, PURPOSE
 
@@ -42,7 +42,7 @@ class UploadClientEnd(ClientEnd):
         if self._state in (_ANNOUNCED, _SENT):
             cause = ShareFault("delivery: the leader vanished", f"read the epilog log of {self._allocation.leader}")
             self.fault = PeerFault(self._allocation.leader, cause)
-        self._state = OVER
+        self._state = State.OVER
 
     def choose(self) -> None:
         """Make this connection the one, and say how much there is to bring."""
@@ -51,12 +51,12 @@ class UploadClientEnd(ClientEnd):
 
     def _hear(self, document: Dict[str, Any]) -> None:
         step = (self._state, document.get("line"))
-        if step == (JOINING, "WELCOME"):
+        if step == (State.JOINING, "WELCOME"):
             self._welcome(document)
         elif step == (_ANNOUNCED, "SEND"):
             self._send()
         elif step == (_SENT, "TAKEN"):
-            self.is_taken, self._state = True, OVER
+            self.is_taken, self._state = True, State.OVER
         elif self._state in (_ANNOUNCED, _SENT) and step[1] == "ABORT":
             self._abort(document)
         else:

@@ -27,7 +27,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional
 from ..core.errors import Fault, ShareFault
 from ..peers import framing
 from ..peers.credential import Credential
-from ..peers.handshake import OVER, PROVEN, ServerEnd, ServerState
+from ..peers.handshake import ServerEnd, ServerState, State
 from ..slurm.allocation import Allocation
 from .bundle import LONGEST_TEXT
 
@@ -64,7 +64,7 @@ class UploadServerEnd(ServerEnd):
 
     def lost(self) -> None:
         was_present = self.is_present
-        self._state = OVER
+        self._state = State.OVER
         if was_present:
             self._depot.gone(self)
 
@@ -76,7 +76,7 @@ class UploadServerEnd(ServerEnd):
     def taken(self) -> None:
         """Say that its parcel is safe."""
         self.say("TAKEN")
-        self._state = OVER
+        self._state = State.OVER
 
     def text(self) -> str:
         """Return the parcel, which is JSON if the member is honest; it can be had once."""
@@ -85,7 +85,7 @@ class UploadServerEnd(ServerEnd):
 
     def _hear(self, document: Dict[str, Any]) -> None:
         step = (self._state, document.get("line"))
-        if step == (PROVEN, "PARCEL"):
+        if step == (State.PROVEN, "PARCEL"):
             self.size = framing.number(document, "size", 1, LONGEST_TEXT)
             self._state = _WAITING
             self._depot.arrived(self)

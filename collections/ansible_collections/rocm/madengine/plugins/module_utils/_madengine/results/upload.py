@@ -97,20 +97,20 @@ class Receiver(Server[UploadState, UploadServerEnd]):
     def take(self, store: Store) -> Dict[int, bool]:
         """Take what comes, one parcel after the other; see `collect`."""
         while self._is_worth_while():
-            bearer = self._host.next()
+            bearer = self._state.next()
             if bearer is None:
-                self._turn(min(self._tidy(), (self._limit if self._host.is_busy else self._coming).left()))
+                self._turn(min(self._tidy(), (self._limit if self._state.is_busy else self._coming).left()))
             else:
-                self._host.settle(bearer, self._stored(store, bearer))
+                self._state.settle(bearer, self._stored(store, bearer))
                 self._flush()
-        self._host.close(self._late())
+        self._state.close(self._late())
         self._is_done = True
-        return self._host.delivered
+        return self._state.delivered
 
     def _is_worth_while(self) -> bool:
-        if self._host.is_busy:
+        if self._state.is_busy:
             return not self._limit.has_passed()
-        return bool(self._host.awaited) and not self._coming.has_passed()
+        return bool(self._state.awaited) and not self._coming.has_passed()
 
     def _stored(self, store: Store, bearer: UploadServerEnd) -> Optional[Fault]:
         """Return why the parcel could not be put away; None if it is there."""
@@ -120,11 +120,11 @@ class Receiver(Server[UploadState, UploadServerEnd]):
             return fault
         return None
 
-    def _hall(self) -> UploadState:
+    def _new_state(self) -> UploadState:
         return UploadState(self.allocation, self._credential, self.port, self._limit.left, self._awaited, self._refusal)
 
-    def _guest(self) -> UploadServerEnd:
-        return UploadServerEnd(self._host)
+    def _new_end(self) -> UploadServerEnd:
+        return UploadServerEnd(self._state)
 
     def _check(self) -> None:
         if self._limit.has_passed():
@@ -134,7 +134,7 @@ class Receiver(Server[UploadState, UploadServerEnd]):
         return ShareFault("delivery: the time is up", "raise ResultsWait", waited_seconds=round(self._limit.spent(), 1))
 
     def _tell(self, fault: Fault) -> None:
-        self._host.close(fault)
+        self._state.close(fault)
 
     def _farewell(self) -> None:
         """Let those who are known have the last word."""
@@ -153,14 +153,14 @@ class Sender(Client[UploadClientEnd]):
 
     def end(self) -> None:
         """Come back when the parcel is taken; see `deliver`."""
-        self._serve(lambda: self._visit.is_taken)
+        self._serve(lambda: self._end.is_taken)
         self._is_done = True
 
-    def _caller(self, port: int) -> UploadClientEnd:
+    def _new_end(self, port: int) -> UploadClientEnd:
         return UploadClientEnd(self.allocation, self._credential, port, self._text)
 
-    def _settle(self, caller: UploadClientEnd) -> None:
-        caller.choose()
+    def _choose(self, end: UploadClientEnd) -> None:
+        end.choose()
 
 
 def _parsed(text: str) -> Dict[str, Any]:

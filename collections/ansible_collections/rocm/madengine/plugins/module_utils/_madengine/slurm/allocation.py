@@ -14,12 +14,11 @@ from __future__ import annotations
 import os.path
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 from ..core.errors import JobFault
 from . import hostlist
 
-_SHOWN = 12
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _NOBODY = 65534  # whose an allocation is that does not say; never root's
 
@@ -55,7 +54,10 @@ class Allocation:
         object.__setattr__(self, "nodes", tuple(self.nodes))
         if self.node not in self.nodes or len(set(self.nodes)) != len(self.nodes):
             raise JobFault(
-                "allocation: this node is not one of the job's", "run this as SLURM's prolog", node=self.node, nodes=named(self.nodes)
+                "allocation: this node is not one of the job's",
+                "run this as SLURM's prolog",
+                node=self.node,
+                nodes=hostlist.listed(self.nodes),
             )
 
     @property
@@ -117,17 +119,6 @@ def of(environ: Mapping[str, str]) -> Allocation:
         extra=environ.get("SLURM_JOB_EXTRA", ""),
         ends_by=_number(environ, "SLURM_JOB_END_TIME", "0"),
     )
-
-
-def named(nodes: Iterable[str]) -> str:
-    """Return *nodes* for a message: the first by name, the rest by number.
-
-    >>> named(["n17", "n23"])
-    'n17, n23'
-    """
-    every = list(nodes)
-    rest = len(every) - _SHOWN
-    return ", ".join(every[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _number(environ: Mapping[str, str], name: str, default: str = "") -> int:

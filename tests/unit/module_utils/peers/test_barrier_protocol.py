@@ -15,10 +15,8 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import framing
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import host as host_noun
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.host import LeaderEnd, LeaderState
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.visit import MemberEnd
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier_protocol, framing
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.barrier_protocol import LeaderEnd, LeaderState, MemberEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import peers
 from hypothesis import given, settings
@@ -33,23 +31,24 @@ def allocation(node: str = "n0", nodes: int = 4) -> Allocation:
     return Allocation("c", 7, 0, tuple(f"n{rank}" for rank in range(nodes)), node)
 
 
-def a_host(nodes: int = 4, key: Any = peers.KEY) -> LeaderState:
+def a_leader(nodes: int = 4, key: Any = peers.KEY) -> LeaderState:
     return LeaderState(allocation("n0", nodes), key, PORT, lambda: 60.0)
 
 
 class Wire:
-    """One connection between a host's new guest and a visit; each direction is bytes under way."""
+    """One connection between a leader's new end and a member; each direction is bytes under way."""
 
-    def __init__(self, host: LeaderState, rank: int, nodes: int = 4, key: Any = peers.KEY, port: int = PORT) -> None:
-        self.guest, self.visit = LeaderEnd(host), MemberEnd(allocation(f"n{rank}", nodes), key, port)
+    def __init__(self, leader: LeaderState, rank: int, nodes: int = 4, key: Any = peers.KEY, port: int = PORT) -> None:
+        self.end, self.member = LeaderEnd(leader), MemberEnd(allocation(f"n{rank}", nodes), key, port)
         self.down, self.up = bytearray(), bytearray()
         self.loaded = False
+        self.has_loaded = 0
 
     def load(self) -> None:
         """What the network does by itself: take what is to be sent."""
-        self.down += self.guest.outgoing
-        self.up += self.visit.outgoing
-        del self.guest.outgoing[:], self.visit.outgoing[:]
+        self.down += self.end.outgoing
+        self.up += self.member.outgoing
+        del self.end.outgoing[:], self.member.outgoing[:]
 
     def deliver(self, goes_up: bool, size: Optional[int] = None) -> bool:
         """Deliver some bytes; say whether there were any."""
@@ -58,21 +57,21 @@ class Wire:
         data = bytes(queue[:size])
         del queue[: len(data)]
         if data:
-            (self.guest if goes_up else self.visit).receive(data)
-        if self.visit.is_welcome:
-            self.visit.choose(["sha256:a", f"sha256:{self.visit!r}"])
+            (self.end if goes_up else self.member).receive(data)
+        if self.member.is_welcome:
+            self.member.choose(["sha256:a", f"sha256:{self.member!r}"])
         return bool(data)
 
     def cut(self) -> None:
-        self.guest.lost()
-        self.visit.lost()
+        self.end.lost()
+        self.member.lost()
         del self.up[:], self.down[:]
 
     def work(self) -> None:
         """Do as a member does: load what was published, once."""
-        if self.visit.offers is not None and not self.loaded and not self.visit.is_over:
+        if self.member.offers is not None and not self.loaded and not self.member.is_over:
             self.loaded = True
-            self.visit.loaded([offer["identity"] for offer in self.visit.offers])
+            self.member.loaded([offer["identity"] for offer in self.member.offers])
 
 
 def settle(wires: List[Wire], do_work: bool = True) -> None:
@@ -84,38 +83,88 @@ def settle(wires: List[Wire], do_work: bool = True) -> None:
 
 
 def meeting(nodes: int = 4) -> Any:
-    host = a_host(nodes)
-    wires = [Wire(host, rank, nodes) for rank in range(1, nodes)]
+    leader = a_leader(nodes)
+    wires = [Wire(leader, rank, nodes) for rank in range(1, nodes)]
     settle(wires)
-    return host, wires
+    return leader, wires
 
 
 # The laws.
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_whenever_offers_are_withdrawn_all_load_the_last_ones_and_nobody_goes_with_others(data: st.DataObject) -> None:
+    leader = a_leader()
+    wires = [Wire(leader, rank) for rank in (1, 2, 3)]
+    generations = [[{"identity": f"{number}-{index}"} for index in range(number % 3)] for number in range(4)]
+    publish_at = sorted(data.draw(st.lists(st.integers(0, 60), min_size=4, max_size=4)))
+    for step in range(61):
+        for number, at in enumerate(publish_at):
+            if at == step:
+                leader.publish(generations[number])
+        one = data.draw(st.sampled_from(wires))
+        one.deliver(data.draw(st.booleans()), data.draw(st.integers(1, 400)))
+        if one.member.offers is not None and one.member.generation != one.has_loaded:
+            one.has_loaded = one.member.generation
+            one.member.loaded([offer["identity"] for offer in one.member.offers])
+        assert all(each.member.offers is None or each.member.offers in generations for each in wires)
+    while any([one.deliver(up) for one in wires for up in (False, True)]):  # noqa: C419 - all of them, each round
+        for one in wires:
+            if one.member.offers is not None and one.member.generation != one.has_loaded:
+                one.has_loaded = one.member.generation
+                one.member.loaded([offer["identity"] for offer in one.member.offers])
+    assert leader.has_all_loaded()
+    assert leader.first_mismatch(None) is None
+    assert [one.member.offers for one in wires] == [generations[-1]] * 3
+    leader.go()
+    settle(wires, do_work=False)
+    assert [(one.member.is_released, one.member.fault) for one in wires] == [(True, None)] * 3
+
+
+def test_an_offer_that_is_older_than_the_last_one_is_a_bad_line() -> None:
+    leader, wires = meeting(2)
+    leader.publish(OFFERS)
+    settle(wires, do_work=False)
+    wires[0].end.show(OFFERS, 0)
+    settle(wires, do_work=False)
+    assert isinstance(wires[0].member.fault, PeerFault)
+
+
+def test_what_was_loaded_of_a_generation_that_never_was_is_a_bad_line() -> None:
+    leader, wires = meeting(2)
+    leader.publish(OFFERS)
+    settle(wires, do_work=False)
+    wires[0].member.generation = 2
+    wires[0].member.loaded(["x"])
+    settle(wires, do_work=False)
+    assert leader.fault is not None
+    assert not leader.has_all_loaded()
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_in_any_order_and_however_cut_all_load_what_was_published_and_then_go(data: st.DataObject) -> None:
-    host = a_host()
-    wires = [Wire(host, rank) for rank in (1, 2, 3)]
+    leader = a_leader()
+    wires = [Wire(leader, rank) for rank in (1, 2, 3)]
     publish_at = data.draw(st.integers(0, 30))
     for step in range(data.draw(st.integers(0, 60))):
         if step == publish_at:
-            host.publish(OFFERS)
+            leader.publish(OFFERS)
         one = data.draw(st.sampled_from(wires))
         one.deliver(data.draw(st.booleans()), data.draw(st.integers(1, 400)))
         one.work()
-        assert not host.has_all_loaded() or all(one.loaded for one in wires)
-        assert all(one.visit.offers in (None, OFFERS) for one in wires)
-    if host._offers is None:
-        host.publish(OFFERS)
+        assert not leader.has_all_loaded() or all(one.loaded for one in wires)
+        assert all(one.member.offers in (None, OFFERS) for one in wires)
+    if leader._offers is None:
+        leader.publish(OFFERS)
     settle(wires)
-    assert host.has_all_loaded()
-    assert host.first_mismatch(IDS) is None
-    assert not any(one.visit.is_released for one in wires)
-    host.go()
+    assert leader.has_all_loaded()
+    assert leader.first_mismatch(IDS) is None
+    assert not any(one.member.is_released for one in wires)
+    leader.go()
     settle(wires)
-    assert all(one.visit.is_released and one.visit.fault is None for one in wires)
+    assert all(one.member.is_released and one.member.fault is None for one in wires)
 
 
 TAMPERINGS: Dict[str, Callable[[List[bytes], int], List[bytes]]] = {
@@ -135,11 +184,11 @@ TAMPERINGS: Dict[str, Callable[[List[bytes], int], List[bytes]]] = {
 def test_whatever_the_wire_does_to_one_connection_nobody_is_released_for_nothing(
     tampering: str, goes_up: bool, when: int, at: int, publishes_first: bool
 ) -> None:
-    host = a_host()
-    wires = [Wire(host, rank) for rank in (1, 2, 3)]
+    leader = a_leader()
+    wires = [Wire(leader, rank) for rank in (1, 2, 3)]
     victim = wires[1]
     if publishes_first:
-        host.publish(OFFERS)
+        leader.publish(OFFERS)
     for step in range(12):
         victim.load()
         queue = victim.up if goes_up else victim.down
@@ -152,117 +201,117 @@ def test_whatever_the_wire_does_to_one_connection_nobody_is_released_for_nothing
             one.deliver(True)
             one.work()
         if step == 5 and not publishes_first:
-            host.publish(OFFERS)
+            leader.publish(OFFERS)
         for one in wires:  # what a connection that is over means for its other end
-            if one.guest.is_over and not one.guest.outgoing and not one.down:
-                one.visit.lost()
-            if one.visit.is_over and not one.visit.outgoing and not one.up:
-                one.guest.lost()
-    assert all(one.visit.offers in (None, OFFERS) for one in wires)
-    assert not any(one.visit.is_released for one in wires)
-    if host.has_all_loaded():
-        assert host.fault is None
+            if one.end.is_over and not one.end.outgoing and not one.down:
+                one.member.lost()
+            if one.member.is_over and not one.member.outgoing and not one.up:
+                one.end.lost()
+    assert all(one.member.offers in (None, OFFERS) for one in wires)
+    assert not any(one.member.is_released for one in wires)
+    if leader.has_all_loaded():
+        assert leader.fault is None
         assert all(one.loaded for one in wires)
-        host.go()
+        leader.go()
         settle(wires)
     else:
-        assert host.fault is None or host.fault.node == "n2"
-        host.abort(PeerFault("n0", ShareFault("test: time is up", "x")))
+        assert leader.fault is None or leader.fault.node == "n2"
+        leader.abort(PeerFault("n0", ShareFault("test: time is up", "x")))
         settle(wires)
-        assert all(one.visit.fault is not None for one in wires if one is not victim)
+        assert all(one.member.fault is not None for one in wires if one is not victim)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 3), st.sampled_from(["before", "after"]), st.sampled_from(["says", "vanishes"]))
 def test_one_fault_reaches_all_who_are_there_and_all_who_come_later(rank: int, when: str, how: str) -> None:
-    host = a_host()
-    wires = [Wire(host, number) for number in (1, 2, 3)]
+    leader = a_leader()
+    wires = [Wire(leader, number) for number in (1, 2, 3)]
     late = [one for number, one in enumerate(wires, 1) if number == rank % 3 + 1]
     early = [one for one in wires if one not in late]
     settle(early)
     if when == "after":
-        host.publish(OFFERS)
+        leader.publish(OFFERS)
         settle(early, do_work=False)
     failing = wires[rank - 1]
     if how == "says":
-        failing.visit.failed(NodeFault("engine: dead", "start it", part="docker", node="evil", cause="x"))
+        failing.member.failed(NodeFault("engine: dead", "start it", part="docker", node="evil", cause="x"))
     else:
         failing.cut()
     settle(wires)
-    others = [one.visit.fault for one in wires if one is not failing]
+    others = [one.member.fault for one in wires if one is not failing]
     assert all(isinstance(fault, PeerFault) and fault.node == f"n{rank}" for fault in others)
-    assert host.fault is not None
-    assert {str(fault) for fault in others} == {str(host.fault)}
-    assert not any(one.visit.is_released for one in wires)
+    assert leader.fault is not None
+    assert {str(fault) for fault in others} == {str(leader.fault)}
+    assert not any(one.member.is_released for one in wires)
 
 
 def test_only_the_first_fault_counts_and_none_after_go() -> None:
-    host, wires = meeting()
-    host.publish(OFFERS)
+    leader, wires = meeting()
+    leader.publish(OFFERS)
     settle(wires)
     first = PeerFault("n1", JobFault("a: b", "c"))
-    host.abort(first)
-    host.abort(PeerFault("n2", JobFault("d: e", "f")))
-    assert host.fault is first
-    host, wires = meeting()
-    host.publish(OFFERS)
+    leader.abort(first)
+    leader.abort(PeerFault("n2", JobFault("d: e", "f")))
+    assert leader.fault is first
+    leader, wires = meeting()
+    leader.publish(OFFERS)
     settle(wires)
-    host.go()
+    leader.go()
     wires[0].cut()
-    host.abort(first)
-    assert host.fault is None
+    leader.abort(first)
+    assert leader.fault is None
 
 
 # Cases.
 
 
 def test_the_lines_of_a_meeting_are_those_of_the_table() -> None:
-    host, said = a_host(2), []
-    one = Wire(host, 1, 2)
-    host.publish([{"identity": "x"}])
+    leader, said = a_leader(2), []
+    one = Wire(leader, 1, 2)
+    leader.publish([{"identity": "x"}])
     for _ in range(8):
         for goes_up in (False, True):
             one.load()
             said += [json.loads(line) for line in bytes(one.up if goes_up else one.down).splitlines()]
             one.deliver(goes_up)
         one.work()
-        if host.has_all_loaded() and not host.is_over:
-            host.go()
+        if leader.has_all_loaded() and not leader.is_over:
+            leader.go()
     assert [document["line"] for document in said] == ["CHALLENGE", "JOIN", "WELCOME", "HAVE", "IMAGE", "LOADED", "GO"]
     assert [document["n"] for document in said[1:]] == [0, 0, 1, 1, 2, 2]
     assert said[2]["left"] == 60.0
-    assert repr(host) == "<Host present=[1] loaded=[1] fault=None is_over=True>"
-    assert repr(one.visit) == "<Visit over images=1/1 is_released=True fault=None>"
-    assert repr(one.guest) == "<Guest over rank=1 images=1>"
+    assert repr(leader) == "<LeaderState present=[1] loaded=[1] fault=None is_over=True>"
+    assert repr(one.member) == "<MemberEnd over images=1/1 is_released=True fault=None>"
+    assert repr(one.end) == "<LeaderEnd over rank=1 images=1>"
 
 
 def test_the_secret_is_in_no_line_and_in_no_message() -> None:
-    host, wires = meeting()
-    wires[0].visit.failed(JobFault("x: y", "z"))
+    leader, wires = meeting()
+    wires[0].member.failed(JobFault("x: y", "z"))
     wires[0].load()
-    seen = bytes(wires[0].up) + str(host).encode() + repr(wires[0].visit).encode() + repr(peers.KEY).encode()
+    seen = bytes(wires[0].up) + str(leader).encode() + repr(wires[0].member).encode() + repr(peers.KEY).encode()
     assert b"secret" not in seen
 
 
 @pytest.mark.parametrize("step", ["JOIN", "HAVE", "LOADED", "FAILED", "WELCOME", "IMAGE", "GO", "ABORT", "", None, ["JOIN"], 5])
 def test_a_proven_member_s_line_out_of_turn_ends_its_connection_only(step: Any) -> None:
-    host = a_host()
-    one = Wire(host, 1)
+    leader = a_leader()
+    one = Wire(leader, 1)
     one.deliver(False)
     one.deliver(True)  # proven, and has not chosen
-    assert one.guest._channel is not None
+    assert one.end._channel is not None
     if step != "HAVE":
         fields = {"index": 0, "of": 0, "layers": [], "fault": JobFault("a: b", "c").to_dict()}
-        one.guest.receive(one.visit._channel.sign(step, **fields))  # type: ignore[union-attr]
-        assert one.guest.is_over
-    assert host.fault is None
-    assert host.missing() == ["n1", "n2", "n3"]
-    assert not host._loaded
+        one.end.receive(one.member._channel.sign(step, **fields))  # type: ignore[union-attr]
+        assert one.end.is_over
+    assert leader.fault is None
+    assert leader.missing() == ["n1", "n2", "n3"]
+    assert not leader._loaded
 
 
 def test_what_the_leader_once_said_welcomes_nobody_the_second_time() -> None:
     # A fake leader that recorded a whole conversation knows the true leader's nonce, but not the member's next one.
-    one, said = Wire(a_host(2), 1, 2), b""
+    one, said = Wire(a_leader(2), 1, 2), b""
     for _ in range(4):
         one.load()
         said += bytes(one.down)
@@ -293,19 +342,19 @@ def test_what_the_leader_once_said_welcomes_nobody_the_second_time() -> None:
     ],
 )
 def test_nonsense_of_a_member_who_is_there_is_as_if_it_had_vanished(name: str, fields: Any) -> None:
-    host, wires = meeting()
-    wires[0].guest.receive(wires[0].visit._channel.sign(name, **fields))
-    assert wires[0].guest.is_over
-    assert host.fault is not None
-    assert host.fault.node == "n1"
+    leader, wires = meeting()
+    wires[0].end.receive(wires[0].member._channel.sign(name, **fields))
+    assert wires[0].end.is_over
+    assert leader.fault is not None
+    assert leader.fault.node == "n1"
 
 
 def test_more_images_than_announced_are_nonsense() -> None:
-    host, wires = meeting()
+    leader, wires = meeting()
     for index, of in ((0, 2), (1, 1)):
-        wires[0].guest.receive(wires[0].visit._channel.sign("LOADED", index=index, of=of, identity="x"))
-    assert host.fault is not None
-    assert not host._loaded
+        wires[0].end.receive(wires[0].member._channel.sign("LOADED", index=index, of=of, identity="x"))
+    assert leader.fault is not None
+    assert not leader._loaded
 
 
 def test_a_fault_s_values_may_be_called_anything_and_be_of_any_length() -> None:
@@ -313,9 +362,9 @@ def test_a_fault_s_values_may_be_called_anything_and_be_of_any_length() -> None:
     seen = dict.fromkeys(("what", "remedy", "self", "node", "kind", "part"), "😀" * 5000)
     fault = JobFault("x" * 20000, "y" * 20000)
     fault.seen = seen
-    wires[0].visit.failed(fault)
+    wires[0].member.failed(fault)
     settle(wires)
-    told = wires[1].visit.fault
+    told = wires[1].member.fault
     assert told is not None
     assert told.node == "n1"
     assert set(told.seen) == set(seen)
@@ -323,112 +372,112 @@ def test_a_fault_s_values_may_be_called_anything_and_be_of_any_length() -> None:
 
 
 def test_another_key_another_port_or_another_size_does_not_get_in() -> None:
-    host = a_host()
-    strange = [Wire(host, 1, key=peers.OTHER_KEY), Wire(host, 1, port=PORT + 1), Wire(host, 1, nodes=5)]
+    leader = a_leader()
+    strange = [Wire(leader, 1, key=peers.OTHER_KEY), Wire(leader, 1, port=PORT + 1), Wire(leader, 1, nodes=5)]
     settle(strange)
-    assert all(one.guest.is_over for one in strange)
-    assert host.refused == 3
-    assert len(host.missing()) == 3
+    assert all(one.end.is_over for one in strange)
+    assert leader.refused == 3
+    assert len(leader.missing()) == 3
     for one in strange:
-        one.visit.lost()
-        assert one.visit.was_refused
+        one.member.lost()
+        assert one.member.was_refused
 
 
 def test_a_member_who_proved_itself_on_two_connections_counts_on_the_one_that_it_chose() -> None:
-    host = a_host(2)
-    first, second = Wire(host, 1, 2), Wire(host, 1, 2)
+    leader = a_leader(2)
+    first, second = Wire(leader, 1, 2), Wire(leader, 1, 2)
     for one in (first, second):
-        one.visit.choose = lambda layers=(), one=one: None  # type: ignore[method-assign]
+        one.member.choose = lambda layers=(), one=one: None  # type: ignore[method-assign]
         settle([one])
-        assert one.visit.is_welcome
-    MemberEnd.choose(second.visit, [])
+        assert one.member.is_welcome
+    MemberEnd.choose(second.member, [])
     first.cut()
     settle([second])
-    assert host.fault is None
-    assert host.guests() == [second.guest]
+    assert leader.fault is None
+    assert leader.members() == [second.end]
 
 
 def test_the_newer_of_two_proven_connections_wins_and_the_older_learns_why() -> None:
-    host = a_host(2)
-    older, newer = Wire(host, 1, 2), Wire(host, 1, 2)
-    host.publish(OFFERS)
+    leader = a_leader(2)
+    older, newer = Wire(leader, 1, 2), Wire(leader, 1, 2)
+    leader.publish(OFFERS)
     settle([older])
-    assert host.has_all_loaded()
+    assert leader.has_all_loaded()
     settle([newer], do_work=False)
-    assert not host.has_all_loaded()  # what the older one has loaded does not count for the newer
+    assert not leader.has_all_loaded()  # what the older one has loaded does not count for the newer
     settle([older, newer])
-    assert older.visit.fault is not None
-    assert older.visit.fault.what == "rendezvous: this node came a second time"
-    assert host.has_all_loaded()
-    assert host.fault is None
+    assert older.member.fault is not None
+    assert older.member.fault.what == "rendezvous: this node came a second time"
+    assert leader.has_all_loaded()
+    assert leader.fault is None
 
 
 def test_the_odd_one_is_named() -> None:
-    host = a_host()
-    wires = [Wire(host, rank) for rank in (1, 2, 3)]
-    host.publish(OFFERS)
+    leader = a_leader()
+    wires = [Wire(leader, rank) for rank in (1, 2, 3)]
+    leader.publish(OFFERS)
     settle(wires, do_work=False)
     for rank, one in enumerate(wires, 1):
-        one.visit.loaded(IDS if rank != 2 else ["sha256:1", "sha256:9"])
+        one.member.loaded(IDS if rank != 2 else ["sha256:1", "sha256:9"])
     settle(wires, do_work=False)
     for wanted in (IDS, None):
-        odd = host.first_mismatch(wanted)
+        odd = leader.first_mismatch(wanted)
         assert odd is not None
         assert (odd.node, odd.seen["loaded"]) == ("n2", '"sha256:1", "sha256:9"')
-    assert host.first_mismatch(["sha256:1"]) is not None
+    assert leader.first_mismatch(["sha256:1"]) is not None
 
 
 @pytest.mark.parametrize("offers", [OFFERS, ["a", "b"], [{"where": "/x"}, {"identity": "sha256:2"}]])
 def test_without_the_leader_s_word_its_offers_count_and_without_them_the_first_member(offers: Any) -> None:
-    host = a_host(3)
-    wires = [Wire(host, rank, 3) for rank in (1, 2)]
-    host.publish(offers)
+    leader = a_leader(3)
+    wires = [Wire(leader, rank, 3) for rank in (1, 2)]
+    leader.publish(offers)
     settle(wires, do_work=False)
-    wires[0].visit.loaded(["sha256:8", "sha256:9"])
-    wires[1].visit.loaded(IDS)
+    wires[0].member.loaded(["sha256:8", "sha256:9"])
+    wires[1].member.loaded(IDS)
     settle(wires, do_work=False)
-    odd = host.first_mismatch(None)
+    odd = leader.first_mismatch(None)
     assert odd is not None
     assert odd.node == ("n1" if offers == OFFERS else "n2")
 
 
 def test_layers_of_all_are_what_everybody_has_and_odd_ones_are_left_out() -> None:
-    host = a_host()
-    guests = [LeaderEnd(host) for _ in range(3)]
+    leader = a_leader()
+    ends = [LeaderEnd(leader) for _ in range(3)]
     for rank, layers in enumerate((["a", "b", "c"], ["b", "c", 5, None], ["c", "b", "z"]), 1):
-        guests[rank - 1].rank, guests[rank - 1].layers = rank, host.mask(layers)
-        host.arrived(guests[rank - 1])
-    assert host.common() == {"b", "c"}
+        ends[rank - 1].rank, ends[rank - 1].layers = rank, leader.mask(layers)
+        leader.arrived(ends[rank - 1])
+    assert leader.common() == {"b", "c"}
 
 
 def test_the_number_of_layers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_noun, "_MOST_LAYERS", 2)
-    host = a_host()
-    assert host.mask(["a", "b", "c"]) == 3
-    assert host.mask(["c", "a"]) == 1
+    monkeypatch.setattr(barrier_protocol, "_MOST_LAYERS", 2)
+    leader = a_leader()
+    assert leader.mask(["a", "b", "c"]) == 3
+    assert leader.mask(["c", "a"]) == 1
 
 
-def test_at_the_end_of_time_the_first_few_who_are_missing_are_named_and_the_others_counted() -> None:
-    host = a_host(40)
-    fault = host_noun.late(host, 12.34)
-    assert fault.seen == {"waited_seconds": 12.3, "never_arrived": "n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, n12 and 27 more"}
+def test_at_the_end_of_time_those_who_are_missing_are_named_as_slurm_names_them() -> None:
+    leader = a_leader(40)
+    fault = barrier_protocol.late(leader, 12.34)
+    assert fault.seen == {"waited_seconds": 12.3, "never_arrived": "n[1-39]"}
     assert fault.remedy == "read the prolog log of n1, or raise Deadline"
 
 
 def test_whoever_is_behind_is_named_only_if_there_was_something_to_load() -> None:
-    host, _ = meeting(2)
-    assert host_noun.late(host, 1.0).remedy.startswith("read the prolog log of n0")
-    host.publish(OFFERS)
-    assert host_noun.late(host, 1.0).seen["not_loaded"] == "n1"
+    leader, _ = meeting(2)
+    assert barrier_protocol.late(leader, 1.0).remedy.startswith("read the prolog log of n0")
+    leader.publish(OFFERS)
+    assert barrier_protocol.late(leader, 1.0).seen["not_loaded"] == "n1"
 
 
 # The member's end.
 
 
 def welcome(choose: bool = True) -> Wire:
-    one = Wire(a_host(2), 1, 2)
+    one = Wire(a_leader(2), 1, 2)
     if not choose:
-        one.visit.choose = lambda layers=(): None  # type: ignore[method-assign]
+        one.member.choose = lambda layers=(): None  # type: ignore[method-assign]
     settle([one], do_work=False)
     return one
 
@@ -449,9 +498,9 @@ def welcome(choose: bool = True) -> Wire:
     ],
 )
 def test_a_stranger_s_greeting_ends_the_visit_without_a_fault(line: bytes) -> None:
-    visit = MemberEnd(allocation("n1"), peers.KEY, PORT)
-    visit.receive(line)
-    assert (visit.is_over, visit.fault, visit.was_refused, bytes(visit.outgoing)) == (True, None, False, b"")
+    member = MemberEnd(allocation("n1"), peers.KEY, PORT)
+    member.receive(line)
+    assert (member.is_over, member.fault, member.was_refused, bytes(member.outgoing)) == (True, None, False, b"")
 
 
 @pytest.mark.parametrize(
@@ -469,57 +518,57 @@ def test_a_stranger_s_greeting_ends_the_visit_without_a_fault(line: bytes) -> No
 )
 def test_a_leader_that_talks_nonsense_is_as_if_it_had_vanished(name: str, fields: Any) -> None:
     one = welcome()
-    one.visit.receive(one.guest._channel.sign(name, **fields))  # type: ignore[union-attr]
-    assert one.visit.is_over
-    assert not one.visit.is_released
-    assert one.visit.fault is not None
-    assert one.visit.fault.what == "rendezvous: the leader vanished"
+    one.member.receive(one.end._channel.sign(name, **fields))  # type: ignore[union-attr]
+    assert one.member.is_over
+    assert not one.member.is_released
+    assert one.member.fault is not None
+    assert one.member.fault.what == "rendezvous: the leader vanished"
 
 
 def test_images_of_two_series_are_not_mixed() -> None:
     for second in ({"index": 1, "of": 3}, {"index": 2, "of": 2}, {"index": 0, "of": 2}):
         one = welcome()
-        one.visit.receive(one.guest._channel.sign("IMAGE", index=0, of=2, offer="a"))  # type: ignore[union-attr]
-        assert one.visit.offers is None
-        one.visit.receive(one.guest._channel.sign("IMAGE", **second, offer="b"))  # type: ignore[union-attr]
-        assert one.visit.fault is not None
+        one.member.receive(one.end._channel.sign("IMAGE", index=0, of=2, offer="a"))  # type: ignore[union-attr]
+        assert one.member.offers is None
+        one.member.receive(one.end._channel.sign("IMAGE", **second, offer="b"))  # type: ignore[union-attr]
+        assert one.member.fault is not None
 
 
 def test_nothing_comes_after_the_last_image() -> None:
     one = welcome()
     for index in (0, 1):
-        one.visit.receive(one.guest._channel.sign("IMAGE", index=index, of=1, offer="a"))  # type: ignore[union-attr]
-    assert one.visit.is_over
+        one.member.receive(one.end._channel.sign("IMAGE", index=index, of=1, offer="a"))  # type: ignore[union-attr]
+    assert one.member.is_over
 
 
 @pytest.mark.parametrize("left", [None, -1, "5", True])
 def test_a_welcome_without_a_time_is_none(left: Any) -> None:
-    host = a_host(2)
-    host.left = lambda: left
-    one = Wire(host, 1, 2)
+    leader = a_leader(2)
+    leader.left = lambda: left
+    one = Wire(leader, 1, 2)
     settle([one])
-    assert one.visit.is_over
-    assert one.visit.fault is None
+    assert one.member.is_over
+    assert one.member.fault is None
 
 
 def test_an_abort_without_a_node_is_the_leader_s() -> None:
     one = welcome()
-    one.visit.receive(one.guest._channel.sign("ABORT", fault=JobFault("x: y", "z").to_dict()))  # type: ignore[union-attr]
-    assert one.visit.fault is not None
-    assert one.visit.fault.node == "n0"
+    one.member.receive(one.end._channel.sign("ABORT", fault=JobFault("x: y", "z").to_dict()))  # type: ignore[union-attr]
+    assert one.member.fault is not None
+    assert one.member.fault.node == "n0"
 
 
 def test_who_was_not_welcome_has_nobody_to_tell() -> None:
-    visit = MemberEnd(allocation("n1"), peers.KEY, PORT)
-    visit.failed(JobFault("x: y", "z"))
-    assert (visit.is_over, bytes(visit.outgoing)) == (True, b"")
+    member = MemberEnd(allocation("n1"), peers.KEY, PORT)
+    member.failed(JobFault("x: y", "z"))
+    assert (member.is_over, bytes(member.outgoing)) == (True, b"")
 
 
 def test_many_layers_go_into_many_lines_and_no_more_than_the_limit() -> None:
     one = welcome(choose=False)
     odd = ["x" * 91, "\U0001f600" * 80, "\0" * 80, '"' * 80]
-    MemberEnd.choose(one.visit, [*odd, *(f"sha256:{number:064x}" for number in range(5000))])
-    lines = bytes(one.visit.outgoing).splitlines(keepends=True)
+    MemberEnd.choose(one.member, [*odd, *(f"sha256:{number:064x}" for number in range(5000))])
+    lines = bytes(one.member.outgoing).splitlines(keepends=True)
     assert max(len(line) for line in lines) <= framing.LONGEST_LINE
     assert sum(len(json.loads(line)["layers"]) for line in lines) == 4096
     assert [json.loads(line)["more"] for line in lines] == [True] * (len(lines) - 1) + [False]
@@ -527,6 +576,6 @@ def test_many_layers_go_into_many_lines_and_no_more_than_the_limit() -> None:
 
 def test_a_line_after_the_end_is_not_even_read() -> None:
     one = welcome()
-    one.visit.receive(one.guest._channel.sign("ABORT", fault=PeerFault("n3", JobFault("x: y", "z")).to_dict()) + b"garbage\n")  # type: ignore[union-attr]
-    assert one.visit.fault is not None
-    assert one.visit.fault.node == "n3"
+    one.member.receive(one.end._channel.sign("ABORT", fault=PeerFault("n3", JobFault("x: y", "z")).to_dict()) + b"garbage\n")  # type: ignore[union-attr]
+    assert one.member.fault is not None
+    assert one.member.fault.node == "n3"

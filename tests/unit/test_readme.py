@@ -44,3 +44,42 @@ def test_the_comment_that_it_shows_is_understood() -> None:
     assert comment
     job = allocation.Allocation("c", 1, 0, ("n1", "n2", "n3"), "n1", work_dir="/home/alice", comment=comment[1])
     assert request.read(job).manifest == "/home/alice/build_manifest.json"
+
+
+# --- CONTRIBUTING.md ----------------------------------------------------------------------------------------------------
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+LIBRARY = ROOT / "collections/ansible_collections/rocm/madengine/plugins/module_utils/_madengine"
+
+
+def answers(text: str) -> dict[str, str]:
+    """The questions of a newcomer in *text*, each with the path that answers it."""
+    section = text.partition("## Where would I change …")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| ([^|`]+) \| `([^`]+)` \|$", section, re.MULTILINE))
+
+
+def is_there(path: str) -> bool:
+    return (ROOT / path).is_file() or (LIBRARY / path).is_file()
+
+
+def test_twenty_questions_of_a_newcomer_are_answered_by_one_path_each_which_exists() -> None:
+    found = answers(CONTRIBUTING)
+    assert len(found) >= 20
+    assert [path for path in found.values() if not is_there(path)] == []
+
+
+def test_a_path_that_does_not_exist_is_found_out() -> None:
+    assert [is_there(path) for path in answers("## Where would I change …\n| a thing | `core/nothing.py` |\n").values()] == [False]
+
+
+def test_the_packages_that_it_names_are_those_that_there_are() -> None:
+    named = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| \d \| ([^|]+) \|", CONTRIBUTING, re.MULTILINE)))
+    assert sorted(named) == sorted(path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+def test_the_commands_that_it_and_the_forges_ci_call_are_targets() -> None:
+    called = [CONTRIBUTING, *(path.read_text() for path in (ROOT / ".github/workflows").glob("*.yml"))]
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {target for text in called for words in re.findall(r"(?:`|run: )make ([a-z -]+)", text) for target in words.split()}
+    assert {"test", "lint", "bundle"} <= targets
+    assert [target for target in sorted(targets) if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import re
 import shlex
 import subprocess
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import docker_options
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 QUOTING = st.text(alphabet="ab :,=/'\"\\$x{}-~*!%\t", max_size=20)
@@ -35,15 +36,60 @@ def test_what_shlex_quotes_comes_back_word_by_word(given_words: list[str]) -> No
     assert values(" ".join(shlex.quote(word) for word in given_words)) == given_words
 
 
-@given(QUOTING)
-@settings(max_examples=150, deadline=None)
+def expanded(value: str) -> str:
+    """Return *value* as sh makes it where `x` is X and nothing else is set."""
+    return re.sub(r"\$\{([a-z]+)\}", lambda name: "X" if name.group(1) == "x" else "", docker_options.shown(value))
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["a", "b", ":", ",", "=", "/", "-", " ", "\t", "'", '"', "\\", "\\\n", "\n", "$", "x", "{", "}", "${x}", "\\\\", "-v "]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@given(PIECES)
+@settings(max_examples=400, deadline=None)
+@example("--ipc=host\\\n--shm-size 64G")
+@example("-v /a:/b\\\n:ro")
+@example("-v '/a\\\n:/b'")
+@example('-e "A=1\\\n2" -e A=\\\\')
+@example('-e "A=it\'s\\\n" -e B')
+@example("$\\\n{x} $\\\nx ${x\\\n} \\\n-v")
 def test_words_are_cut_as_sh_cuts_them_or_refused(text: str) -> None:
     try:
         words = docker_options.words(text)
     except JobFault:
         return
-    if not any(docker_options.has_expansion(word.value) or set(word.value) & set("*~") for word in words):
-        assert [word.value for word in words] == (read_by_sh(text) if words else [])
+    forms = [form for word in words for form in re.findall(r"\$\{[^}]*\}|\$\(|`", docker_options.shown(word.value))]
+    if set(forms) <= {"${x}"} and not any(set(word.value) & set("*~$") for word in words):
+        assert [expanded(word.value) for word in words] == (read_by_sh(text) if words else [])
+
+
+@given(PIECES.filter(lambda text: "$$" not in text.replace("\\\n", "")))
+@settings(deadline=None)
+def test_joining_lines_changes_nothing_for_sh_and_nothing_the_second_time(text: str) -> None:
+    whole = docker_options.joined(text)
+    assert docker_options.joined(whole) == whole
+    ways = [subprocess.run(["sh", "-c", f"printf '%s\\0' {each}"], capture_output=True, env={"x": "X"}) for each in (text, whole)]
+    assert (ways[0].stdout, ways[0].returncode) == (ways[1].stdout, ways[1].returncode)
+
+
+@given(PIECES)
+@settings(deadline=None)
+def test_what_is_added_behind_a_string_is_a_word_of_its_own(text: str) -> None:
+    try:
+        words = docker_options.words(text)
+    except JobFault:
+        return
+    assert [word.value for word in docker_options.words(f"{docker_options.trimmed(text)} -z")] == [*(word.value for word in words), "-z"]
+
+
+def test_a_fault_names_the_place_in_what_was_written_not_in_the_joined_lines() -> None:
+    with pytest.raises(JobFault) as caught:
+        docker_options.parse("--rm\\\n --init\\\n -v '/a")
+    assert caught.value.seen["character"] == 20
 
 
 @given(QUOTING.filter(lambda text: "$" not in text))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from ..core.errors import JobFault
 
@@ -35,8 +35,11 @@ _SHORT = dict(
         ),
     )
 )
-_BLANKS = re.compile(r"(?:[ \t]|\\\n)+")
+_BLANKS = re.compile(r"[ \t]+")
 _PLAIN = re.compile(r"[^\s'\"\\$`;|&<>()]+")
+# What stands together while lines are joined: a pair with a backslash, plain text, or one character that may open or close.
+_JOINING = re.compile(r"\\.|[^'\"\\$`(){}]+|.", re.DOTALL)
+_CONTINUED = "\\\n"
 _PLAIN_QUOTED = re.compile(r"[^\"\\$`]+")
 _NAME = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-])\}|([A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-]))")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
@@ -73,12 +76,14 @@ class Option:
 class Place:
     """Where a string stands in a document, for faults. The string itself is never shown: it may hold a secret."""
 
-    def __init__(self, where: str, text: str) -> None:
-        self.where, self.text = where, text
+    def __init__(self, where: str, text: str, written: str) -> None:
+        self.where, self.text, self.written = where, text, written
 
     def fault(self, what: str, remedy: str, at: int) -> JobFault:
+        """Return a fault at a character of the joined text, told by its place in what was written."""
         flags = re.findall(r"(?<!\S)-[A-Za-z-]+", self.text[:at])
-        return JobFault(f"options: {what}", remedy, where=self.where, character=at + 1, after=flags[-1] if flags else "the beginning")
+        character = _written_at(self.written, at) + 1
+        return JobFault(f"options: {what}", remedy, where=self.where, character=character, after=flags[-1] if flags else "the beginning")
 
 
 def parse(text: str, where: str = "options") -> List[Option]:
@@ -92,7 +97,7 @@ def parse(text: str, where: str = "options") -> List[Option]:
     [('interactive', None), ('tty', None), ('volume', '/a:/b'), ('rm', None)]
     """
     found: List[Option] = []
-    place, listed = Place(where, text), words(text, where)
+    place, listed = Place(where, joined(text), text), words(text, where)
     position = 0
     while position < len(listed):
         word, following = listed[position], listed[position + 1] if position + 1 < len(listed) else None
@@ -102,8 +107,9 @@ def parse(text: str, where: str = "options") -> List[Option]:
 
 
 def words(text: str, where: str = "options") -> List[Word]:
-    """Return the words that sh would make of *text*; faults as `parse`."""
-    place, at = Place(where, text), 0
+    """Return the words that sh would make of *text*; their places are those in `joined`. Faults as `parse`."""
+    place, at = Place(where, joined(text), text), 0
+    text = place.text
     found: List[Word] = []
     if any(char == "\0" or ord(char) >= _HIDDEN for char in text):
         raise JobFault("options: a character that no shell takes", "remove it", where=where)
@@ -119,6 +125,27 @@ def words(text: str, where: str = "options") -> List[Word]:
             piece, at = _piece(text, at, place)
             value += piece
         found.append(Word(start, at, value))
+
+
+def joined(text: str) -> str:
+    """Return *text* with its continued lines made one, as sh does before it cuts words: what is behind may belong to the same word.
+
+    >>> joined("--ipc=host\\\\\\n--rm 'a\\\\\\nb'") == "--ipc=host--rm 'a\\\\\\nb'"
+    True
+    """
+    return "".join(piece for piece in _joining(text) if piece != _CONTINUED) if _CONTINUED in text else text
+
+
+def trimmed(text: str) -> str:
+    """Return *text*, joined, without the blanks around it; a blank behind a backslash is none.
+
+    >>> trimmed(" --name a\\\\  ")
+    '--name a\\\\ '
+    """
+    whole = joined(text).lstrip(" \t")
+    bare = whole.rstrip(" \t")
+    backslashes = len(bare) - len(bare.rstrip("\\"))
+    return whole[: len(bare) + backslashes % 2]
 
 
 def shown(value: str) -> str:
@@ -153,7 +180,8 @@ def quoted(value: str) -> str:
 
 
 def replaced(text: str, changes: List[Tuple[Option, str]]) -> str:
-    """Return *text* with the values of some of its options changed; *changes* are (option, the new value as sh reads it)."""
+    """Return *text*, joined, with the values of some of its options changed; *changes* are (option, the new value as sh reads it)."""
+    text = joined(text)
     for option, value in sorted(changes, key=lambda change: change[0].start, reverse=True):
         text = text[: option.value_start] + option.lead + value + text[option.end :]
     return text
@@ -219,9 +247,11 @@ def _piece(text: str, at: int, place: Place) -> Tuple[str, int]:
     if char == "\\":
         if at + 1 == len(text):
             raise place.fault("a backslash at the end", "remove it", at)
-        return ("" if text[at + 1] == "\n" else text[at + 1]), at + 2
+        return text[at + 1], at + 2
     if char in "$`":
         return _expansion(text, at, place)
+    if char.isspace() and char != "\n":
+        raise place.fault("a blank that sh takes for a part of the word", "write a space", at)
     raise place.fault(f"sh would end the command at {char!r}", "quote the character, or remove it", at)
 
 
@@ -243,8 +273,6 @@ def _double_quoted(text: str, opening: int, place: Place) -> Tuple[str, int]:
 
 def _escaped_in_quotes(pair: str) -> str:
     """Inside double quotes a backslash quotes a few characters alone; before any other it is itself."""
-    if pair[1:] == "\n":
-        return ""
     return pair[1:] if pair[1:] in ("$", "`", '"', "\\") else pair
 
 
@@ -276,6 +304,34 @@ def _closing(text: str, opening: int, place: Place) -> int:
         if depth == 0:
             return at
     raise _unbalanced(place, opening)
+
+
+def _joining(text: str) -> Iterator[str]:
+    """Give *text* in pieces; a continued line is one of its own, unless it stands in single quotes and so stays."""
+    at, before, inside = 0, "", [""]
+    while at < len(text):
+        match = _JOINING.match(text, at)
+        piece = match.group() if match else text[at]
+        if piece == "'" and next(mode for mode in reversed(inside) if mode != "}") != '"':
+            piece = text[at : text.find("'", at + 1) + 1] or text[at:]
+        elif piece == inside[-1]:
+            inside.pop()
+        elif piece in ('"', "`"):
+            inside.append(piece)
+        elif (piece in ("(", "{") and before == "$") or (piece, inside[-1]) == ("(", ")"):
+            inside.append(")" if piece == "(" else "}")
+        at, before = at + len(piece), before if piece == _CONTINUED else piece
+        yield piece
+
+
+def _written_at(written: str, joined_at: int) -> int:
+    """Return the place in *written* of the character that is at *joined_at* when its lines are joined."""
+    at = seen = 0
+    for piece in _joining(written):
+        if piece != _CONTINUED and seen + len(piece) > joined_at:
+            return at + joined_at - seen
+        at, seen = at + len(piece), seen + (0 if piece == _CONTINUED else len(piece))
+    return at
 
 
 def _hidden(text: str) -> str:

@@ -83,7 +83,7 @@ def merge(text: str, mounts: Iterable[Mount], where: str = "options", reserved: 
     :raises JobFault: as `options.parse`.
     """
     taken = {mount.target: mount for mount in parse(text, where)}
-    own, added, dropped = dict(taken), [text.strip()], []
+    own, added, dropped = dict(taken), [docker_options.trimmed(text)], []
     for mount in mounts:
         holder = taken.get(mount.target)
         if mount.target in reserved:

@@ -48,19 +48,48 @@ def test_the_examples_in_the_docstrings_are_true() -> None:
         "PD_SYNC_ROOT",
         "KV_UCX_SOCKADDR_TLS_PRIORITY",
         "HF_HOME",
-        "ROCM_PATH",
         "SLURM_JOB_ID",
+        "RDMAV_DRIVERS",
+        "IBV_DRIVERS",
+        "IBV_SHOW_WARNINGS",
+        "IB_DEVICES",
+        "MORI_X",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING",
+        "TORCH_HOME",
+        "XDG_CACHE_HOME",
+        "MAD_DATAHOME",
+        "GPU_MAX_HW_QUEUES",
+        "MIOPEN_FIND_MODE",
+        "JAX_COORDINATOR_PORT",
+        "MODEL_PATH",
+        "VLLM_HOST_IP",
+        "DP_MODE",
+        "BENCHMARK_ITERATIONS",
     ],
 )
 def test_what_multi_node_runs_need_passes_by_itself(name: str) -> None:
     assert environment.select([name]) == [name]
 
 
-@pytest.mark.parametrize(
-    "name", ["PATH", "HOME", "LD_LIBRARY_PATH", "SLURM_JOB_NODELIST", "XDG_RUNTIME_DIR", "XP", "NCCL", "VLLM_OTHER", "HF_TOKEN"]
-)
+@pytest.mark.parametrize("name", ["SLURM_JOB_NODELIST", "XP", "NCCL", "VLLM_OTHER", "HF_TOKEN", *sorted(environment.OF_THE_HOST)])
 def test_what_belongs_to_the_host_does_not_pass(name: str) -> None:
     assert environment.select([name]) == []
+
+
+@pytest.mark.parametrize("name", ["ROCM_PATH", "PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "HSA_PATH"])
+def test_what_is_of_the_host_passes_by_its_own_name_alone_and_as_a_manifest_says(name: str) -> None:
+    assert environment.select([name, "MY_PATH"], add=["*_PATH", "*PATH", "H*", "TMP*", "*DIR"]) == (["MY_PATH"])
+    assert environment.select([name], add=[name]) == [name]
+    assert environment.passing({name: "/of/the/host"}, {name: "/in/the/container"}) == {name: "/in/the/container"}
+    assert environment.for_task({name: "/in/the/container"})["fixed"] == [f"{name}=/in/the/container"]
+    assert name not in environment.for_task({name: "/in/the/container"})["exports"]
+
+
+def test_the_shell_of_the_task_prolog_learns_what_its_patterns_must_leave_out() -> None:
+    assert {"HSA_PATH", "NCCL_HOME"} <= set(environment.for_task({})["without"])
+    assert "PATH" not in environment.for_task({})["without"]  # nothing would let it in
+    assert "PATH" in environment.for_task({}, add=["*PATH"])["without"]
+    assert "HSA_PATH" not in environment.for_task({}, add=["HSA_PATH"])["without"]
 
 
 def test_a_site_or_a_job_adds_and_takes_away_names_patterns_and_groups() -> None:
@@ -132,6 +161,22 @@ def test_nothing_may_let_everything_through_but_everything_may_be_taken_away() -
         "MY_SECRETS",
         "TOKEN_2",
         "SSH_PRIVATE_KEY",
+        "KAGGLE_KEY",
+        "PGPASSWORD",
+        "SSHPASS",
+        "AZURE_STORAGE_KEY",
+        "WANDB_KEY",
+        "GITHUB_PAT",
+        "MYSQL_PWD",
+        "DB_PASS",
+        "REDISCLI_AUTH",
+        "SENTRY_DSN",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "DOCKER_AUTH_CONFIG",
+        "OPENAI_KEY",
+        "AWS_CREDS",
+        "ACCOUNT_KEY",
+        "NPM_CONFIG__AUTHTOKEN",
     ],
 )
 def test_a_secret_is_known_by_its_name(name: str) -> None:
@@ -158,10 +203,53 @@ def test_a_secret_is_known_by_its_name(name: str) -> None:
         "credentials_required",
         "image_pull_secret",
         "BYPASS",
+        "COMPASS",
+        "FILE_PAT",
+        "PATH",
+        "SORT_KEY",
+        "PROMPT_KEY",
+        "EOD_TOKEN",
     ],
 )
 def test_a_harmless_name_is_not_taken_for_a_secret(name: str) -> None:
     assert not environment.is_secret(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/secrets/sa.json"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/sa.json"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "secrets/sa.json"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "${HOME}/.config/sa"),
+        ("HF_TOKEN", "/root/.cache/huggingface/token"),
+        ("END_TOKEN", "<|eod|>"),
+        ("TURN_TOKEN", "</s>"),
+        ("TURN_TOKEN", "[END]"),
+        ("USE_AUTH_TOKEN", "True"),
+    ],
+)
+def test_a_path_or_a_marker_is_no_secret(name: str, value: str) -> None:
+    assert environment.is_secret(name)  # as long as nobody knows the value
+    assert not environment.is_secret(name, value)
+    assert environment.env_file({name: value}) == (f"{name}={value}\n", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_TOKEN", "hf_abcdefgh"),
+        ("HF_TOKEN", "eyJhbGciOi.eyJzdWIi.SflKxwRJ"),
+        ("HF_TOKEN", "/abcdefghijkl0123456789+/=="),
+        ("HF_TOKEN", ""),
+        ("X_CREDENTIALS", "user:password"),
+        ("MAD_SECRETS_HFTOKEN", "/secrets/token"),
+        ("DB_PASSWORD", "/pass/word"),
+        ("SSH_PRIVATE_KEY", "<key>"),
+    ],
+)
+def test_what_is_neither_a_path_nor_a_marker_stays_a_secret(name: str, value: str) -> None:
+    assert environment.is_secret(name, value)
 
 
 def test_masking_replaces_the_longer_secret_first_and_leaves_short_values_alone() -> None:
@@ -214,9 +302,11 @@ def test_a_secret_passes_by_name_whatever_its_bytes() -> None:
 
 
 def test_a_task_gets_chosen_values_exported_and_the_others_fixed() -> None:
-    found = environment.for_task({"NCCL_DEBUG": "INFO", "PATH": "/opt/bin", "MAD_SECRETS_X": "never", "NODE_RANK": "3", "BAD": "a\nb"})
+    given_values = {"NCCL_DEBUG": "INFO", "PATH": "/opt/bin", "MAD_SECRETS_X": "never", "NODE_RANK": "3", "BAD": "a\nb", "MY_FLAG": "1"}
+    found = environment.for_task(given_values)
     assert found["exports"] == {"NCCL_DEBUG": "INFO"}
-    assert found["fixed"] == ["PATH=/opt/bin"]
+    # Behind its value the name alone: what the user has set wins. A host's PATH is of no use in a container.
+    assert found["fixed"] == ["MY_FLAG=1", "MY_FLAG", "PATH=/opt/bin"]
     assert found["refused"] == {"BAD": "a newline cannot be in an env file"}
     assert found["when_set"] == {"HIP_VISIBLE_DEVICES": "RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES"}
     assert {"MAD_SECRETS_X", "NODE_RANK", "MASTER_ADDR"} <= set(found["names"])
@@ -235,12 +325,13 @@ def test_what_the_site_takes_away_reaches_no_task_in_any_way() -> None:
 
 
 def test_what_a_container_gets_is_the_runtime_first_then_the_manifest() -> None:
-    available = {"NCCL_DEBUG": "WARN", "HOME": "/home/alice", "HIP_VISIBLE_DEVICES": "0"}
-    declared = {"NCCL_DEBUG": "INFO", "NCCL_IB_HCA": "mlx5_0", "MY_FLAG": "1", "HOME": "/root"}
+    available = {"NCCL_DEBUG": "WARN", "HOME": "/home/alice", "HIP_VISIBLE_DEVICES": "0", "A_FLAG": "mine", "MY_FLAG": "2", "OTHER": "3"}
+    declared = {"NCCL_DEBUG": "INFO", "NCCL_IB_HCA": "mlx5_0", "MY_FLAG": "1", "HOME": "/root", "A_FLAG": "the manifest's"}
     assert environment.passing(available, declared, without=["MY_*"]) == {
         "NCCL_DEBUG": "WARN",
         "NCCL_IB_HCA": "mlx5_0",
         "HOME": "/root",
+        "A_FLAG": "mine",
         "HIP_VISIBLE_DEVICES": "0",
         "RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES": "",
     }

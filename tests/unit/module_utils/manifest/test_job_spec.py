@@ -108,7 +108,7 @@ def test_no_models_beside_the_manifest_are_no_fault_but_those_that_were_asked_fo
 def test_the_runtime_and_the_sites_words_are_heeded(tmp_path: Path) -> None:
     path = manifests.write(tmp_path, manifests.built(context={"docker_env_vars": {"NCCL_DEBUG": "INFO", "X": "${HF_HOME}", "Y": "1"}}))
     found = job_spec.load_for_job(path, add=["Y"], without=["MAD_GUEST_OS"], runtime={"NCCL_DEBUG": "WARN", "HF_HOME": "/h"})
-    assert (found["environment"]["exports"], found["environment"]["fixed"]) == ({"NCCL_DEBUG": "WARN", "Y": "1"}, ["X=/h"])
+    assert (found["environment"]["exports"], found["environment"]["fixed"]) == ({"NCCL_DEBUG": "WARN", "Y": "1"}, ["X=/h", "X"])
 
 
 def test_variables_are_written_as_madengine_writes_them() -> None:

@@ -3,16 +3,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import environment
 from ansible_collections.rocm.madengine.plugins.modules import manifest_restore
 from helpers import manifests
 
 Run = Callable[..., Any]
 TOKEN = manifests.TOKEN
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment.select(os.environ):
+        monkeypatch.delenv(name)
 
 
 def mode_of(path: str) -> int:
@@ -64,12 +72,46 @@ def test_another_place_leaves_the_manifest_alone(run_module: Run, tmp_path: Path
     assert mode_of(dest) == 0o600
 
 
-def test_a_backup_holds_the_old_bytes_for_its_owner_alone(run_module: Run, tmp_path: Path) -> None:
+def test_a_backup_holds_the_old_manifest_without_its_secrets_for_its_owner_alone(run_module: Run, tmp_path: Path) -> None:
     path = manifests.write(tmp_path, manifests.with_token_everywhere())
-    before = Path(path).read_bytes()
     _, result = run_module(manifest_restore, src=path, backup=True)
-    assert Path(result["backup_file"]).read_bytes() == before
+    kept = Path(result["backup_file"]).read_text()
+    assert TOKEN not in kept
+    document = json.loads(kept)
+    assert document["context"]["docker_env_vars"]["COPY"] == f"x{environment.MASK}y"
+    assert document["built_images"] == json.loads(
+        json.dumps(manifests.with_token_everywhere()["built_images"]).replace(TOKEN, environment.MASK)
+    )
     assert mode_of(result["backup_file"]) == 0o600
+
+
+def test_no_file_beside_the_manifest_holds_a_token_even_where_another_one_stood(run_module: Run, tmp_path: Path) -> None:
+    path = manifests.write(tmp_path, manifests.built())
+    other = manifests.write(tmp_path, f"HF_TOKEN: {TOKEN} and no JSON", "old.json")
+    run_module(manifest_restore, src=path, dest=other, backup=True, environment={"HF_TOKEN": TOKEN})
+    assert len(os.listdir(tmp_path)) == 3
+    assert not [name for name in os.listdir(tmp_path) if TOKEN in (tmp_path / name).read_text()]
+
+
+def test_the_callers_own_environment_is_that_of_the_run(run_module: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NCCL_DEBUG": "WARN", "UCX_NET_DEVICES": "mlx5_2:1", "yD": "2", "MAD_SECRETS_HFTOKEN": TOKEN}.items():
+        monkeypatch.setenv(name, value)
+    path = manifests.write(tmp_path, manifests.built(context={"docker_env_vars": {"NCCL_DEBUG": "INFO"}}))
+    _, result = run_module(manifest_restore, src=path, _ansible_diff=True)
+    written = json.loads(Path(path).read_text())
+    assert written["context"]["docker_env_vars"] == {"NCCL_DEBUG": "WARN", "MAD_GUEST_OS": "UBUNTU", "MAD_SECRETS_HFTOKEN": ""}
+    (model,) = written["built_models"].values()
+    assert {"-e UCX_NET_DEVICES", "-e yD", "-e MAD_SECRETS_HFTOKEN"} <= set(re.findall(r"-e \w+", model["additional_docker_run_options"]))
+    assert TOKEN not in json.dumps(result)
+    assert result["invocation"]["module_args"]["environment"] is None
+    run_module(manifest_restore, src=manifests.write(tmp_path, manifests.built(), "none.json"), environment={})
+    assert "-e" not in (tmp_path / "none.json").read_text()
+
+
+def test_what_was_masked_is_returned_by_name(run_module: Run, tmp_path: Path) -> None:
+    path = manifests.write(tmp_path, manifests.built(context={"docker_env_vars": {"KAGGLE_KEY": TOKEN}}))
+    _, result = run_module(manifest_restore, src=path, environment={})
+    assert [(one["name"], one["where"]) for one in result["masked"]] == [("KAGGLE_KEY", "context.docker_env_vars")]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("0640", 0o640), (0o640, 0o640), ("600", 0o600)])
@@ -94,7 +136,7 @@ def test_the_environment_wins_and_no_value_of_it_is_returned(run_module: Run, tm
     runtime = {"NCCL_DEBUG": "a-value-of-mine", "UCX_TLS": "another-of-mine", "MAD_SECRETS_X": TOKEN, "N": 1, "A": "llama"}
     _, result = run_module(manifest_restore, src=path, environment=runtime, _ansible_diff=True)
     variables = json.loads(Path(path).read_text())["context"]["docker_env_vars"]
-    assert variables == {"NCCL_DEBUG": "a-value-of-mine", "X": "another-of-mine", "MAD_GUEST_OS": "UBUNTU"}
+    assert variables == {"NCCL_DEBUG": "a-value-of-mine", "X": "another-of-mine", "MAD_GUEST_OS": "UBUNTU", "MAD_SECRETS_X": ""}
     text = json.dumps(result)
     assert not [value for value in ("a-value-of-mine", "another-of-mine", TOKEN) if value in text]
     assert result["invocation"]["module_args"]["environment"] == dict.fromkeys(runtime, "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")

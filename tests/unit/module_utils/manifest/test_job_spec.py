@@ -111,6 +111,11 @@ def test_the_runtime_and_the_sites_words_are_heeded(tmp_path: Path) -> None:
     assert (found["environment"]["exports"], found["environment"]["fixed"]) == ({"NCCL_DEBUG": "WARN", "Y": "1"}, ["X=/h", "X"])
 
 
+def test_a_mount_beside_the_manifest_is_found_from_every_node(tmp_path: Path) -> None:
+    found = job_spec.load_for_job(manifests.write(tmp_path, manifests.built(context={"docker_mounts": {"/code": "./code"}})))
+    assert f"-v {tmp_path}/code:/code" in found["models"][0]["docker_options"]
+
+
 def test_variables_are_written_as_madengine_writes_them() -> None:
     written = manifests.built(context={"docker_env_vars": {"A": True, "B": 1.5, "C": 3, "D": "x", "E": None}})
     assert job_spec.variables(written) == {"A": "True", "B": "1.5", "C": "3", "D": "x"}

@@ -55,7 +55,9 @@ def test_a_secret_is_found_by_the_name_beside_it(place: dict[str, Any]) -> None:
 
 def test_a_number_can_be_a_secret() -> None:
     made: dict[str, Any] = {"context": {"docker_env_vars": {"DB_PASSWORD": 12345678, "N": 12345678}}, "x": "12345678"}
-    assert redaction.strip(made, redaction.values(made, {})) == ["DB_PASSWORD"]
+    needed, taken = redaction.strip(made, redaction.values(made, {}))
+    assert needed == {"DB_PASSWORD": ""}
+    assert [(one["name"], one["where"]) for one in taken] == [("DB_PASSWORD", "context.docker_env_vars"), ("x", "")]
     assert made == {"context": {"docker_env_vars": {"DB_PASSWORD": "", "N": 12345678}}, "x": "REDACTED"}
 
 
@@ -121,12 +123,52 @@ def test_secrets_in_clear_are_found_with_their_places() -> None:
         (f"--env 'HF_TOKEN={TOKEN} x'", "--env HF_TOKEN"),
         (f"--env=HF_TOKEN='{TOKEN}'", "--env=HF_TOKEN"),
         (f"-itdeHF_TOKEN={TOKEN}", "-itdeHF_TOKEN"),
-        ("-e HF_TOKEN=$MY_TOKEN", "-e HF_TOKEN"),
+        ("-e HF_TOKEN=${MY_TOKEN:-" + TOKEN + "}", "-e HF_TOKEN"),
+        ("-e 'HF_TOKEN=$MY_TOKEN'", "-e HF_TOKEN"),
         ("-e HF_TOKEN -e TOKENIZERS_PARALLELISM=true", "-e HF_TOKEN -e TOKENIZERS_PARALLELISM=true"),
     ],
 )
 def test_a_secret_in_an_option_is_passed_by_name_and_all_else_stays(text: str, expected: str) -> None:
-    assert redaction.by_name(text, "here") == expected
+    made, taken = redaction.by_name(text, "here")
+    assert made == expected
+    assert [(one["name"], one["where"]) for one in taken] == ([] if made == text else [("HF_TOKEN", "here")])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-e HF_TOKEN=$MY_TOKEN",
+        '--env "HF_TOKEN=${MAD_SECRETS_HFTOKEN}"',
+        "-e HF_TOKEN=${A:-$B}",
+        "-e HF_TOKEN=${A:?no token} --rm",
+        '-e HF_TOKEN="$(cat /secrets/hf)"',
+        "-e HF_TOKEN=`cat /secrets/hf`",
+        "-e HF_TOKEN=${HF_TOKEN}",
+        "-e GOOGLE_APPLICATION_CREDENTIALS=/secrets/sa.json -e 'END_TOKEN=<|eod|>'",
+    ],
+)
+def test_an_expansion_a_path_and_a_marker_hold_no_secret_and_stay(text: str) -> None:
+    assert redaction.by_name(text, "here") == (text, [])
+    made: dict[str, Any] = {"built_models": {"m": {"additional_docker_run_options": text}}}
+    assert redaction.values(made, {}) == set()
+
+
+def test_a_token_behind_an_expansion_is_a_token() -> None:
+    assert redaction.values({"args": f"HF_TOKEN=${{A:-{TOKEN}}}"}, {}) == {TOKEN}
+
+
+def test_what_is_exported_holds_no_emptied_secret_and_keeps_an_expansion() -> None:
+    made: dict[str, Any] = {
+        "deployment_config": {"env_vars": {"HF_TOKEN": TOKEN, "WANDB_KEY": "${MAD_SECRETS_W}", "K_CREDENTIALS": "/a/b.json"}},
+        "built_models": {"m": {"env_vars": {"HF_TOKEN": TOKEN, "X": "1"}}},
+    }
+    _needed, taken = redaction.strip(made, redaction.values(made, {}))
+    assert made["deployment_config"]["env_vars"] == {"WANDB_KEY": "${MAD_SECRETS_W}", "K_CREDENTIALS": "/a/b.json"}
+    assert made["built_models"]["m"]["env_vars"] == {"X": "1"}
+    assert [(one["name"], one["where"]) for one in taken] == [
+        ("HF_TOKEN", "deployment_config.env_vars"),
+        ("HF_TOKEN", "built_models.m.env_vars"),
+    ]
 
 
 def test_a_mask_is_no_secret() -> None:

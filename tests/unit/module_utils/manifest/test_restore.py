@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import doctest
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -76,11 +77,12 @@ def test_no_literal_and_nothing_of_another_run_reaches_a_container(written: Any,
 def test_every_secret_of_the_manifest_is_passed_by_name_with_an_empty_value_behind_it(written: Any, runtime: dict[str, str]) -> None:
     made = restore.restore(written, runtime)
     secrets = {name for name in variables(made) if environment.is_secret(name)}
-    passed = {option.value for option in docker_options.parse(option_string(made)) if option.name == "env"}
+    passed = {str(option.value).partition("=")[0] for option in docker_options.parse(option_string(made)) if option.name == "env"}
     assert secrets <= passed
     assert {variables(made)[name] for name in secrets} <= {""}
     given_values = [*written["context"]["docker_env_vars"].items(), *written["deployment_config"]["env_vars"].items()]
-    assert secrets == {name for name, value in given_values if environment.is_secret(name) and value is not None}
+    known = {name for name, value in runtime.items() if name.startswith("MAD_SECRETS") and value}
+    assert secrets == known | {name for name, value in given_values if environment.is_secret(name) and value is not None}
 
 
 @settings(deadline=None)
@@ -177,7 +179,10 @@ def test_the_runtime_wins_and_the_manifest_fills_the_gaps() -> None:
         ("$HF_HOME", "/scratch/hf"),
         ("${HF_HOME}/a", "/scratch/hf/a"),
         ("${NONE:-/d}", "/d"),
+        ("/x:$HF_HOME/a", "/x:/scratch/hf/a"),
         ("a$HF_HOME", "a$HF_HOME"),
+        ('{"$ref": "$defs"}', '{"$ref": "$defs"}'),
+        ("costs $5 `now`", "costs $5 `now`"),
     ],
 )
 def test_an_unexpanded_literal_becomes_the_runtimes_value(value: str, expected: str) -> None:
@@ -196,6 +201,147 @@ def test_a_literal_that_nobody_knows_is_dropped_and_said_so(value: str) -> None:
         {"name": "X", "where": "context.docker_env_vars", "reason": reason},
         {"name": "Y", "where": "context.docker_build_arg", "reason": reason},
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ("${A%%,*}", "${A%%,*}"),
+        ("${A:?}", "${A:?}"),
+        ("${#A}", "${#A}"),
+        ("x ${A[0]} y", "${A[0]}"),
+        ("${!A}", "${!A}"),
+        ("${A", "${A"),
+        ("$(hostname -i)", "$(hostname -i)"),
+        ("`hostname`", "`hostname`"),
+        ("$((1 + 1))", "$((1 + 1)"),
+        ("$NONE/lib:/x", "$NONE"),
+    ],
+)
+def test_a_form_that_only_a_shell_expands_never_reaches_a_container(value: str, form: str) -> None:
+    for group in ("docker_env_vars", "docker_build_arg"):
+        made = restore.restore(manifests.built(context={group: {"X": value}}), {"A": "1,2"})
+        assert "X" not in made.document["context"][group]
+        (dropped,) = made.dropped_env
+        assert (dropped["name"], dropped["where"]) == ("X", f"context.{group}")
+        assert dropped["reason"].startswith(form + " was never expanded")
+
+
+def run_by_sh(options: str, **env: str) -> dict[str, str]:
+    """Return what a container would get of *options* whose shell has *env*: Docker takes a bare name from there."""
+    result = subprocess.run(["sh", "-c", f"printf '%s\\0' {options}"], capture_output=True, check=True, env=env)
+    words = result.stdout.decode().split("\0")
+    pairs = [word.partition("=") for before, word in zip(words, words[1:]) if before in ("-e", "--env")]
+    return {name: value if equals else env[name] for name, equals, value in pairs if equals or name in env}
+
+
+def test_a_token_that_comes_from_another_variable_reaches_the_container() -> None:
+    text = '-e HF_TOKEN=$MAD_SECRETS_HFTOKEN --env "HUGGING_FACE_HUB_TOKEN=$HF_TOKEN" --ipc=host'
+    for runtime in ({}, {"MAD_SECRETS_HFTOKEN": TOKEN}):
+        made = restore.restore(manifests.built(model={"additional_docker_run_options": text}), runtime)
+        assert TOKEN not in json.dumps(made.document)
+        found = run_by_sh(option_string(made), MAD_SECRETS_HFTOKEN=TOKEN)
+        assert found == dict.fromkeys(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MAD_SECRETS_HFTOKEN"), TOKEN)
+        assert variables(made)["MAD_SECRETS_HFTOKEN"] == ""  # else madengine puts the value on a command line
+
+
+def test_a_token_that_the_manifest_takes_from_another_variable_reaches_the_container() -> None:
+    given_values = {"HF_TOKEN": "${MAD_SECRETS_HFTOKEN}", "HUGGING_FACE_HUB_TOKEN": "$HF_TOKEN"}
+    made = restore.restore(manifests.built(context={"docker_env_vars": given_values}))
+    assert {variables(made)[name] for name in given_values} == {""}
+    names = (*given_values, "MAD_SECRETS_HFTOKEN")
+    assert run_by_sh(option_string(made), MAD_SECRETS_HFTOKEN=TOKEN) == dict.fromkeys(names, TOKEN)
+    mine = run_by_sh(option_string(made), MAD_SECRETS_HFTOKEN=TOKEN, HF_TOKEN="mine")
+    assert mine["HF_TOKEN"] == "mine"
+
+
+def test_what_is_masked_is_said_by_its_name_and_place_and_only_once() -> None:
+    written = manifests.built(
+        model={"additional_docker_run_options": f"-e HF_TOKEN={TOKEN}"},
+        context={"docker_env_vars": {"WANDB_KEY": "a-key-of-wandb"}, "docker_build_arg": {"GITHUB_PAT": "ghp_1234567"}},
+        deployment_config={"env_vars": {"SSHPASS": "hunter22"}},
+    )
+    once = restore.restore(written)
+    where = "built_models.ci-llama_llama.ubuntu.amd"
+    assert {(one["name"], one["where"]) for one in once.masked} == {
+        ("WANDB_KEY", "context.docker_env_vars"),
+        ("GITHUB_PAT", "context.docker_build_arg"),
+        ("SSHPASS", "deployment_config.env_vars"),
+        ("additional_docker_run_options", where),
+        ("HF_TOKEN", where + ".additional_docker_run_options"),
+    }
+    assert restore.restore(once.document).masked == []
+
+
+def test_the_callers_variables_of_the_groups_pass_by_name_where_the_manifest_lacks_them() -> None:
+    written = manifests.built(
+        context={"docker_env_vars": {"NCCL_DEBUG": "INFO"}}, deployment_config={"env_vars": {"NCCL_IB_HCA": "mlx5_0"}}
+    )
+    runtime = {"NCCL_DEBUG": "WARN", "NCCL_IB_HCA": "mlx5_9", "UCX_NET_DEVICES": "mlx5_2:1", "MODEL_NAME": "llama", "yD": "2"}
+    made = restore.restore(written, {**runtime, "PATH": "/bin", "ROCM_PATH": "/opt/rocm", "NODE_RANK": "1", "MY_OWN": "x"})
+    assert {name: variables(made)[name] for name in ("NCCL_DEBUG", "NCCL_IB_HCA")} == {"NCCL_DEBUG": "WARN", "NCCL_IB_HCA": "mlx5_9"}
+    assert made.document["deployment_config"]["env_vars"] == {"NCCL_IB_HCA": "mlx5_9"}
+    assert option_string(made).startswith("-e MODEL_NAME -e UCX_NET_DEVICES -e yD --label")
+
+
+def test_a_token_that_the_manifest_does_not_name_passes_by_name_too() -> None:
+    made = restore.restore(manifests.built(), {"MAD_SECRETS_HFTOKEN": TOKEN, "MAD_SECRETS_EMPTY": ""})
+    assert {name: value for name, value in variables(made).items() if "SECRET" in name} == {"MAD_SECRETS_HFTOKEN": ""}
+    assert "-e MAD_SECRETS_HFTOKEN --label" in option_string(made)
+
+
+@pytest.mark.parametrize("value", ['a"b', "$(id)", "`id`", "a\\b", "a\nb"])
+def test_a_value_that_bash_would_read_is_not_written_where_bash_reads_it(value: str) -> None:
+    written = manifests.built(deployment_config={"env_vars": {"NCCL_DEBUG": "INFO", "NCCL_NET": "IB"}})
+    made = restore.restore(written, {"NCCL_DEBUG": value})
+    assert made.document["deployment_config"]["env_vars"] in ({"NCCL_NET": "IB"}, {"NCCL_DEBUG": "INFO", "NCCL_NET": "IB"})
+    assert schema.parse(schema.text(made.document).encode()) == made.document
+
+
+@pytest.mark.parametrize("name", ["RDMAV_DRIVERS", "MY_OWN_FLAG"])
+def test_what_the_user_sets_wins_inside_and_outside_the_groups(name: str) -> None:
+    made = restore.restore(manifests.built(context={"docker_env_vars": {name: "the manifest's"}}), {name: "mine"})
+    assert variables(made)[name] == "mine"
+
+
+def test_a_mount_of_a_home_or_of_the_submit_directory_is_resolved_here_and_not_by_docker() -> None:
+    written = manifests.built(
+        model={"additional_docker_run_options": "-v ~/own:/own --volume=./logs:/logs"},
+        context={"docker_mounts": {"/data": "~/data", "/code": "./code", "/up": "../up", "/vol": "named"}},
+    )
+    made = restore.restore(written, directory="/home/alice/run")
+    home = '"${HOME}'
+    assert option_string(made) == (
+        f'-v {home}/own:/own" --volume=/home/alice/run/logs:/logs -v {home}/data:/data" -v /home/alice/run/code:/code'
+        " -v /home/alice/up:/up -v named:/vol --label madengine.job=${SLURM_JOB_ID}"
+    )
+    assert restore.restore(made.document, directory="/elsewhere").document == made.document
+
+
+@pytest.mark.parametrize("source", ["./code", "~bob/data", ".."])
+def test_a_host_path_that_means_nothing_on_a_node_is_refused(source: str) -> None:
+    for written in (
+        manifests.built(context={"docker_mounts": {"/x": source}}),
+        manifests.built(model={"additional_docker_run_options": f"-v {source}:/x"}),
+        manifests.built(model={"additional_docker_run_options": f"--mount type=bind,source={source},target=/x"}),
+    ):
+        with pytest.raises(JobFault, match="mounts: no host path"):
+            restore.restore(written)
+
+
+def test_an_emptied_url_stays_empty() -> None:
+    written = manifests.use_image()
+    written["built_models"]["llama"].update(url="", multiple_results="")
+    made = restore.restore(written, models=[{"name": "llama", "url": "https://git.example.org/x", "multiple_results": "perf.csv"}])
+    (entry,) = schema.entries(made.document)
+    assert (entry.model["url"], entry.model["multiple_results"]) == ("", "perf.csv")
+
+
+def test_a_mount_over_two_lines_is_the_mount_that_sh_makes_of_it() -> None:
+    made = restore.restore(manifests.built(model={"additional_docker_run_options": "--ipc=host -v /a:/b\\\n:ro"}))
+    assert option_string(made).startswith("--ipc=host -v /a:/b:ro --label")
+    with pytest.raises(JobFault, match="a word that is no option"):  # sh makes one word --ipc=host--shm-size of it
+        restore.restore(manifests.built(model={"additional_docker_run_options": "--ipc=host\\\n--shm-size 64G"}))
 
 
 def test_a_stale_literal_of_a_token_gives_way_to_the_real_token_by_name() -> None:

@@ -9,6 +9,7 @@ replaced wherever it occurs, so a harmless value of ``1`` among them would eat e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -18,17 +19,21 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._madengine.core import files
 from ._madengine.core.errors import JobFault
-from ._madengine.manifest import environment, redaction
+from ._madengine.manifest import environment, redaction, schema
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 def taken_environment(module: AnsibleModule) -> Dict[str, str]:
-    """Return the ``environment`` option, and leave names without values in its place for the invocation's log."""
-    given = {str(name): str(value) for name, value in (module.params["environment"] or {}).items() if value is not None}
-    module.params["environment"] = dict.fromkeys(given, HIDDEN)
+    """Return the ``environment`` option, and leave names without values in its place for the invocation's log.
+
+    Where it is not given it is the caller's own environment.
+    """
+    asked = module.params["environment"]
+    given = {str(name): str(value) for name, value in (os.environ if asked is None else asked).items() if value is not None}
+    module.params["environment"] = None if asked is None else dict.fromkeys(given, HIDDEN)
     module.no_log_values = set()
-    hide(module, (value for name, value in given.items() if environment.is_secret(name)))
+    hide(module, redaction.values({}, given))
     return given
 
 
@@ -67,11 +72,18 @@ def write(path: str, text: str, mode: int, like: str) -> None:
     files.write(path, text, mode, owner=_owner(path, like))
 
 
-def back_up(path: str) -> str:
-    """Copy *path* beside itself for its owner alone (it holds what the new one must not), and return the copy's path."""
+def back_up(path: str, secrets: Iterable[str]) -> str:
+    """Copy *path* beside itself without its secrets, for its owner alone, and return the copy's path.
+
+    What lies in a submit directory madengine copies to every node of the job.
+    """
     copy = f"{path}.{time.strftime('%Y-%m-%d@%H:%M:%S')}.{os.getpid()}~"
-    with files.opened(path) as stream:
-        files.write(copy, stream.read(), 0o600, owner=_owner(path, path))
+    text, hidden = files.read(path, schema.LARGEST_BYTES).decode("utf-8", "surrogateescape"), set(secrets)
+    with contextlib.suppress(JobFault, UnicodeEncodeError):  # what is no JSON has no names; what is known to be secret goes all the same
+        document = schema.load(text.encode(), path)
+        hidden |= redaction.values(document, {}) if isinstance(document, dict) else set()
+        text = json.dumps(redaction.masked(document, sorted(hidden)), indent=4) + "\n"
+    files.write(copy, environment.mask(text, hidden), 0o600, owner=_owner(path, path))
     return copy
 
 

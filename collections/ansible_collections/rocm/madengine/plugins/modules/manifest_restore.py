@@ -19,7 +19,9 @@ description:
     model itself mounts stays as it is.
   - Secrets leave the file and still reach the container. Their names stay, and Docker takes the values from the environment
     of C(madengine run).
-  - A C(${NAME}) that was never expanded is replaced by the value of O(environment), or dropped.
+  - A C(${NAME}) that was never expanded is replaced by the value of O(environment), or dropped; so is any other form that only a
+    shell expands. A secret that is only an expansion, such as C(HF_TOKEN=${MAD_SECRETS_HFTOKEN}), becomes an option of the container.
+  - Host paths of mounts that begin with C(~/) or C(./) become what every node can find.
   - Run it on the submit host, in the submit directory, before C(madengine run).
 extends_documentation_fragment:
   - rocm.madengine.attributes
@@ -43,15 +45,18 @@ options:
     type: path
   backup:
     description:
-      - Whether the file that stood at O(dest) is kept beside it. The copy is for its owner alone, since it may hold secrets.
+      - Whether the file that stood at O(dest) is kept beside it. The copy is for its owner alone, and its secrets are masked, since
+        C(madengine run) copies the submit directory to every node.
     type: bool
     default: false
   environment:
     description:
-      - The environment of the run, as far as it is known here. For variables that pass into containers it wins over the manifest.
+      - The environment of the run, as far as it is known here; that of the module's process if not given, which is the caller's own
+        where the connection is local.
+      - Its values win over the manifest's, except for what is of the host, such as C(PATH) and C(ROCM_PATH). What it has of the
+        variables that multi-node runs need, and every C(MAD_SECRETS*), passes into the containers by name where the manifest lacks it.
       - Values are never logged or returned.
     type: dict
-    default: {}
   models:
     description:
       - A C(models.json), which fills the fields of a model that the manifest has lost.
@@ -81,7 +86,7 @@ EXAMPLES = r"""
     backup: true
   register: restored
 
-- name: Let the values of this host win, and see what became of the manifest
+- name: Let given values win instead of those of the shell, and see what became of the manifest
   rocm.madengine.manifest_restore:
     src: build_manifest.json
     dest: /home/alice/run/build_manifest.json
@@ -172,6 +177,23 @@ dropped_env:
     reason:
       description: Why.
       type: str
+masked:
+  description: What was taken out because it is a secret, or holds one.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The variable, or the key.
+      type: str
+      sample: HF_TOKEN
+    where:
+      description: The place in the document.
+      type: str
+      sample: context.docker_env_vars
+    reason:
+      description: Why, and how it passes all the same.
+      type: str
 lint:
   description: What in O(src) is legal and yet likely a mistake.
   returned: success
@@ -215,7 +237,8 @@ def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any
     secrets = redaction.values(original, environment) | redaction.url_passwords(original)
     shared.hide(module, secrets)
     models = job_spec.models(asked["models"] or "", beside=asked["src"])
-    restored = job_spec.restore(original, environment, models, asked["image_form"])
+    directory = os.path.dirname(os.path.abspath(asked["src"]))
+    restored = job_spec.restore(original, environment, models, asked["image_form"], directory)
     text, dest = job_spec.text(restored.document), asked["dest"] or asked["src"]
     result = {
         "changed": not shared.is_current(dest, text, mode),
@@ -224,6 +247,7 @@ def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any
         "restored": restored.restored,
         "dropped_mounts": restored.dropped_mounts,
         "dropped_env": restored.dropped_env,
+        "masked": restored.masked,
         "lint": lint.check(original, entrypoint=shared.entrypoint_of(module)),
         "diff": {
             "before": shared.shown(original, secrets),
@@ -234,7 +258,7 @@ def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any
     }
     if result["changed"] and not module.check_mode:
         if asked["backup"] and os.path.lexists(dest):
-            result["backup_file"] = shared.back_up(dest)
+            result["backup_file"] = shared.back_up(dest, secrets)
         shared.write(dest, text, mode, asked["src"])
     return result
 
@@ -245,7 +269,7 @@ def main() -> None:
             "src": {"type": "path", "required": True},
             "dest": {"type": "path"},
             "backup": {"type": "bool", "default": False},
-            "environment": {"type": "dict", "default": {}, "no_log": True},
+            "environment": {"type": "dict", "no_log": True},
             "models": {"type": "path"},
             "image_form": {"type": "str", "choices": ["neutral", "keep"], "default": "neutral"},
             "mode": {"type": "raw", "default": "0600"},

@@ -153,8 +153,18 @@ def shown(value: str) -> str:
     return "".join(chr(ord(char) - _HIDDEN) if ord(char) >= _HIDDEN else char for char in value)
 
 
+def hidden(text: str) -> str:
+    """Return *text*, an expansion as sh reads it, hidden; see `shown`."""
+    return "".join(chr(_HIDDEN + min(ord(char), 0xFFFD)) for char in text)
+
+
 def has_expansion(value: str) -> bool:
     return any(ord(char) >= _HIDDEN for char in value)
+
+
+def is_expansion(value: str) -> bool:
+    """Say whether all of *value* is what sh expands, and nothing of it a text of its own."""
+    return bool(value) and all(ord(char) >= _HIDDEN for char in value)
 
 
 def expandable(text: str, where: str) -> str:
@@ -164,7 +174,7 @@ def expandable(text: str, where: str) -> str:
     """
     value, at = "", 0
     for match in _VARIABLE.finditer(text):
-        value += text[at : match.start()] + _hidden(f"${{{match.group(1) or match.group(2)}}}")
+        value += text[at : match.start()] + hidden(f"${{{match.group(1) or match.group(2)}}}")
         at = match.end()
     value += text[at:]
     if "$" in value or "`" in value or "\0" in value or "\n" in value or any(ord(char) >= _HIDDEN for char in text):
@@ -279,15 +289,15 @@ def _escaped_in_quotes(pair: str) -> str:
 def _expansion(text: str, at: int, place: Place) -> Tuple[str, int]:
     name = _NAME.match(text, at)
     if name:
-        return _hidden(f"${{{name.group(1) or name.group(2)}}}"), name.end()
+        return hidden(f"${{{name.group(1) or name.group(2)}}}"), name.end()
     if text[at] == "`":
         end = re.compile(r"`(?:\\.|[^`\\])*`", re.DOTALL).match(text, at)
         if end is None:
             raise _unbalanced(place, at)
-        return _hidden(end.group()), end.end()
+        return hidden(end.group()), end.end()
     if text[at + 1 : at + 2] in ("(", "{"):
         end_at = _closing(text, at + 1, place)
-        return _hidden(text[at:end_at]), end_at
+        return hidden(text[at:end_at]), end_at
     return "$", at + 1
 
 
@@ -332,10 +342,6 @@ def _written_at(written: str, joined_at: int) -> int:
             return at + joined_at - seen
         at, seen = at + len(piece), seen + (0 if piece == _CONTINUED else len(piece))
     return at
-
-
-def _hidden(text: str) -> str:
-    return "".join(chr(_HIDDEN + min(ord(char), 0xFFFD)) for char in text)
 
 
 def _unbalanced(place: Place, at: int) -> JobFault:

@@ -67,7 +67,8 @@ def load_for_job(
     :raises JobFault: the manifest cannot be used; the message says where and why.
     """
     original = read(path)
-    restored = restore(original, runtime, models(models_path, beside=path))
+    directory = os.path.dirname(os.path.abspath(path))
+    restored = restore(original, runtime, models(models_path, beside=path), directory=directory)
     document = restored.document
     found = [model(entry) for entry in documents.entries(document) if entry.model]
     return {

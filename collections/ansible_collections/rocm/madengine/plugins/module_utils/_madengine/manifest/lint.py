@@ -12,6 +12,7 @@ Source: what unmodified madengine 2.1 was observed to do with such manifests.
 from __future__ import annotations
 
 import os.path
+import re
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from ..core.errors import JobFault
@@ -23,7 +24,9 @@ Found = Iterator[Tuple[str, str]]
 Entrypoints = Callable[[str], Optional[List[str]]]
 
 _LOST = ("scripts", "args", "n_gpus", "timeout", "multiple_results", "additional_docker_run_options")
-_INTERFACES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+_SOCKETS = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+_INTERFACES = (*_SOCKETS, "NCCL_IB_HCA")
+_PLACEHOLDER = re.compile(r"<(?:FILL|YOUR|CHANGE|INSERT|REPLACE|TODO)[^<>]{0,60}>", re.IGNORECASE)
 
 
 def check(
@@ -42,8 +45,9 @@ def check(
         "nodes_differ": lambda: _nodes_differ(document),
         "interfaces_differ": lambda: _interfaces_differ(document),
         "infiniband_disabled": lambda: _infiniband_disabled(document),
-        "timeout_zero": lambda: _timeout_zero(document),
-        "model_name": lambda: _model_name(document),
+        "placeholder": lambda: _placeholder(document),
+        "variables_unread": lambda: _variables_unread(document),
+        "build_outside": lambda: _build_outside(document),
         "model_missing": lambda: _model_missing(document),
         "fields_lost": lambda: _fields_lost(document),
         "options": lambda: _options(document),
@@ -85,14 +89,21 @@ def _nodes_differ(document: Document) -> Found:
 
 
 def _interfaces_differ(document: Document) -> Found:
-    deployment = document.get("deployment_config") or {}
+    deployment, entries = document.get("deployment_config") or {}, documents.entries(document)
     for name in _INTERFACES:
+        given = {f"built_models.{entry.key}.env_vars.{name}": _variable(entry.model.get("env_vars"), name) for entry in entries}
+        slurm = deployment.get("slurm") or {}
         given = {
-            "deployment_config.slurm.network_interface": (deployment.get("slurm") or {}).get("network_interface"),
+            **given,
+            "deployment_config.slurm.network_interface": slurm.get("network_interface") if name in _SOCKETS else None,
             f"deployment_config.env_vars.{name}": (deployment.get("env_vars") or {}).get(name),
             f"context.docker_env_vars.{name}": ((document.get("context") or {}).get("docker_env_vars") or {}).get(name),
         }
-        yield from _differing(given, f"{name} is given in several places, and the last one wins")
+        yield from _differing(given, f"{name} is given in several places, and they differ")
+
+
+def _variable(variables: Any, name: str) -> Any:
+    return variables.get(name) if isinstance(variables, dict) else None
 
 
 def _differing(given: Mapping[str, Any], message: str) -> Found:
@@ -111,16 +122,25 @@ def _infiniband_disabled(document: Document) -> Found:
             yield f"{place}.NCCL_IB_DISABLE", "InfiniBand is switched off; a preset of madengine sets this without a word"
 
 
-def _timeout_zero(document: Document) -> Found:
-    for entry in documents.entries(document):
-        if str(entry.model.get("timeout", "")) in ("0", "0.0"):
-            yield f"built_models.{entry.key}.timeout", "0 is no time at all; -1 is madengine's default"
+def _placeholder(document: Document) -> Found:
+    for where, _is_secret, text in redaction.texts(document):
+        found = _PLACEHOLDER.search(text)
+        if found:
+            yield where, f"{found.group()} was to be filled in"
 
 
-def _model_name(document: Document) -> Found:
+def _variables_unread(document: Document) -> Found:
     for entry in documents.entries(document):
-        if "/" in entry.name:
-            yield f"built_models.{entry.key}.name", "a / in a model's name makes directories of it in results and logs"
+        if entry.model.get("env_vars"):
+            yield f"built_models.{entry.key}.env_vars", "nobody reads these; what a container needs is in context.docker_env_vars"
+
+
+def _build_outside(document: Document) -> Found:
+    for entry in documents.entries(document):
+        for place, holder, key in (("built_images", entry.image, "dockerfile"), ("built_models", entry.model, "dockercontext")):
+            path = str(holder.get(key) or "")
+            if path.startswith(("/", "~")) or ".." in path.split("/"):
+                yield f"{place}.{entry.key}.{key}", "it may lie outside the work directory, and nothing is built from there"
 
 
 def _model_missing(document: Document) -> Found:

@@ -21,6 +21,8 @@ from . import docker_options
 
 WORK_DIR = "/myworkspace"  # madengine itself mounts the submit directory there
 _MODE = re.compile(r"[A-Za-z]+(?:,[A-Za-z]+)*")
+# Where the host path stands in an option's value.
+_SOURCE = {"volume": re.compile(r"\A([^:]+):"), "mount": re.compile(r"(?:\A|,)\s*(?i:source|src)=([^,]*)")}
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,32 @@ def parse(text: str, where: str = "options") -> List[Mount]:
     return [mount for mount in found if mount.target]
 
 
-def wanted(docker_mounts: Mapping[str, str], where: str = "context.docker_mounts") -> List[Mount]:
+def wanted(docker_mounts: Mapping[str, str], where: str = "context.docker_mounts", directory: str = "") -> List[Mount]:
     """Return the mounts of a manifest's ``docker_mounts``, {container path: host path}; a mode may be in the key.
 
+    :param directory: what ``./…`` is relative to; it is refused without it.
     :raises JobFault: an entry is no mount; the message names it.
     """
-    return [_wanted(key, source, f"{where}.{key}") for key, source in docker_mounts.items()]
+    return [_wanted(key, source, f"{where}.{key}", directory) for key, source in docker_mounts.items()]
+
+
+def resolved(text: str, where: str = "options", directory: str = "") -> str:
+    """Return *text* with each ``~/…`` and ``./…`` that it mounts made what a node can find: Docker takes neither.
+
+    :raises JobFault: as `options.parse`; a host path is of somebody else's home, or relative to a directory that is not known.
+
+    >>> resolved("-v ./a:/a --volume=~/b:/b --mount type=bind,src=./c,dst=/c -v named:/d", directory="/home/alice/run")
+    '-v /home/alice/run/a:/a --volume="${HOME}/b:/b" --mount type=bind,src=/home/alice/run/c,dst=/c -v named:/d'
+    """
+    changes = []
+    for option in docker_options.parse(text, where):
+        value = option.value or ""
+        match = _SOURCE[option.name].search(value) if option.name in _SOURCE else None
+        if match:
+            found = value[: match.start(1)] + _host_path(match.group(1), where, directory) + value[match.end(1) :]
+            if found != value:
+                changes.append((option, docker_options.quoted(found)))
+    return docker_options.replaced(text, changes)
 
 
 def merge(text: str, mounts: Iterable[Mount], where: str = "options", reserved: Sequence[str] = (WORK_DIR,)) -> Tuple[str, List[Dropped]]:
@@ -143,9 +165,21 @@ def _tmpfs(value: str) -> Mount:
 _READERS = {"volume": _volume, "mount": _mount, "tmpfs": _tmpfs}
 
 
-def _wanted(key: str, source: str, where: str) -> Mount:
+def _host_path(source: str, where: str, directory: str) -> str:
+    """Return *source*, a host path or a volume's name, as Docker takes it on any node: the user's home by its variable."""
+    first = source.partition("/")[0]
+    if first == "~":
+        return docker_options.expandable("$HOME", where) + source[1:]
+    if first in (".", "..") and directory:
+        return posixpath.normpath(posixpath.join(directory, source))
+    if first.startswith("~") or first in (".", ".."):
+        raise JobFault("mounts: no host path", "give an absolute path", where=where, found=docker_options.shown(source))
+    return source
+
+
+def _wanted(key: str, source: str, where: str, directory: str) -> Mount:
     target, _colon, mode = docker_options.expandable(key, where).partition(":")
-    hidden = docker_options.expandable(source, where)
+    hidden = _host_path(docker_options.expandable(source, where), where, directory)
     if not (target.startswith("/") or docker_options.has_expansion(target[:1])) or clean(target) == "/":
         raise JobFault("mounts: no mount point", "give an absolute path inside the container, not /", where=where, found=key)
     if mode and not _MODE.fullmatch(mode):

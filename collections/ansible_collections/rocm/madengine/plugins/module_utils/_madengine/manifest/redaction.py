@@ -13,64 +13,127 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import Any, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ..core.errors import JobFault
 from . import docker_options, environment
 from .schema import Document
 
 REMOVED = "REDACTED"
+_DEEPEST = 8  # defaults within defaults that anybody writes
 _SHORTEST = 6  # what is shorter stands in too many other places by chance
 # In capitals, as environment variables are: `--pad-token=…` is a model's argument.
-_ASSIGNED = re.compile(r"(?<![A-Za-z0-9_-])([A-Z_][A-Z0-9_]*)=(?:'([^']*)'|\"([^\"]*)\"|([^\s'\"]*))")
+_ASSIGNED = re.compile(
+    r"(?<![A-Za-z0-9_-])([A-Z_][A-Z0-9_]*)=(?:'([^']*)'|\"([^\"]*)\"|((?:\$\([^()'\"]*\)|\$\{[^}'\"]*\}|`[^`'\"]*`|[^\s'\"])*))"
+)
 _URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s:@]+)@")
-_LITERAL = re.compile(r"\$\{?[A-Za-z_][A-Za-z0-9_]*(?::?-[^}]*)?\}?")
+_EXPANSION = re.compile(
+    r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\([^()]*(?:\([^()]*\)[^()]*)*\)"
+    r"|\{[#!]?[A-Za-z_][A-Za-z0-9_]*(?::?[-=+](?P<default>.*)|:?\?.*|[:#%/^,@].*)?\})|`[^`]*`",
+    re.DOTALL,
+)
+_EXPORTED = ("env_vars", "env", "environment")  # what these hold is exported by somebody
+_REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
 def values(document: Document, known: Mapping[str, str]) -> Set[str]:
     """Return the values of the secrets that *document* holds anywhere, and of those in the environment *known*."""
-    found = {value for name, value in known.items() if environment.is_secret(name)}
-    for _place, is_secret, value in _texts(document):
+    found = {value for name, value in known.items() if environment.is_secret(name, value)}
+    for _place, is_secret, value in texts(document):
         if is_secret:
             found.add(value)
-        found.update(text for assigned, text in _assigned(value) if environment.is_secret(assigned))
-    return {value for value in found if len(value) >= _SHORTEST and value != REMOVED and not _LITERAL.fullmatch(value)}
+        found.update(text for assigned, text in _assigned(value) if environment.is_secret(assigned, text))
+    return {value for value in map(held, found) if len(value) >= _SHORTEST and value != REMOVED}
 
 
 def url_passwords(document: Document) -> Set[str]:
     """Return the passwords in the URLs of *document*; a clone needs them, so they stay, but nobody is to see them."""
-    return {match for _place, _is_secret, value in _texts(document) for match in _URL_PASSWORD.findall(value)}
+    return {match for _place, _is_secret, value in texts(document) for match in _URL_PASSWORD.findall(value)}
 
 
 def places(document: Document, hidden: Set[str]) -> List[str]:
     """Return where *document* holds one of the secrets *hidden* in clear; no secret is in a place's own name."""
-    return sorted({without(place, hidden) for place, _is_secret, value in _texts(document) if any(secret in value for secret in hidden)})
+    return sorted({without(place, hidden) for place, _is_secret, value in texts(document) if any(secret in value for secret in hidden)})
 
 
-def strip(document: Document, hidden: Set[str]) -> List[str]:
-    """Take the secrets out of *document*, and return the names that its containers need.
+def strip(document: Document, hidden: Set[str]) -> Tuple[Dict[str, str], List[Dict[str, str]]]:
+    """Take the secrets out of *document*; an expansion holds none and stays where a shell reads it.
 
     :param hidden: their values, from `values`.
+    :returns: the variables that its containers need, {name: the expansion that gives the value, or nothing: it passes by name},
+        and what was taken out, as ``{"name", "where", "reason"}``.
     """
-    context = document.get("context") or {}
+    context, taken = document.get("context") or {}, []
     variables = context.get("docker_env_vars") or {}
-    exported = (document.get("deployment_config") or {}).get("env_vars") or {}
-    for name in [name for name in exported if environment.is_secret(name)]:
-        del exported[name]  # an empty value would be exported over the real one
-    for holder in (variables, context.get("docker_build_arg") or {}):
-        holder.update({name: "" for name in holder if environment.is_secret(name)})
-    _clean(document, sorted(hidden, key=len, reverse=True))
-    return sorted(name for name in variables if environment.is_secret(name))
+    needed = {name: _source(name, variables) for name, value in variables.items() if environment.is_secret(name, value)}
+    for place, holder, reason in (
+        ("context.docker_env_vars", variables, "a secret: it passes by name, from the environment of the run"),
+        ("context.docker_build_arg", context.get("docker_build_arg") or {}, "a secret: a build takes it from the environment"),
+    ):
+        for name in [name for name, value in holder.items() if environment.is_secret(name, value)]:
+            if holder[name] != "" and not (holder is variables and needed[name]):
+                taken.append({"name": name, "where": place, "reason": reason})
+            holder[name] = ""
+    _clean(document, sorted(hidden, key=len, reverse=True), taken)
+    return dict(sorted(needed.items())), taken
 
 
-def by_name(text: str, where: str) -> str:
-    """Return a string of ``docker run`` options with ``-e SECRET=value`` made ``-e SECRET``."""
-    changes = []
+def held(value: str) -> str:
+    """Return what *value* holds itself: nothing if it is only an expansion, and of ``${NAME:-default}`` the default.
+
+    >>> held("$(cat file)"), held("${A:-${B}}"), held("${A:-hf_x}"), held("Bearer $A")
+    ('', '', 'hf_x', 'Bearer $A')
+    """
+    for _level in range(_DEEPEST):
+        match = _EXPANSION.fullmatch(value)
+        if match is None:
+            break
+        value = match.group("default") or ""
+    return value
+
+
+def by_name(text: str, where: str) -> Tuple[str, List[Dict[str, str]]]:
+    """Return a string of ``docker run`` options with ``-e SECRET=value`` made ``-e SECRET``, and what was taken out.
+
+    An expansion stays, and one of a variable that the same string gives becomes what that is given: the shell that starts the
+    container knows nothing of ``-e``.
+    """
+    changes, taken, given = [], [], _expansions(text, where)
     for option in docker_options.parse(text, where):
-        name, equals, _value = (option.value or "").partition("=")
-        if option.name == "env" and equals and environment.is_secret(name):
+        name, equals, value = (option.value or "").partition("=")
+        if option.name != "env" or not equals or not environment.is_secret(name, docker_options.shown(value)):
+            continue
+        if name not in given:
             changes.append((option, name))
-    return docker_options.replaced(text, changes)
+            taken.append({"name": name, "where": where, "reason": "a secret: it passes by name, from the environment of the run"})
+        elif given[name] != docker_options.shown(value):
+            changes.append((option, docker_options.quoted(f"{name}=" + docker_options.hidden(given[name]))))
+    return docker_options.replaced(text, changes), taken
+
+
+def _expansions(text: str, where: str) -> Dict[str, str]:
+    """Return what an option string gives to secrets by expansions alone, {name: expansion}, followed to where each begins."""
+    pairs = [(option.value or "").partition("=") for option in docker_options.parse(text, where) if option.name == "env"]
+    given = {name: docker_options.shown(value) for name, equals, value in pairs if equals and docker_options.is_expansion(value)}
+    given = {name: value for name, value in given.items() if environment.is_secret(name, value) and value and not held(value)}
+    for name in given:
+        for _step in given:
+            source = _REFERENCE.fullmatch(given[name])
+            if source is None or source.group(1) not in given or source.group(1) == name:
+                break
+            given[name] = given[source.group(1)]
+    return given
+
+
+def _source(name: str, variables: Mapping[str, Any]) -> str:
+    """Return the expansion that gives the secret *name* its value where a shell starts the container, or nothing."""
+    source = name
+    for _step in range(_DEEPEST):
+        match = _REFERENCE.fullmatch(str(variables.get(source, "")))
+        if match is None:
+            break
+        source = match.group(1)
+    return f"${{{name}:-${{{source}}}}}" if source != name else ""
 
 
 def without(text: str, hidden: Iterable[str]) -> str:
@@ -93,7 +156,7 @@ def kept(hidden: Set[str]) -> Iterator[None]:
 def masked(value: Any, hidden: Sequence[str], is_secret: bool = False) -> Any:
     """Return a copy of *value* (what JSON can hold) in which no secret is left: by its name, or by its being known."""
     if isinstance(value, dict):
-        secrets = {key: is_secret or environment.is_secret(key) for key in value}
+        secrets = {key: is_secret or environment.is_secret(key, child) for key, child in value.items()}
         return {environment.mask(key, hidden): masked(child, hidden, secrets[key]) for key, child in value.items()}
     if isinstance(value, list):
         return [masked(child, hidden, is_secret) for child in value]
@@ -102,16 +165,29 @@ def masked(value: Any, hidden: Sequence[str], is_secret: bool = False) -> Any:
     return environment.mask(value, hidden) if isinstance(value, str) else value
 
 
-def _clean(holder: Any, hidden: Sequence[str], is_secret: bool = False) -> None:
-    """Replace what is secret in *holder*, in place and in keys too."""
+def _clean(holder: Any, hidden: Sequence[str], taken: List[Dict[str, str]], place: str = "", is_secret: bool = False) -> None:
+    """Replace what is secret in *holder*, in place and in keys too, and note in *taken* what it was.
+
+    In variables that somebody exports a secret's name goes too: its empty value would be exported over the shell's own.
+    """
     for key, child in list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder)):
-        secret = is_secret or (isinstance(key, str) and environment.is_secret(key))
+        where = f"{place}.{key}" if place else str(key)
+        secret = is_secret or (isinstance(key, str) and environment.is_secret(key, child))
         if isinstance(child, (dict, list)):
-            _clean(child, hidden, secret)
+            _clean(child, hidden, taken, where, secret)
         elif isinstance(child, str) or (secret and _is_number(child)):
-            holder[key] = "" if secret else without(child, hidden)
+            clean = _cleaned(str(child), hidden, secret)
+            if clean != str(child):
+                taken.append({"name": str(key), "where": place, "reason": "a secret" if secret else "it holds a secret"})
+                holder[key] = clean
+            if secret and not clean and place.rpartition(".")[2] in _EXPORTED:
+                del holder[key]
         if isinstance(key, str) and without(key, hidden) != key:
             holder[without(key, hidden)] = holder.pop(key)
+
+
+def _cleaned(text: str, hidden: Sequence[str], is_secret: bool) -> str:
+    return "" if is_secret and held(text) else without(text, hidden)
 
 
 def _assigned(text: str) -> Iterator[Tuple[str, str]]:
@@ -120,13 +196,13 @@ def _assigned(text: str) -> Iterator[Tuple[str, str]]:
             yield match.group(1), match.group(2) or match.group(3) or match.group(4) or ""
 
 
-def _texts(document: Any, place: str = "", is_secret: bool = False) -> Iterator[Tuple[str, bool, str]]:
+def texts(document: Any, place: str = "", is_secret: bool = False) -> Iterator[Tuple[str, bool, str]]:
     """Give (place, whether a key on the way to it is a secret's name, text) of everything textual in *document*."""
     for key, child in document.items() if isinstance(document, dict) else enumerate(document):
         where = f"{place}.{key}" if place else str(key)
-        secret = is_secret or (isinstance(key, str) and environment.is_secret(key))
+        secret = is_secret or (isinstance(key, str) and environment.is_secret(key, child))
         if isinstance(child, (dict, list)):
-            yield from _texts(child, where, secret)
+            yield from texts(child, where, secret)
         elif isinstance(child, str) or (secret and _is_number(child)):
             yield where, secret, str(child)
         if isinstance(key, str):

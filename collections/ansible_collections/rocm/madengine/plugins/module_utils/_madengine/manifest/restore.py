@@ -23,12 +23,21 @@ from . import schema as documents
 from .schema import Document, Entry, section
 
 LABEL = "madengine.job"
-LITERAL = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|\A\$([A-Za-z_][A-Za-z0-9_]*)\Z")
+# What only a shell would expand, wherever it stands; of a lower-case $name only where it is all, since JSON has $ref and the like.
+LITERAL = re.compile(r"\$\{|\$\(|\A`[^`]*`\Z|\A\$[A-Za-z_][A-Za-z0-9_]*\Z|(?<![^\s/:,=;])\$[A-Z_]")
+# Of these, what the runtime's value can be put in for.
+_KNOWABLE = re.compile(
+    r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|\A\$([A-Za-z_][A-Za-z0-9_]*)\Z|(?<![^\s/:,=;])\$([A-Z_][A-Z0-9_]*)"
+)
 # The same, and `$NAME` anywhere, as bash reads it between double quotes.
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|([A-Za-z_][A-Za-z0-9_]*))")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|([A-Za-z_][A-Za-z0-9_]*)())")
+_FORM = re.compile(r"\$\{[^}]*\}?|\$\([^)]*\)?|`[^`]*`|\$[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST_FORM = 60
+_UNSAFE_IN_BASH = re.compile(r"[\"\\`$\n]")
 _PULLED = ("local_image", "registry_image", "registry")
 # madengine's job script gives this one to each process itself.
 _PER_PROCESS = frozenset(("MIOPEN_USER_DB_PATH",))
+_SECRET_SOURCE = re.compile(r"\$\{?(MAD_SECRETS[A-Za-z0-9_]*)")
 
 
 @dataclass
@@ -39,6 +48,7 @@ class Restored:
     restored: List[str] = field(default_factory=list)
     dropped_mounts: List[Dict[str, str]] = field(default_factory=list)
     dropped_env: List[Dict[str, str]] = field(default_factory=list)
+    masked: List[Dict[str, str]] = field(default_factory=list)
 
     def drop(self, where: str, name: str, reason: str) -> None:
         self.dropped_env.append({"name": name, "where": where, "reason": reason})
@@ -49,13 +59,16 @@ def restore(
     runtime: Optional[Mapping[str, str]] = None,
     models: Sequence[Mapping[str, Any]] = (),
     image_form: str = "neutral",
+    directory: str = "",
 ) -> Restored:
     """Return *manifest* restored; it is itself left alone.
 
     :param runtime: the environment of the run, as far as it is known here; it wins over what the manifest says.
     :param models: what ``models.json`` lists; it fills the fields of a model that the manifest has lost.
+    :param directory: what mounts of ``./…`` are relative to; they are refused without it.
     :param image_form: ``neutral`` (the key is the exact image, which madengine runs without a pull) or ``keep``.
-    :raises JobFault: a model's options or mounts cannot be read; the message names the place.
+    :raises JobFault: a model's options or mounts cannot be read, or a mount's host path means nothing on a node; the message
+        names the place.
     """
     result = Restored(copy.deepcopy(manifest))
     _fill_models(result, models)
@@ -66,10 +79,14 @@ def restore(
     _copy_deployment(result, known)
     _prefer_runtime(result, known)
     _fill_guest_os(result)
+    _name_secrets(result, runtime or {})
     with redaction.kept(hidden):
-        _set_all_options(result, redaction.strip(result.document, hidden))
+        needed, result.masked = redaction.strip(result.document, hidden)
+        _set_all_options(result, needed, _by_name(result, known), directory)
         if image_form == "neutral":
             _neutralise(result)
+    for report in (result.dropped_env, result.dropped_mounts, result.masked):
+        report[:] = [{key: redaction.without(text, hidden) for key, text in entry.items()} for entry in report]
     result.restored = sorted({redaction.without(place, hidden) for place in _differences(manifest, result.document)})
     return result
 
@@ -99,7 +116,8 @@ def _fill_models(result: Restored, models: Sequence[Mapping[str, Any]]) -> None:
             continue
         model = section(result.document, "built_models", entry.key)
         for name, value in known.items():
-            if model.get(name) is None or model[name] == "":
+            # An emptied url is meant: nothing is to be cloned.
+            if model.get(name) is None or (model[name] == "" and name != "url"):
                 model[name] = copy.deepcopy(value)
     if by_name:
         documents.check(result.document, "models.json")  # what it fills in is as foreign as the manifest
@@ -112,8 +130,11 @@ def _copy_deployment(result: Restored, known: Mapping[str, str]) -> None:
     for name, value in source.items():
         if name in target or name in environment.OF_THE_RUN or name in _PER_PROCESS or value is None:
             continue
+        if environment.is_secret(name, value):
+            target[name] = ""  # by name: the job script has it, or the shell
+            continue
         expanded, missing = _expanded(value, known, _VARIABLE) if isinstance(value, str) else (value, "")
-        if missing and not environment.is_secret(name):
+        if missing:
             result.drop("deployment_config.env_vars", name, f"{missing} is for the job's shell, so it is not copied to the container")
         else:
             target[name] = expanded
@@ -134,8 +155,8 @@ def _expand_one(result: Restored, holder: Document, name: str, value: Any, known
     if value is None:
         del holder[name]
         result.drop(where, name, "no value")
-    elif isinstance(value, str) and LITERAL.search(value) and not environment.is_secret(name):
-        expanded, missing = _expanded(value, known, LITERAL)
+    elif isinstance(value, str) and LITERAL.search(value) and not environment.is_secret(name, value):
+        expanded, missing = _expanded(value, known, _KNOWABLE)
         if missing:
             del holder[name]
             result.drop(where, name, f"{missing} was never expanded, and the runtime does not know it")
@@ -148,25 +169,56 @@ def _expanded(value: str, known: Mapping[str, str], literal: re.Pattern[str]) ->
     missing: List[str] = []
 
     def one(match: re.Match[str]) -> str:
-        name, default = match.group(1) or match.group(3), match.group(2)
+        name, default = match.group(1) or match.group(3) or match.group(4), match.group(2)
         if name in known and name not in environment.OF_THE_RUN and not environment.is_secret(name):
             return known[name]
         if default is None:
             missing.append(match.group())
         return default or ""
 
-    return literal.sub(one, value), missing[0] if missing else ""
+    expanded = literal.sub(one, value)
+    if not missing and LITERAL.search(expanded):
+        missing = [form[:_LONGEST_FORM] for form in _FORM.findall(expanded)[:1]]
+    return expanded, missing[0] if missing else ""
 
 
 def _prefer_runtime(result: Restored, known: Mapping[str, str]) -> None:
-    """Let the runtime win: madengine would prefer what the manifest says."""
-    variables, choice = section(result.document, "context", "docker_env_vars"), environment.choose()
+    """Let the runtime win: madengine would prefer what the manifest says, and so would its job script."""
+    variables = section(result.document, "context", "docker_env_vars")
     for name in list(variables):
         if name in environment.OF_THE_RUN:
             del variables[name]
             result.drop("context.docker_env_vars", name, "it differs between runs or nodes, and the run itself sets it")
-        elif name in known and choice.has(name) and not environment.is_secret(name):
+        elif _is_preferred(name, variables[name], known):
             variables[name] = known[name]
+    exported = (result.document.get("deployment_config") or {}).get("env_vars") or {}
+    for name in [name for name, value in exported.items() if _is_preferred(name, value, known) and name not in _PER_PROCESS]:
+        if _UNSAFE_IN_BASH.search(known[name]):
+            del exported[name]  # bash would read it between double quotes; the shell's own value reaches the job as it is
+        elif name not in environment.OF_THE_RUN:
+            exported[name] = known[name]
+
+
+def _is_preferred(name: str, value: Any, known: Mapping[str, str]) -> bool:
+    return value is not None and name in known and name not in environment.OF_THE_HOST and not environment.is_secret(name, value)
+
+
+def _name_secrets(result: Restored, runtime: Mapping[str, str]) -> None:
+    """Give an empty value to each ``MAD_SECRETS*`` that is set or used: madengine puts what a manifest lacks on a command line."""
+    variables = section(result.document, "context", "docker_env_vars")
+    texts = [*variables.values(), *(entry.model.get("additional_docker_run_options") for entry in documents.entries(result.document))]
+    used = {name for text in texts for name in _SECRET_SOURCE.findall(str(text))}
+    given = {name for name, value in runtime.items() if value and name.startswith("MAD_SECRETS") and environment.is_name(name)}
+    for name in sorted(used | given):
+        variables.setdefault(name, "")
+
+
+def _by_name(result: Restored, known: Mapping[str, str]) -> List[str]:
+    """Return what the runtime has of the groups and the manifest lacks: it passes by name, each node's own value."""
+    variables, choice = section(result.document, "context", "docker_env_vars"), environment.choose()
+    unmeant = environment.OF_THE_RUN | _PER_PROCESS
+    chosen = (name for name in known if choice.has(name) and not environment.is_secret(name))
+    return sorted(name for name in chosen if name not in variables and name not in unmeant)
 
 
 def _fill_guest_os(result: Restored) -> None:
@@ -179,34 +231,40 @@ def _drop_copies(result: Restored, hidden: Set[str]) -> None:
     """Drop a variable that holds a secret under a name that does not say so: half a value would help nobody."""
     for keys in (("context", "docker_env_vars"), ("context", "docker_build_arg"), ("deployment_config", "env_vars")):
         holder = (result.document.get(keys[0]) or {}).get(keys[1]) or {}
-        for name in [name for name, value in holder.items() if not environment.is_secret(name)]:
+        for name in [name for name, value in holder.items() if not environment.is_secret(name, value)]:
             if any(secret in str(holder[name]) for secret in hidden):
                 del holder[name]
                 result.drop(".".join(keys), name, "it holds a secret under a name that does not say so; pass it as MAD_SECRETS_…")
 
 
-def _set_all_options(result: Restored, secrets: Sequence[str]) -> None:
+def _set_all_options(result: Restored, secrets: Mapping[str, str], names: Sequence[str], directory: str) -> None:
     for entry in documents.entries(result.document):
         if entry.model:
-            _set_options(result, entry, secrets)
+            _set_options(result, entry, secrets, names, directory)
     section(result.document, "context")["docker_mounts"] = {}
 
 
-def _set_options(result: Restored, entry: Entry, secrets: Sequence[str]) -> None:
-    """Give a model's options the mounts, the secrets by name and the job's label."""
+def _set_options(result: Restored, entry: Entry, secrets: Mapping[str, str], names: Sequence[str], directory: str) -> None:
+    """Give a model's options the mounts, the secrets and the runtime's variables by name, and the job's label."""
     where = f"built_models.{entry.key}.additional_docker_run_options"
-    text = str(entry.model.get("additional_docker_run_options") or "")
-    text = redaction.by_name(text, where)
+    text, taken = redaction.by_name(str(entry.model.get("additional_docker_run_options") or ""), where)
+    text = mounts.resolved(text, where, directory)
     given_mounts = (result.document.get("context") or {}).get("docker_mounts") or {}
-    wanted = mounts.wanted({target: source or "" for target, source in given_mounts.items()})
+    wanted = mounts.wanted({target: source or "" for target, source in given_mounts.items()}, directory=directory)
     text, dropped = mounts.merge(text, wanted, where)
+    result.masked += taken
     result.dropped_mounts += [{**mount.to_dict(), "where": where} for mount in dropped]
     given = docker_options.parse(text, where)
     passed = {option.value.partition("=")[0] for option in given if option.name == "env" and option.value}
-    text += "".join(f" -e {name}" for name in secrets if name not in passed)
+    text += "".join(f" -e {_assignment(name, source)}" for name, source in secrets.items() if name not in passed)
+    text += "".join(f" -e {name}" for name in names if name not in passed and name not in secrets)
     if not any(option.name == "label" and (option.value or "").partition("=")[0] == LABEL for option in given):
         text += f" --label {LABEL}=${{SLURM_JOB_ID}}"
-    entry.model["additional_docker_run_options"] = text.strip()
+    entry.model["additional_docker_run_options"] = docker_options.trimmed(text)
+
+
+def _assignment(name: str, source: str) -> str:
+    return docker_options.quoted(f"{name}=" + docker_options.hidden(source)) if source else name
 
 
 def _neutralise(result: Restored) -> None:

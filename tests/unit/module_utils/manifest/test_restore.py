@@ -300,8 +300,11 @@ def test_a_value_that_bash_would_read_is_not_written_where_bash_reads_it(value: 
 
 @pytest.mark.parametrize("name", ["RDMAV_DRIVERS", "MY_OWN_FLAG"])
 def test_what_the_user_sets_wins_inside_and_outside_the_groups(name: str) -> None:
-    made = restore.restore(manifests.built(context={"docker_env_vars": {name: "the manifest's"}}), {name: "mine"})
-    assert variables(made)[name] == "mine"
+    for value in ("the manifest's", "${NOBODY}"):
+        for written in ({"context": {"docker_env_vars": {name: value}}}, {"deployment_config": {"env_vars": {name: value}}}):
+            made = restore.restore(manifests.built(**written), {name: "mine"})
+            assert variables(made)[name] == "mine"
+            assert made.dropped_env == []
 
 
 def test_a_mount_of_a_home_or_of_the_submit_directory_is_resolved_here_and_not_by_docker() -> None:

@@ -75,9 +75,10 @@ def restore(
     hidden = redaction.values(result.document, runtime or {})
     known = {name: value for name, value in (runtime or {}).items() if _is_usable(value, hidden)}
     _drop_copies(result, hidden)
+    _prefer_runtime(result, known)
     _expand(result, known)
     _copy_deployment(result, known)
-    _prefer_runtime(result, known)
+    _prefer_runtime_in_exports(result, known)
     _fill_guest_os(result)
     _name_secrets(result, runtime or {})
     with redaction.kept(hidden):
@@ -133,6 +134,9 @@ def _copy_deployment(result: Restored, known: Mapping[str, str]) -> None:
         if environment.is_secret(name, value):
             target[name] = ""  # by name: the job script has it, or the shell
             continue
+        if _is_preferred(name, value, known):
+            target[name] = known[name]
+            continue
         expanded, missing = _expanded(value, known, _VARIABLE) if isinstance(value, str) else (value, "")
         if missing:
             result.drop("deployment_config.env_vars", name, f"{missing} is for the job's shell, so it is not copied to the container")
@@ -183,7 +187,7 @@ def _expanded(value: str, known: Mapping[str, str], literal: re.Pattern[str]) ->
 
 
 def _prefer_runtime(result: Restored, known: Mapping[str, str]) -> None:
-    """Let the runtime win: madengine would prefer what the manifest says, and so would its job script."""
+    """Let the runtime win: madengine would prefer what the manifest says."""
     variables = section(result.document, "context", "docker_env_vars")
     for name in list(variables):
         if name in environment.OF_THE_RUN:
@@ -191,6 +195,10 @@ def _prefer_runtime(result: Restored, known: Mapping[str, str]) -> None:
             result.drop("context.docker_env_vars", name, "it differs between runs or nodes, and the run itself sets it")
         elif _is_preferred(name, variables[name], known):
             variables[name] = known[name]
+
+
+def _prefer_runtime_in_exports(result: Restored, known: Mapping[str, str]) -> None:
+    """Let the runtime win over what madengine's job script exports."""
     exported = (result.document.get("deployment_config") or {}).get("env_vars") or {}
     for name in [name for name, value in exported.items() if _is_preferred(name, value, known) and name not in _PER_PROCESS]:
         if _UNSAFE_IN_BASH.search(known[name]):

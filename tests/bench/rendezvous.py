@@ -30,17 +30,19 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, framing
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import addresses, barrier, framing
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.barrier_protocol import MemberEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.connection import Connection, dial
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.credential import Key
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.handshake import State
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 
 MEMBERS = (2, 64, 512, 2048)
 REPEATS = {2: 41, 64: 25, 512: 9, 2048: 5}
-TARGETS = {"release_ms": 1000.0, "hostile_change": 0.20, "leader_rss_mib": 64.0}
+TARGETS = {"release_ms": 1000.0, "hostile_change": 0.20, "flood_change": 0.20, "leader_rss_mib": 64.0}
 KEY = Key(b"the cluster's own secret, 32 byte")
-AT, PORTS = "127.77.1.1", (27800, 27999)
+AT, PORTS = "127.77.1.1", (27800, 27999)  # thousands of members of one address need more ports to come from than root has
+FLOODED_MEMBERS, FLOOD_PER_SECOND, FLOOD_REPEATS = 64, 10_000, 15
 IDLE, RESETS_PER_SECOND, RUDE_PER_SECOND, SLOW = 500, 200, 20, 50
 LONGEST_SECONDS = 60.0
 OFFER = {"identity": "sha256:" + "5" * 64, "transport": "shared", "where": "/shared/images/" + "x" * 64}
@@ -55,15 +57,15 @@ def nodes_of(members: int) -> Tuple[str, ...]:
     return tuple(f"node{number:04}" for number in range(members + 1))
 
 
-def lead(members: int) -> None:
+def lead(members: int, ports: Tuple[int, int]) -> None:
     """Be the leader; say when it listens, and at the end how much memory it took."""
-    with barrier.Barrier(allocation(0, nodes_of(members)), lambda: KEY, Deadline(LONGEST_SECONDS), ports=PORTS) as place:
-        meeting = place.join()
-        assert isinstance(meeting, barrier.Leader)
-        print(meeting.port, flush=True)
-        meeting.common()
-        meeting.publish([OFFER])
-        meeting.finish([OFFER["identity"]])
+    with barrier.Barrier(allocation(0, nodes_of(members)), lambda: KEY, Deadline(LONGEST_SECONDS), ports=ports) as place:
+        session = place.join()
+        assert isinstance(session, barrier.Leader)
+        print(session.port, flush=True)
+        session.common()
+        session.publish([OFFER])
+        session.finish([OFFER["identity"]])
     # Not getrusage: ru_maxrss begins with the size of the process that started this one.
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(peak.split()[1]) / 1024, flush=True)
@@ -82,8 +84,8 @@ class Members:
         nodes = nodes_of(members)
         allocations = [allocation(rank, nodes) for rank in range(1, members + 1)]
         for one in allocations:
-            visit = MemberEnd(one, KEY, port)
-            connection = dial(self._selector, socket.AF_INET, AT, port, visit, self._moved)
+            end = MemberEnd(one, KEY, port)
+            connection = dial(self._selector, socket.AF_INET, AT, port, end, self._moved)
             assert connection is not None
             self._connections.append(connection)
             self._turn(0)
@@ -93,20 +95,20 @@ class Members:
             key.data(mask)
 
     def _moved(self, connection: Connection[MemberEnd]) -> None:
-        visit, now = connection.end, time.perf_counter()
-        if visit not in self._joined and visit._state == "joining":
-            self._joined[visit] = now
-        if visit.is_welcome:
-            visit.choose(LAYERS)
+        end, now = connection.end, time.perf_counter()
+        if end not in self._joined and end._state is State.JOINING:
+            self._joined[end] = now
+        if end.is_welcome:
+            end.choose(LAYERS)
             connection.flush()
-        if visit.offers is not None and visit not in self._told:
-            self._told.add(visit)
-            visit.loaded([offer["identity"] for offer in visit.offers])
+        if end.offers is not None and end not in self._told:
+            self._told.add(end)
+            end.loaded([offer["identity"] for offer in end.offers])
             connection.flush()
-        if visit.is_released and visit not in self._released:
-            self._released[visit] = now
+        if end.is_released and end not in self._released:
+            self._released[end] = now
             connection.close()
-        assert visit.fault is None, visit.fault.line()
+        assert end.fault is None, end.fault.line()
 
     def run(self) -> Dict[str, float]:
         limit = time.monotonic() + LONGEST_SECONDS
@@ -118,21 +120,24 @@ class Members:
         return {"release_ms": (max(gos) - last_join) * 1000, "skew_ms": (max(gos) - min(gos)) * 1000}
 
 
-def meet(members: int, is_hostile: bool) -> Dict[str, float]:
-    """Let *members* meet once; return the times and the leader's memory."""
-    command = [sys.executable, __file__, "--lead", str(members)]
+def meet(members: int, stranger: str = "", ports: Tuple[int, int] = PORTS) -> Dict[str, float]:
+    """Let *members* meet once; return the times and the leader's memory.
+
+    :param stranger: who is there meanwhile: ``annoy``, ``flood`` or nobody.
+    """
+    command = [sys.executable, __file__, "--lead", str(members), "--ports", *map(str, ports)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        with strangers(port) if is_hostile else contextlib.nullcontext():
+        with strangers(stranger, port) if stranger else contextlib.nullcontext():
             row = Members(members, port).run()
             return {**row, "leader_rss_mib": float(process.stdout.readline())}
 
 
 @contextlib.contextmanager
-def strangers(port: int) -> Iterator[None]:
+def strangers(kind: str, port: int) -> Iterator[None]:
     """Have somebody annoy the leader for as long as the block lasts."""
-    with subprocess.Popen([sys.executable, __file__, "--annoy", str(port)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, __file__, f"--{kind}", str(port)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             process.stdout.readline()  # it is at it
@@ -164,6 +169,22 @@ def annoy(port: int) -> None:
         time.sleep(max(0.0, begun + (step + 1) / RESETS_PER_SECOND - time.monotonic()))
 
 
+def flood(port: int) -> None:
+    """Be a user's process of low priority that connects ten thousand times a second."""
+    if os.geteuid() == 0:
+        os.setresuid(65534, 65534, 65534)
+    os.nice(19)
+    print("ready", flush=True)
+    begun, done = time.monotonic(), 0
+    while True:
+        for _ in range(FLOOD_PER_SECOND // 100):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.connect_ex((AT, port))
+        done += FLOOD_PER_SECOND // 100
+        time.sleep(max(0.0, begun + done / FLOOD_PER_SECOND - time.monotonic()))
+
+
 def _reset(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
@@ -188,8 +209,8 @@ def measure(members: int) -> Dict[str, Any]:
     """Return the row of *members*: medians, peace and hostility in turn so that the machine's moods hit both."""
     peace, hostile = [], []
     for _ in range(REPEATS[members]):
-        peace.append(meet(members, is_hostile=False))
-        hostile.append(meet(members, is_hostile=True))
+        peace.append(meet(members))
+        hostile.append(meet(members, "annoy"))
     return {
         "members": members,
         "release_ms": _median(peace, "release_ms"),
@@ -201,17 +222,29 @@ def measure(members: int) -> Dict[str, Any]:
     }
 
 
+def measure_flood() -> Dict[str, Any]:
+    """Return what a flood of connections does to the release, on ports of root's and on those that anybody can bind."""
+    runs: Dict[str, List[Dict[str, float]]] = {"release_ms": [], "flooded_release_ms": [], "flooded_release_ms_above_1023": []}
+    for _ in range(FLOOD_REPEATS):
+        runs["release_ms"].append(meet(FLOODED_MEMBERS, ports=addresses.PORTS))
+        runs["flooded_release_ms"].append(meet(FLOODED_MEMBERS, "flood", addresses.PORTS))
+        runs["flooded_release_ms_above_1023"].append(meet(FLOODED_MEMBERS, "flood"))
+    row = {name: _median(every, "release_ms") for name, every in runs.items()}
+    return {"members": FLOODED_MEMBERS, "connections_per_second": FLOOD_PER_SECOND, **row, "runs": FLOOD_REPEATS}
+
+
 def _median(runs: List[Dict[str, float]], name: str) -> float:
     return round(statistics.median(run[name] for run in runs), 2)
 
 
-def verdict(rows: List[Dict[str, Any]]) -> Dict[str, bool]:
+def verdict(rows: List[Dict[str, Any]], flooded: Dict[str, Any]) -> Dict[str, bool]:
     """Say of each target whether it is reached; the change by hostility is judged where it is larger than a millisecond."""
     largest = rows[-1]
     changes = [(row["hostile_release_ms"] - row["release_ms"], row["release_ms"]) for row in rows]
     return {
         "release": largest["release_ms"] <= TARGETS["release_ms"],
         "hostility": all(change < max(1.0, TARGETS["hostile_change"] * base) for change, base in changes),
+        "flood": flooded["flooded_release_ms"] - flooded["release_ms"] < max(1.0, TARGETS["flood_change"] * flooded["release_ms"]),
         "memory": largest["leader_rss_mib"] < TARGETS["leader_rss_mib"],
     }
 
@@ -221,14 +254,18 @@ def main() -> int:
     parser.add_argument("--members", type=int, nargs="*", default=list(MEMBERS))
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "rendezvous.json")
     parser.add_argument("--lead", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--ports", type=int, nargs=2, default=PORTS, help=argparse.SUPPRESS)
     parser.add_argument("--annoy", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--flood", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if options.lead is None else 1024, hard))
     if options.lead is not None:
-        lead(options.lead)
+        lead(options.lead, (options.ports[0], options.ports[1]))
     elif options.annoy is not None:
         annoy(options.annoy)
+    elif options.flood is not None:
+        flood(options.flood)
     else:
         return report(options.members, options.out)
     return 0
@@ -241,10 +278,14 @@ def report(members: List[int], out: Path) -> int:
     for count in members:
         rows.append(measure(count))
         print(" ".join(f"{rows[-1][column]:>18}" for column in columns), flush=True)
-    reached = verdict(rows)
+    flooded = measure_flood()
+    print(", ".join(f"{name} {value}" for name, value in flooded.items()), flush=True)
+    reached = verdict(rows, flooded)
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}  # three busy processes want three cores
-    out.write_text(json.dumps({"rows": rows, "targets": TARGETS, "reached": reached, "machine": machine}, indent=2) + "\n")
+    out.write_text(
+        json.dumps({"rows": rows, "flood": flooded, "targets": TARGETS, "reached": reached, "machine": machine}, indent=2) + "\n"
+    )
     print(f"{out}: " + ", ".join(f"{name} {'reached' if good else 'MISSED'}" for name, good in reached.items()))
     return 0
 

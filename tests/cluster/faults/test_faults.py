@@ -37,7 +37,7 @@ def port_of(cluster: Cluster, job_id: int) -> Tuple[str, int]:
     """Return where the job's leader listens."""
     lines = cluster.run("n1", "ss -Hltn").splitlines()
     ports = [int(line.split()[3].rpartition(":")[2]) for line in lines]
-    return "n1", next(port for port in ports if 27800 <= port <= 27999)
+    return "n1", next(port for port in ports if 288 <= port <= 307)
 
 
 def test_a_member_that_dies_is_named_in_the_jobs_output_and_the_others_stay_in_service(cluster: Cluster, project: str) -> None:
@@ -116,14 +116,14 @@ def test_strangers_on_the_ports_and_a_fake_leader_change_nothing(cluster: Cluste
     fake = (
         "import socket, time\n"
         "held = []\n"
-        "for port in range(27800, 28000):\n"
+        "for port in range(288, 308):\n"
         "    if port % 2:\n"
         "        held.append(socket.create_server(('', port)))\n"
         "time.sleep(60)\n"
     )
     scan = (
         "import itertools, socket\n"
-        "for port in itertools.chain.from_iterable(itertools.repeat(range(27800, 28000))):\n"
+        "for port in itertools.chain.from_iterable(itertools.repeat(range(288, 308))):\n"
         "    try:\n"
         "        with socket.create_connection(('n1', port), 0.2) as guest: guest.sendall(b'{\"type\": \"GO\"}' * 99 + b'\\n')\n"
         "    except OSError: pass\n"
@@ -133,11 +133,11 @@ def test_strangers_on_the_ports_and_a_fake_leader_change_nothing(cluster: Cluste
         for node, text in (("n1", fake), ("c0", scan))
     ]
     try:
-        cluster.until("n1", "ss -Hltn | grep -q :27801")
+        cluster.until("n1", "ss -Hltn | grep -q ':289 '")
         ended = cluster.wait(submitted(cluster, project))
     finally:
         for node in ("n1", "c0"):
-            cluster.run(node, "pkill -f '[r]ange.27800' || true")
+            cluster.run(node, "pkill -f '[r]ange.288' || true")
         for stranger in strangers:
             stranger.wait()
     assert (ended.state, ended.output.split()) == ("COMPLETED", ["ran"]), f"{ended}\n{cluster.evidence()}"

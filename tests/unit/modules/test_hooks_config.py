@@ -42,7 +42,7 @@ def test_the_hooks_read_what_was_written(run_module: Run, tmp_path: Path) -> Non
     site = config.read(str(tmp_path / "hooks.conf"))
     assert (site.deadline_seconds, site.drain_on, site.allow_build, site.warnings) == (20.0, ("docker", "disk"), False, ())
     assert result["settings"] == config.settings_of(site)
-    assert (result["settings"]["Deadline"], result["settings"]["PortRange"]) == (20.0, "27800-27999")
+    assert (result["settings"]["Deadline"], result["settings"]["PortRange"]) == (20.0, "288-307")
 
 
 def test_check_mode_says_what_would_change_and_changes_nothing(run_module: Run, tmp_path: Path) -> None:

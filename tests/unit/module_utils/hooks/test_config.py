@@ -41,6 +41,13 @@ TABLE = [
 _FIELDS = {field.metadata["key"]: field for field in dataclasses.fields(config.Site) if field.metadata}
 
 
+@pytest.mark.parametrize(
+    ("text", "ports"), [("288-307", (288, 307)), ("600", (600, 600)), ("1-1023", (1, 1023)), ("1024-65535", (1024, 65535))]
+)
+def test_a_range_of_ports_lies_on_one_side_of_those_that_users_can_bind(text: str, ports: Any) -> None:
+    assert config.parse(f"PortRange={text}", strict=True).port_range == ports
+
+
 def test_the_table_of_this_test_knows_every_key() -> None:
     assert tuple(key for key, _text, _value, _bad in TABLE) == config.KEYS
 
@@ -69,7 +76,7 @@ def test_a_value_that_means_nothing_is_refused_strictly_and_warned_of_otherwise(
 @pytest.mark.parametrize(("key", "value"), [
     ("Deadline", "nan"), ("Deadline", "inf"), ("Deadline", "-1"), ("Deadline", "86400"), ("Deadline", ""),
     ("Deadline", "1e400"),
-    ("PortRange", "80"), ("PortRange", "1024-65536"), ("PortRange", "a-b"), ("PortRange", ""),
+    ("PortRange", "0"), ("PortRange", "1023-1024"), ("PortRange", "1024-65536"), ("PortRange", "a-b"), ("PortRange", ""),
     ("PortRange", "-2000"),
     ("PortRange", "2000-"),
     ("PassEnv", "*"), ("PassEnv", "A,-@nothing"), ("PassEnv", "1ST"),

@@ -48,11 +48,11 @@ def test_both_sides_try_the_same_ports_of_the_range_each_once(low: int, size: in
 
 
 def test_jobs_that_are_neighbours_start_apart() -> None:
-    assert len({addresses.candidates(addresses.PORTS, job_id)[0] for job_id in range(200)}) == 200
+    assert len({addresses.candidates(addresses.PORTS, job_id)[0] for job_id in range(20)}) == 20
 
 
-def test_the_default_ports_are_none_that_the_kernel_gives_to_anybody() -> None:
-    assert addresses.PORTS[0] <= addresses.PORTS[1] < 32768
+def test_the_default_ports_are_none_that_a_user_can_bind_or_that_daemons_take_by_themselves() -> None:
+    assert addresses.PORTS[0] <= addresses.PORTS[1] < 512
 
 
 def test_a_node_listens_where_its_name_leads(names: Dict[str, List[str]]) -> None:

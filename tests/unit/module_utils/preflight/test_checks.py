@@ -26,7 +26,7 @@ STORE = {"path": "/shared", "nonce": "ab", "free_gib": 900.0, "write_mb_per_seco
 OWN = {"node": "n1", "addresses": ["10.0.0.1"], "named_so": ["10.0.0.1"], "is_loopback": False}
 USERS: Dict[str, Any] = {"may": ["alice", "bob"], "barred": [], "unknown": [], "group": "docker"}
 HOOKS = {"path": "/etc/madengine/hooks.conf", "is_there": True, "is_disabled": False, "digest": "0"}
-PORTS: Dict[str, Any] = {"taken": {}, "handed_out": 0}
+PORTS: Dict[str, Any] = {"taken": {}, "handed_out": 0, "is_open_to_users": False}
 RELEASE: Dict[str, Any] = {"current": "1.0.0+6f2d", "broken": "", "missing": []}
 MADENGINE: Dict[str, Any] = {"status": 0, "said": "2.1.0", "left": []}
 
@@ -89,6 +89,7 @@ BAD: List[Tuple[str, Dict[str, Any], Wanted, str, str, str, str]] = [
         "PortRange",
     ),
     ("ports", {**PORTS, "taken": dict.fromkeys(map(str, range(27800, 27815)), "nc")}, WANTED, "ports", "warn", "taken", "PortRange"),
+    ("ports", {**PORTS, "is_open_to_users": True}, WANTED, "ports", "warn", "users can bind ports", "ip_unprivileged_port_start"),
     ("ports", {**PORTS, "handed_out": 20}, WANTED, "ports", "warn", "hands out 20 ports", "ip_local_reserved_ports"),
     ("names", {**OWN, "addresses": []}, WANTED, "names", "fail", "no address but the loopback", "network"),
     ("names", {**OWN, "named_so": []}, WANTED, "names", "fail", "cannot resolve its own name n1", "/etc/hosts"),
@@ -130,7 +131,7 @@ def test_ports_fail_if_and_only_if_some_job_would_find_none(size: int, offsets: 
     low = 27800
     taken = {low + offset for offset in offsets if offset < size}
     wanted = Wanted(site=config.Site(port_range=(low, low + size - 1)))
-    status = checks.judge("ports", {"taken": dict.fromkeys(map(str, taken), "x"), "handed_out": 0}, wanted)[0].status
+    status = checks.judge("ports", {**PORTS, "taken": dict.fromkeys(map(str, taken), "x")}, wanted)[0].status
     run = min(size, 16)  # what a leader tries, in a ring
     stuck = any(all(low + (start + step) % size in taken for step in range(run)) for start in range(size))
     assert status == ("fail" if stuck else "warn" if taken else "ok")

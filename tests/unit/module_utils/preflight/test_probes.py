@@ -279,6 +279,15 @@ def test_ports_that_the_kernel_hands_out_are_counted_unless_they_are_reserved(tm
     assert probes.ports(32760, 32777, proc)["handed_out"] == 0
 
 
+def test_ports_that_are_meant_for_root_are_open_to_users_where_the_kernel_was_told_so(tmp_path: Path) -> None:
+    proc = table(tmp_path)
+    assert not probes.ports(288, 307, proc)["is_open_to_users"]
+    for first, is_open in (("1024", False), ("308", False), ("307", True), ("80", True), ("0", True)):
+        (tmp_path / "sys/net/ipv4/ip_unprivileged_port_start").write_text(f"{first}\n")
+        assert probes.ports(288, 307, proc)["is_open_to_users"] == is_open
+        assert not probes.ports(27800, 27999, proc)["is_open_to_users"]  # a range that is anybody's anyway
+
+
 FIB = """\
 Main:
   +-- 0.0.0.0/0 3 0 4

@@ -41,7 +41,7 @@ options:
       - V(AllowImages) (V(*)) lists patterns of the images that jobs may use.
       - V(AllowBuild) (V(yes)) says whether an image that nobody has may be built.
       - V(Deadline) (V(600)) is the longest that a prolog may take, in seconds.
-      - V(PortRange) (V(27800-27999)) holds the ports on which a job's first node may listen.
+      - V(PortRange) (V(288-307)) holds the ports on which a job's first node may listen.
       - V(KeyFile) (none) is a file with the key of the nodes. Without it the key comes from SLURM's own.
       - V(Auth) (V(key)) is how nodes prove that they belong to a job, V(key) or V(munge).
       - V(DrainOn) (V(docker)) lists what takes a node out of service, of V(docker), V(disk), V(key), or V(none).
@@ -88,7 +88,7 @@ settings:
   description: What holds for each key, given or by default.
   returned: success
   type: dict
-  sample: {Enabled: true, Deadline: 300.0, DrainOn: [docker, disk], PortRange: 27800-27999}
+  sample: {Enabled: true, Deadline: 300.0, DrainOn: [docker, disk], PortRange: 288-307}
 """
 
 import os

@@ -21,6 +21,7 @@ from ..core import files
 from ..core.errors import JobFault
 from ..images import transports
 from ..manifest import environment
+from ..peers import addresses, reserved
 
 PATH = "/etc/madengine/hooks.conf"
 DISABLED = "/etc/madengine/disabled"
@@ -43,7 +44,7 @@ def _seconds(text: str) -> float:
 def _ports(text: str) -> Tuple[int, int]:
     low, dash, high = text.partition("-")
     ports = int(low), int(high if dash else low)
-    if not 1024 <= ports[0] <= ports[1] <= 65535:
+    if not 1 <= ports[0] <= ports[1] <= 65535 or reserved.is_reserved(ports[0]) != reserved.is_reserved(ports[1]):
         raise ValueError(text)
     return ports
 
@@ -107,7 +108,7 @@ class Site:
     allow_build: bool = field(default=True, metadata=_key("AllowBuild", _yes, "yes or no"))
     deadline_seconds: float = field(default=600.0, metadata=_key("Deadline", _seconds, "seconds, more than 0 and less than a day"))
     port_range: Tuple[int, int] = field(
-        default=(27800, 27999), metadata=_key("PortRange", _ports, "two ports of 1024-65535, such as 27800-27999")
+        default=addresses.PORTS, metadata=_key("PortRange", _ports, "two ports, both of 1-1023 or both of 1024-65535, such as 288-307")
     )
     key_file: str = field(default="", metadata=_key("KeyFile", _path, "an absolute path, or nothing"))
     auth: str = field(default="key", metadata=_key("Auth", _one_of("key", "munge"), "key or munge"))

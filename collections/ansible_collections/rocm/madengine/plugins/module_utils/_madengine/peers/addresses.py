@@ -15,8 +15,9 @@ from typing import List, Tuple
 
 from ..core.errors import NodeFault
 from ..slurm.allocation import Allocation
+from . import reserved
 
-PORTS = (27800, 27999)  # outside of 32768-60999, from where the kernel hands out ports to everybody
+PORTS = (288, 307)  # nobody but root can bind them, and IANA has given them to nobody
 _TRIED_PORTS = 16  # how many others can hold a port before the leader gives up; each costs a late member a packet
 _BACKLOG = 4096
 _ASKED_PEERS = 3
@@ -29,10 +30,10 @@ def candidates(ports: Tuple[int, int], job_id: int, at_end: bool = False) -> Lis
 
     :param at_end: for the session of the epilogs, which begins half the range away from those of the prologs.
 
-    >>> candidates((27800, 27802), 4)
-    [27801, 27802, 27800]
-    >>> candidates((27800, 27803), 4, at_end=True)
-    [27802, 27803, 27800, 27801]
+    >>> candidates((288, 290), 4)
+    [289, 290, 288]
+    >>> candidates((288, 291), 4, at_end=True)
+    [290, 291, 288, 289]
     """
     low, high = ports
     size = high - low + 1
@@ -119,6 +120,8 @@ def _listener(family: int, number: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reserved.is_reserved(port):
+            reserved.admit_no_users(listener)
         listener.bind((number, port))
         listener.listen(_BACKLOG)
     except OSError:

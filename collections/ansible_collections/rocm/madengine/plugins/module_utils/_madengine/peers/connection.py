@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import selectors
 import socket
-from typing import Callable, Generic, Optional, TypeVar
+from typing import Callable, Generic, Optional, Tuple, TypeVar
 
+from . import reserved
 from .handshake import End
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -128,11 +129,29 @@ def dial(
     selector: selectors.BaseSelector, family: int, number: str, port: int, end: AnyEnd, on_news: News[AnyEnd]
 ) -> Optional[Connection[AnyEnd]]:
     """Return a connection that is being made, or None if it fails at once."""
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    except OSError:
-        return None
-    if sock.connect_ex((number, port)) not in (0, errno.EINPROGRESS):
+    for source in reserved.sources(port):
+        try:
+            sock, status = _dialling(family, number, port, source)
+        except OSError:
+            return None
+        if status in (0, errno.EINPROGRESS):
+            return Connection(selector, sock, end, on_news, is_connected=False)
         sock.close()
-        return None
-    return Connection(selector, sock, end, on_news, is_connected=False)
+        if status not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            return None
+    return None
+
+
+def _dialling(family: int, number: str, port: int, source: int) -> Tuple[socket.socket, int]:
+    """Return a socket and how connect(2) went from the port *source*.
+
+    :raises OSError: there is no socket to be had.
+    """
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if source:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # beside those who dial somebody else from it
+            sock.bind(("", source))
+    except OSError as error:
+        return sock, error.errno or errno.EINVAL
+    return sock, sock.connect_ex((number, port))

@@ -171,6 +171,9 @@ def _ports(seen: Facts, wanted: Wanted) -> List[Check]:
         return [Check("ports", FAIL, f"a job finds no port: {_holders(taken)}", "stop who holds them, or set another PortRange everywhere")]
     if taken:
         return [Check("ports", WARN, f"taken: {_holders(taken)}", "stop who holds them, or set another PortRange everywhere")]
+    if seen["is_open_to_users"]:
+        remedy = "set the sysctl net.ipv4.ip_unprivileged_port_start back to 1024, or know that users can stand in a job's way"
+        return [Check("ports", WARN, f"users can bind ports of {low}-{high}", remedy)]
     if seen["handed_out"]:
         remedy = f"add {low}-{high} to the sysctl net.ipv4.ip_local_reserved_ports, or set another PortRange"
         return [Check("ports", WARN, f"the kernel hands out {seen['handed_out']} ports of {low}-{high} to anybody", remedy)]

@@ -30,7 +30,7 @@ from ..core import files, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, NodeFault
 from ..hooks import config, release
-from ..peers import addresses, credential
+from ..peers import addresses, credential, reserved
 from ..slurm import settings as slurm
 
 PYTHON = "/usr/bin/python3"
@@ -190,14 +190,19 @@ def key(auth: str, path: str, session: str) -> Dict[str, Any]:
 
 
 def ports(low: int, high: int, proc: str = "/proc") -> Dict[str, Any]:
-    """Return which ports of the range are listened on and by whom, and how many of them the kernel hands out to anybody.
+    """Return which ports of the range are listened on and by whom, how many of them the kernel hands out to anybody, and
+    whether users can bind some of a range that is meant for root.
 
     Nothing is bound: that could take its port from a job that starts at this moment. Who meets for a job is no stranger.
     """
     inodes = _listening(proc, low, high)
     holders = _holders(proc, set(inodes.values())) if inodes else {}
     taken = {str(port): holders.get(inode, "") for port, inode in sorted(inodes.items())}
-    return {"taken": {port: holder for port, holder in taken.items() if holder != _OURS}, "handed_out": _handed_out(proc, low, high)}
+    return {
+        "taken": {port: holder for port, holder in taken.items() if holder != _OURS},
+        "handed_out": _handed_out(proc, low, high),
+        "is_open_to_users": reserved.is_reserved(high) and _first_of_users(proc) <= high,
+    }
 
 
 def names(node: str, proc: str = "/proc") -> Dict[str, Any]:
@@ -407,6 +412,11 @@ def _process(proc: str, pid: str) -> str:
     if any(word.endswith("/prolog/prolog.py") for word in words):
         return _OURS
     return f"{os.path.basename(words[0])} (pid {pid})"
+
+
+def _first_of_users(proc: str) -> int:
+    words = " ".join(_lines(f"{proc}/sys/net/ipv4/ip_unprivileged_port_start")).split()
+    return int(words[0]) if words else reserved.FIRST_OF_USERS
 
 
 def _handed_out(proc: str, low: int, high: int) -> int:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Tuple
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import site_files
 from ansible_collections.rocm.madengine.plugins.modules import cli_filter
 
 Run = Callable[..., Tuple[Any, Any]]
-ENTRY = f"-- Placed by rocm.madengine\n{cli_filter.cli_filter.LINE}\n"
+ENTRY = f"-- Placed by rocm.madengine\n{site_files.FILTER_LINE}\n"
 THEIRS = "function slurm_cli_pre_submit() return 0 end\n"
 # What a real one does (22.05.8, 24.11.5): it loads the filter beside slurm.conf before it looks at its options.
 SBATCH = """#!/bin/sh
@@ -102,9 +103,9 @@ def test_a_filter_of_the_sites_own_has_to_run_ours_and_stays_as_it_is(host: Lead
     host.entry.write_text(THEIRS)
     code, result = host.settle()
     assert code == 1
-    assert result["msg"].endswith(f"add this as its last line: {cli_filter.cli_filter.LINE}")
+    assert result["msg"].endswith(f"add this as its last line: {site_files.FILTER_LINE}")
     assert host.files() == {"slurm.conf": host.conf.read_text(), "cli_filter.lua": THEIRS}
-    text = THEIRS + cli_filter.cli_filter.LINE + "\n"
+    text = THEIRS + site_files.FILTER_LINE + "\n"
     host.entry.write_text(text)
     code, result = host.settle()
     assert (code, result["entry"], host.entry.read_text()) == (0, "site", text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.task_program import NOTHING
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.site_files import NOTHING
 from ansible_collections.rocm.madengine.plugins.modules import task_prolog
 
 Run = Callable[..., Tuple[Any, Any]]

@@ -159,3 +159,48 @@ def test_a_slurm_conf_that_cannot_be_read_is_not_held_against_the_cluster(tmp_pa
     assert slurm.meets_in_prolog(str(tmp_path / "none"))
     assert slurm.meets_in_prolog("")
     assert slurm.meets_in_prolog(str(tmp_path))
+
+
+ONE = "PartitionName=main Nodes=n[1-3] OverSubscribe=NO State=UP\n"
+TWO = ONE.replace("NO ", "EXCLUSIVE ") + "PartitionName=b OverSubscribe=EXCLUSIVE\n"
+
+
+@pytest.mark.parametrize(("select", "partitions", "exclusive"), [
+    ("select/cons_tres", ONE, False), ("select/cons_tres", TWO, True), ("select/cons_tres", ONE + TWO, False),
+    ("select/linear", ONE, True), ("select/linear", ONE.replace("NO", "FORCE:4"), False), ("select/linear", "", False),
+])  # fmt: skip
+def test_nodes_are_exclusive_where_every_partition_says_so(select: str, partitions: str, exclusive: bool) -> None:
+    assert slurm.is_exclusive({"SelectType": select}, partitions) is exclusive
+
+
+@pytest.mark.parametrize(("cluster", "found"), [
+    (slurm.Cluster(), ["PrologFlags"]), (slurm.Cluster(is_exclusive=True), []), (slurm.Cluster(needs_sbcast=True), ["PrologFlags"]),
+])  # fmt: skip
+def test_serial_is_a_problem_of_the_sites_unless_no_two_jobs_share_a_node(cluster: slurm.Cluster, found: List[str]) -> None:
+    seen = settings("24.11", "ready", PrologFlags="Alloc,DeferBatch,Serial")
+    problems = slurm.judge(seen, *WANTED, 600, cluster)
+    assert [problem.key for problem in problems] == found
+    assert all(problem.is_the_sites and "wait for each other until Deadline" in str(problem) for problem in problems)
+
+
+@pytest.mark.parametrize(("key", "value"), [("JobContainerType", "job_container/tmpfs"), ("NamespaceType", "namespace/tmpfs")])
+def test_a_namespace_of_the_jobs_own_is_a_problem_where_images_travel_by_sbcast(key: str, value: str) -> None:
+    seen = settings("24.11", "ready", **{key: value})
+    assert slurm.judge(seen, *WANTED, 600) == []
+    (problem,) = slurm.judge(seen, *WANTED, 600, slurm.Cluster(needs_sbcast=True))
+    assert (problem.key, problem.is_the_sites, "set ImageStore, or Transport=registry" in problem.reason) == (key, True, True)
+    other = settings("24.11", "ready", **{key: "job_container/none"})
+    assert slurm.judge(other, *WANTED, 600, slurm.Cluster(needs_sbcast=True)) == []
+
+
+def test_a_slurm_that_is_too_old_is_refused_by_its_release_in_one_line() -> None:
+    (problem,) = slurm.judge(settings("22.05", "default", SLURM_VERSION="21.08.5"), *WANTED, 600)
+    assert str(problem).startswith("SLURM_VERSION=21.08.5 should be 22.05 or newer: ")
+    assert judged(settings("22.05", "ready", SLURM_VERSION="26.05.0")) == []
+
+
+@pytest.mark.parametrize(("said", "release"), [
+    ("slurm-wlm 22.05.8\n", (22, 5)), ("slurm 26.05.0-0rc1", (26, 5)), ("21.08.5", (21, 8)), ("slurm 2.6.5", (0, 0)), ("", (0, 0)),
+])  # fmt: skip
+def test_a_release_is_read_from_what_slurm_says_of_itself(said: str, release: object) -> None:
+    assert slurm.version(said) == release

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import List, Optional
 
 import pytest
@@ -93,8 +94,8 @@ def test_what_is_not_there_and_has_a_good_default_is_not_added() -> None:
 
 def test_the_sites_own_programs_are_known_before_and_after() -> None:
     for text in (SITE, slurm_conf.merged(SITE, WANTED)):
-        assert slurm_conf.displaced(text, WANTED) == {"Prolog": "/site/prolog.sh"}
-    assert slurm_conf.displaced("Prolog=/etc/slurm/prolog.d/*\n", WANTED) == {}
+        assert slurm_conf.displaced(slurm_conf.merged(text, WANTED)) == {"Prolog": "/site/prolog.sh"}
+    assert slurm_conf.displaced(slurm_conf.merged("Prolog=/etc/slurm/prolog.d/*\n", WANTED)) == {}
     assert slurm_conf.programs("Prolog=/a\nProlog=/b\nepilog=/c\n") == {"Prolog": "/a,/b", "Epilog": "/c", "TaskProlog": ""}
 
 
@@ -130,20 +131,52 @@ def test_a_setting_in_a_file_that_is_included_is_found_with_its_place() -> None:
     assert slurm_conf.included(text, "/etc/slurm/slurm.conf", tree.get) == {"epilog": "/etc/slurm/b.conf"}
 
 
+SEVERAL = dataclasses.replace(WANTED, takes_several=True)
+
+
+def test_where_slurm_takes_several_the_sites_stay_and_ours_stands_beside_them_in_its_order() -> None:
+    text = "Prolog=/opt/slurm/prolog.d/*.sh\nEpilog=/site/a\nProlog=prolog.sh\nEpilog=/site/b\nNodeName=n1\n"
+    merged = slurm_conf.merged(text, SEVERAL)
+    assert slurm_conf.programs(merged) == {
+        "Prolog": "/opt/slurm/prolog.d/*.sh,prolog.sh,/etc/slurm/prolog.d/*",  # ours after theirs
+        "Epilog": "/etc/slurm/epilog.d/*,/site/a,/site/b",  # ours before theirs
+        "TaskProlog": "/etc/slurm/task_prolog",
+    }
+    assert slurm_conf.displaced(merged) == {}
+    assert slurm_conf.of_the_site(merged)["Prolog"] == ["/opt/slurm/prolog.d/*.sh", "prolog.sh"]
+    assert slurm_conf.merged(merged, SEVERAL) == merged
+    assert slurm_conf.restored(merged) == text
+
+
+def test_a_slurm_that_is_upgraded_keeps_the_line_that_gave_way() -> None:
+    merged = slurm_conf.merged(SITE, WANTED)
+    assert slurm_conf.merged(merged, SEVERAL) == merged
+    assert slurm_conf.displaced(merged) == {"Prolog": "/site/prolog.sh"}
+
+
+def test_a_task_prolog_gives_way_in_every_release_for_slurm_knows_one() -> None:
+    assert slurm_conf.displaced(slurm_conf.merged("TaskProlog=/site/task\n", SEVERAL)) == {"TaskProlog": "/site/task"}
+
+
+@pytest.mark.parametrize(("name", "path"), [("prolog.sh", "/etc/slurm/prolog.sh"), ("d/*", "/etc/slurm/d/*"), ("/a", "/a")])
+def test_a_relative_name_is_beside_slurm_conf(name: str, path: str) -> None:
+    assert slurm_conf.resolved(name, "/etc/slurm/slurm.conf") == path
+
+
 _KEYS = st.sampled_from(["Prolog", "epilog", "TASKPROLOG", "PrologFlags", "BatchStartTimeout", "AuthInfo", "PrologTimeout", "ClusterName"])
 _VALUES = st.sampled_from(["/a", "X11", "Alloc", "5", "900", "cred_expire=7", '"/b"', "65534"])
 _ENDS = st.sampled_from(["", " # why", "  \\\n", " X=1", "\t"])
 _LINES = st.one_of(st.builds("{}={}{}".format, _KEYS, _VALUES, _ENDS), st.sampled_from(["", "# Prolog=/x", "Include x.conf", "# a \\"]))
 
 
-@given(st.lists(_LINES, max_size=8))
-def test_it_is_done_once_and_what_was_there_comes_back(lines: List[str]) -> None:
+@given(st.lists(_LINES, max_size=8), st.sampled_from([WANTED, SEVERAL]))
+def test_it_is_done_once_and_what_was_there_comes_back(lines: List[str], wanted: slurm_conf.Wanted) -> None:
     text = "".join(line + "\n" for line in lines)
     try:
-        merged = slurm_conf.merged(text, WANTED)
+        merged = slurm_conf.merged(text, wanted)
     except JobFault:
         return
-    assert slurm_conf.merged(merged, WANTED) == merged
+    assert slurm_conf.merged(merged, wanted) == merged
     assert slurm_conf.restored(merged) == text
     assert slurm_conf.restored(text) == text
 

@@ -91,12 +91,12 @@ from typing import Any, Dict, List, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import cli_filter, slurm_conf
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings, site_files, slurm_conf
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _LARGEST_BYTES = 16 << 20
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SCRIPT = cli_filter.SCRIPT
+_SCRIPT = site_files.FILTER_SCRIPT
 _SECONDS = 20
 _MODE = 0o644
 
@@ -106,7 +106,7 @@ class Places:
 
     def __init__(self, path: str) -> None:
         self.conf = _text(path)
-        self.entry = os.path.join(os.path.dirname(path), cli_filter.NAME)
+        self.entry = os.path.join(os.path.dirname(path), site_files.FILTER_NAME)
         self.before = {name: _text(name) for name in (_SCRIPT, self.entry)}
         self.is_named = self.conf is not None and _is_named(self.conf, path)
 
@@ -135,7 +135,7 @@ def _settled(module: AnsibleModule) -> Dict[str, Any]:
     entry = wanted.get(places.entry, places.before[places.entry])
     return {
         "changed": bool(changed),
-        "entry": "none" if entry is None else "ours" if cli_filter.is_ours(entry) else "site",
+        "entry": "none" if entry is None else "ours" if site_files.is_our_filter(entry) else "site",
         "named": places.is_named,
         "diff": [
             {"before_header": name, "after_header": name, "before": places.before[name] or "", "after": wanted[name] or ""}
@@ -151,9 +151,9 @@ def _present(module: AnsibleModule, places: Places) -> Dict[str, Optional[str]]:
     :raises NodeFault: SLURM cannot load a filter on this host.
     """
     theirs = places.before[places.entry]
-    is_theirs = theirs is not None and not cli_filter.is_ours(theirs)
-    if is_theirs and not cli_filter.calls_ours(theirs):
-        remedy = f"add this as its last line: {cli_filter.LINE}"
+    is_theirs = theirs is not None and not site_files.is_our_filter(theirs)
+    if is_theirs and not site_files.calls_our_filter(theirs):
+        remedy = f"add this as its last line: {site_files.FILTER_LINE}"
         raise JobFault("cli_filter: the site's own filter does not run ours", remedy, file=places.entry)
     _prove(module, places)
     wanted: Dict[str, Optional[str]] = {_SCRIPT: module.params["script"]}
@@ -164,7 +164,7 @@ def _present(module: AnsibleModule, places: Places) -> Dict[str, Optional[str]]:
 
 def _absent(places: Places) -> Dict[str, Optional[str]]:
     """Return what shall be where: nothing of ours, but the entry as long as slurm.conf names it. It bears our script's absence."""
-    is_ours = cli_filter.is_ours(places.before[places.entry])
+    is_ours = site_files.is_our_filter(places.before[places.entry])
     return {**({places.entry: None} if is_ours and not places.is_named else {}), _SCRIPT: None}
 
 
@@ -174,7 +174,7 @@ def _prove(module: AnsibleModule, places: Places) -> None:
     :raises NodeFault: it cannot; the message says why.
     """
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as folder:
-        for name, text in (("slurm.conf", cli_filter.probe(places.conf or "")), (cli_filter.NAME, module.params["entry"])):
+        for name, text in (("slurm.conf", site_files.filter_probe(places.conf or "")), (site_files.FILTER_NAME, module.params["entry"])):
             files.write(os.path.join(folder, name), text)
         environment = {"PATH": _PATH, "LC_ALL": "C", "SLURM_CONF": os.path.join(folder, "slurm.conf")}
         try:
@@ -185,7 +185,7 @@ def _prove(module: AnsibleModule, places: Places) -> None:
             raise _unable(["no answer"]) from None
     if done.returncode != 0:
         raise _unable(done.stderr.splitlines())
-    if places.conf is None and (cli_filter.version(done.stdout) or (0, 0)) < cli_filter.CONFIGLESS_SINCE:
+    if places.conf is None and settings.version(done.stdout) < site_files.FILTER_CONFIGLESS_SINCE:
         remedy = "give it a slurm.conf of its own, or set slurm_hooks_cli_filter: false"
         raise NodeFault("cli_filter: this SLURM brings no filter to a host without slurm.conf", remedy, version=done.stdout.strip())
 
@@ -199,7 +199,7 @@ def _unable(said: List[str]) -> NodeFault:
 
 def _is_named(text: str, path: str) -> bool:
     """Say whether slurm.conf names the filter, or a file that it includes names any."""
-    return cli_filter.PLUGIN in slurm_conf.filters(text) or bool(slurm_conf.included(text, path, _text, slurm_conf.FILTERS))
+    return site_files.FILTER_PLUGIN in slurm_conf.filters(text) or bool(slurm_conf.included(text, path, _text, slurm_conf.FILTERS))
 
 
 def _text(path: str) -> Optional[str]:

@@ -15,6 +15,8 @@ author:
 description:
   - Sets C(Prolog), C(Epilog) and C(TaskProlog), adds C(Alloc) and C(DeferBatch) to C(PrologFlags), and raises the timers that
     must lie behind the deadline of the prolog. All other lines, comments and their order stay as they are.
+  - A SLURM that takes several lines of C(Prolog) and C(Epilog), from 24.11 on, keeps those of the site beside the new ones. An
+    older one knows one line of each, and the site's gives way; RV(displaced) names what M(rocm.madengine.site_program) has to run.
   - A line that is changed is kept above the new one as a comment, so that V(absent) brings back what was there.
   - The new text is read by SLURM's own parser before it takes the file's place; one that it refuses never does. A copy of
     the old file stays beside it.
@@ -55,6 +57,10 @@ options:
       - Every submission fails where SLURM cannot load that filter, so M(rocm.madengine.cli_filter) comes first.
     type: bool
     default: false
+  slurm_dir:
+    description: The directory that holds SLURM's C(bin), where that is in none of the usual places, such as V(/opt/slurm).
+    type: path
+    default: ""
 extends_documentation_fragment:
   - rocm.madengine.attributes
 attributes:
@@ -105,10 +111,15 @@ filters:
   elements: str
   sample: [cli_filter/lua]
 displaced:
-  description: The site's own programs that gave way to those of the hooks, by key.
+  description: The site's own programs that gave way to those of the hooks, by key, with their full paths.
   returned: success
   type: dict
   sample: {Prolog: /etc/slurm/prolog.sh}
+site_programs:
+  description: All programs of the site's that SLURM starts, or has started, without the hooks, by key, with their full paths.
+  returned: success
+  type: dict
+  sample: {Prolog: [/etc/slurm/prolog.sh], Epilog: [], TaskProlog: []}
 backup_file:
   description: Where the old file is.
   returned: when the file has changed, outside check mode
@@ -119,12 +130,12 @@ backup_file:
 import os
 import subprocess
 import tempfile
-from typing import Any, Dict, Optional, Set
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import slurm_conf
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings, slurm_conf
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _LARGEST_BYTES = 16 << 20
@@ -142,6 +153,7 @@ def main() -> None:
             "task_prolog": {"type": "path", "default": "/etc/slurm/task_prolog"},
             "deadline": {"type": "float", "default": 600},
             "cli_filter": {"type": "bool", "default": False},
+            "slurm_dir": {"type": "path", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -151,8 +163,10 @@ def main() -> None:
 def _settled(module: AnsibleModule) -> Dict[str, Any]:
     asked, path = module.params, os.path.realpath(module.params["path"])
     if not os.path.exists(path):
-        return {"changed": False, "exists": False, "differs": False, "programs": {}, "filters": [], "displaced": {}}
-    wanted = slurm_conf.Wanted(asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"], asked["cli_filter"])
+        nothing: Dict[str, Any] = {"programs": {}, "filters": [], "displaced": {}, "site_programs": {}}
+        return {"changed": False, "exists": False, "differs": False, **nothing}
+    several = asked["state"] == "present" and _version(module) >= slurm_conf.SEVERAL_SINCE
+    wanted = slurm_conf.Wanted(asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"], asked["cli_filter"], several)
     before = _text(path)
     after = slurm_conf.merged(before, wanted) if asked["state"] == "present" else slurm_conf.restored(before)
     result = {
@@ -161,13 +175,39 @@ def _settled(module: AnsibleModule) -> Dict[str, Any]:
         "differs": after != before,
         "programs": slurm_conf.programs(after),
         "filters": slurm_conf.filters(after),
-        "displaced": slurm_conf.displaced(before, wanted),
+        "displaced": {key: slurm_conf.resolved(value, path) for key, value in slurm_conf.displaced(after).items()},
+        "site_programs": _site_programs(before, wanted, path),
         "diff": {"before_header": path, "after_header": path, "before": before, "after": after},
     }
     if after != before:
         _require_no_other_place(after, path, wanted.keys())
         result.update(_replaced(module, path, after))
     return result
+
+
+def _site_programs(text: str, wanted: slurm_conf.Wanted, path: str) -> Dict[str, List[str]]:
+    ours = {wanted.prolog, wanted.epilog, wanted.task_prolog}
+    found = slurm_conf.of_the_site(text)
+    return {key: [slurm_conf.resolved(name, path) for name in names if name not in ours] for key, names in found.items()}
+
+
+def _version(module: AnsibleModule) -> Tuple[int, int]:
+    """Return this host's release of SLURM, whatever stands in its slurm.conf.
+
+    :returns: (0, 0) where it does not say: then it gets one line of each setting, which every release understands.
+    :raises JobFault: it is older than any that the hooks work with.
+    """
+    with tempfile.TemporaryDirectory(dir=module.tmpdir) as folder:  # even --version reads the settings first
+        probe = os.path.join(folder, "slurm.conf")
+        files.write(probe, "ClusterName=probe\nSlurmctldHost=localhost\n")
+        try:
+            said = _scontrol(["--version"], module.params["slurm_dir"], SLURM_CONF=probe).stdout
+        except subprocess.TimeoutExpired:
+            said = ""
+    version = settings.version(said)
+    if (0, 0) < version < settings.OLDEST:
+        raise JobFault("slurm_conf: this SLURM is too old", "use 22.05 or newer", version=said.strip())
+    return version
 
 
 def _text(path: str) -> str:
@@ -195,7 +235,7 @@ def _replaced(module: AnsibleModule, path: str, text: str) -> Dict[str, Any]:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(text.encode("utf-8", "surrogateescape"))
-            _require_readable(fresh)
+            _require_readable(fresh, module.params["slurm_dir"])
             if module.check_mode:
                 return {}
             backup = module.backup_local(path)
@@ -208,7 +248,7 @@ def _replaced(module: AnsibleModule, path: str, text: str) -> Dict[str, Any]:
         raise files.local_fault("slurm_conf", path, error) from error
 
 
-def _require_readable(path: str) -> None:
+def _require_readable(path: str, slurm_dir: str) -> None:
     """Do nothing if SLURM's parser takes the file.
 
     ``show hostnames`` asks no daemon, but reads the settings first and ends with 1 if it cannot (measured with 22.05.8 and
@@ -216,16 +256,25 @@ def _require_readable(path: str) -> None:
 
     :raises JobFault: it does not; the message says where.
     """
-    command = ["scontrol", "show", "hostnames", "n1"]
-    environment = {"PATH": _PATH, "LC_ALL": "C", "SLURM_CONF": path}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False, env=environment)
-    except FileNotFoundError:
-        raise NodeFault("slurm_conf: a program is missing", "install SLURM's client commands", file=command[0]) from None
+        done = _scontrol(["show", "hostnames", "n1"], slurm_dir, SLURM_CONF=path)
     except subprocess.TimeoutExpired as error:
         raise _refused((error.stderr or b"").decode(errors="replace")) from None
     if done.returncode != 0:
         raise _refused(done.stderr)
+
+
+def _scontrol(words: List[str], slurm_dir: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Return what a call of scontrol said that asks no daemon.
+
+    :raises NodeFault: there is none.
+    """
+    command = ["scontrol", *words]
+    named = {"PATH": settings.search_path(slurm_dir, _PATH), "LC_ALL": "C", **environment}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False, env=named)
+    except FileNotFoundError:
+        raise NodeFault("slurm_conf: a program is missing", "install SLURM's client commands", file="scontrol") from None
 
 
 def _refused(said: str) -> JobFault:

@@ -14,12 +14,29 @@ author:
   - The rocm.madengine authors (@ROCm)
 description:
   - Asks C(scontrol show config) once and judges the settings that C(rocm.madengine.slurm_hooks) depends on.
+  - With O(hosts), also says which of SLURM's nodes are none of them.
   - Changes nothing.
 options:
   deadline:
     description: The longest that the prolog may take, in seconds; SLURM's timers must lie behind it.
     type: float
     default: 600
+  needs_sbcast:
+    description: Whether images may have to travel by SLURM's C(sbcast), as where there is no image store.
+    type: bool
+    default: false
+  hosts:
+    description:
+      - All names by which the hosts of a play go. A node is one of them if its C(NodeName), its C(NodeHostName) or its C(NodeAddr)
+        is among them, with or without a domain.
+    type: list
+    elements: str
+    default: []
+  absent_nodes:
+    description: Nodes that need not be among O(hosts), as host lists such as V(cloud[001-200]).
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
   - rocm.madengine.slurm
@@ -53,13 +70,34 @@ problems:
   type: list
   elements: str
   sample: ["PrologFlags=(null) should be …,Alloc: the other nodes run their prolog only at their first step"]
+site_problems:
+  description: Those of RV(problems) that M(rocm.madengine.slurm_conf) cannot mend, as what the site has chosen would go.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+unreached_nodes:
+  description:
+    - The nodes that SLURM would use and that are none of O(hosts). Those that SLURM itself calls down, drained, powered down or
+      future are not among them, as no job starts there.
+  returned: with O(hosts)
+  type: list
+  elements: str
+  sample: []
+unused_nodes:
+  description: The nodes that are none of O(hosts), and that SLURM does not use at present.
+  returned: with O(hosts)
+  type: list
+  elements: str
+  sample: [n7]
 """
 
-from typing import Any, Dict
+import os
+from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings as slurm
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import nodes, settings
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
@@ -69,7 +107,11 @@ def main() -> None:
             "prolog": {"type": "str", "default": "/etc/slurm/prolog.d/*"},
             "epilog": {"type": "str", "default": "/etc/slurm/epilog.d/*"},
             "task_prolog": {"type": "path", "default": "/etc/slurm/task_prolog"},
+            "slurm_dir": {"type": "path", "default": ""},
             "deadline": {"type": "float", "default": 600},
+            "needs_sbcast": {"type": "bool", "default": False},
+            "hosts": {"type": "list", "elements": "str", "default": []},
+            "absent_nodes": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -78,12 +120,40 @@ def main() -> None:
 
 def _gathered(module: AnsibleModule) -> Dict[str, Any]:
     asked = module.params
-    status, output, errors = module.run_command(["scontrol", "show", "config"], environ_update={"LC_ALL": "C"})
+    found = settings.parse(_said(module, ["show", "config"]))
+    # Asked only where it matters: each question is one more for the controller.
+    is_serial = "serial" in found.get("PrologFlags", "").lower()
+    partitions = _said(module, ["--oneliner", "show", "partitions"]) if is_serial else ""
+    cluster = settings.Cluster(settings.is_exclusive(found, partitions), asked["needs_sbcast"])
+    problems = settings.judge(found, asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"], cluster)
+    return {
+        "changed": False,
+        "settings": found,
+        "problems": [str(problem) for problem in problems],
+        "site_problems": [str(problem) for problem in problems if problem.is_the_sites],
+        **(_nodes(module) if asked["hosts"] else {}),
+    }
+
+
+def _nodes(module: AnsibleModule) -> Dict[str, List[str]]:
+    known = nodes.parse(_said(module, ["--oneliner", "show", "nodes"]))
+    missing = nodes.beyond(known, module.params["hosts"], module.params["absent_nodes"])
+    return {
+        "unreached_nodes": [node.name for node in missing if node.is_in_use()],
+        "unused_nodes": [node.name for node in missing if not node.is_in_use()],
+    }
+
+
+def _said(module: AnsibleModule, words: List[str]) -> str:
+    """Return what scontrol printed.
+
+    :raises NodeFault: the controller does not answer.
+    """
+    path = settings.search_path(module.params["slurm_dir"], os.environ.get("PATH", ""))
+    status, output, errors = module.run_command(["scontrol", *words], environ_update={"LC_ALL": "C", "PATH": path})
     if status != 0:
         raise NodeFault("slurm: no settings", "start slurmctld, or run this on a host of the cluster", status=status, said=errors.strip())
-    settings = slurm.parse(output)
-    problems = slurm.judge(settings, asked["prolog"], asked["epilog"], asked["task_prolog"], asked["deadline"])
-    return {"changed": False, "settings": settings, "problems": [str(problem) for problem in problems]}
+    return str(output)
 
 
 if __name__ == "__main__":

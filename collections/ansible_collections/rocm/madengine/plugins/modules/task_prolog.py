@@ -69,7 +69,7 @@ from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import task_program
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import site_files
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
@@ -97,24 +97,24 @@ def _told(module: AnsibleModule, work: Callable[[AnsibleModule, str, str], Dict[
 
 
 def _present(module: AnsibleModule, path: str, site: str) -> Dict[str, Any]:
-    ours, before = module.params["content"].encode(), task_program.content(path)
-    changed = not task_program.settled(path, ours)
-    kept = os.path.lexists(site) or task_program.is_the_sites(before)
+    ours, before = module.params["content"].encode(), site_files.content(path)
+    changed = not site_files.settled(path, ours)
+    kept = os.path.lexists(site) or site_files.is_the_sites(before)
     if changed and not module.check_mode:
-        task_program.settle(path, site, ours)
+        site_files.settle(path, site, ours)
     return {"changed": changed, "kept": kept, "diff": _diff(path, before, ours)}
 
 
 def _absent(module: AnsibleModule, path: str, site: str) -> Dict[str, Any]:
-    before, after = task_program.content(path), task_program.given_back(path, site)
-    kept = task_program.is_the_sites(after)
+    before, after = site_files.content(path), site_files.given_back(path, site)
+    kept = site_files.is_the_sites(after)
     changed = before != after or os.path.lexists(site)
     if changed and not module.check_mode:
-        task_program.give_back(path, site)
+        site_files.give_back(path, site)
     return {"changed": changed, "kept": kept, "diff": _diff(path, before, after)}
 
 
-def _diff(path: str, before: task_program.Content, after: task_program.Content) -> Dict[str, str]:
+def _diff(path: str, before: site_files.Content, after: site_files.Content) -> Dict[str, str]:
     shown = {"before": (before or b"").decode(errors="replace"), "after": (after or b"").decode(errors="replace")}
     return {"before_header": path, "after_header": path, **shown}
 

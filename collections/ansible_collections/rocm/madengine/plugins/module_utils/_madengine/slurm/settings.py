@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Tuple
 
-from ..core import files
+from ..core import files, process
 from ..core.errors import JobFault
 
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_/]*(?:\[[0-9]+\])?)\s*= ?(.*)")
@@ -21,20 +21,26 @@ _NUMBERED = re.compile(r"(Prolog|Epilog)\[[0-9]+\]")
 _INFINITE = 65533  # SLURM prints NO_VAL16 or INFINITE16 for "no limit"
 _A_DAY = 86400
 MARGIN_SECONDS = 30
+OLDEST = (22, 5)  # the first that tells a prolog the job's comment and output; none older was tried
 # The controller adds Alloc to each of these (measured with 24.11.5; X11: slurm.conf(5)), yet not to DeferBatch or Serial.
 _ALLOC = {"alloc", "contain", "forcerequeueonfail", "nohold", "runinjob", "x11"}
+_VERSION = re.compile(r"(?<![0-9.])([0-9]{2})\.([0-9]{2})(?![0-9])")
 _LARGEST_BYTES = 16 << 20
 _INCLUDE = re.compile(r"^\s*include\s", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One setting that does not fit: what it is, what it should be, and what goes wrong otherwise."""
+    """One setting that does not fit: what it is, what it should be, and what goes wrong otherwise.
+
+    :param is_the_sites: whether it is the site's to change: `slurm_conf.merged` leaves it as it is.
+    """
 
     key: str
     seen: str
     wanted: str
     reason: str
+    is_the_sites: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}={self.seen or '(null)'} should be {self.wanted}: {self.reason}"
@@ -57,28 +63,78 @@ def parse(text: str) -> Dict[str, str]:
     return settings
 
 
-def judge(settings: Mapping[str, str], prolog: str, epilog: str, task_prolog: str, deadline_seconds: float) -> List[Problem]:
+@dataclass(frozen=True)
+class Cluster:
+    """What beside the settings themselves decides whether they fit.
+
+    :param is_exclusive: whether no two jobs ever share a node.
+    :param needs_sbcast: whether images may have to travel by SLURM's broadcast.
+    """
+
+    is_exclusive: bool = False
+    needs_sbcast: bool = False
+
+
+def judge(
+    settings: Mapping[str, str], prolog: str, epilog: str, task_prolog: str, deadline_seconds: float, cluster: Cluster = Cluster()
+) -> List[Problem]:
     """Return what must be changed before the hooks can work, in the order of slurm.conf's manual; empty if nothing.
 
     :param prolog: the value that ``Prolog`` must hold, e.g. ``/etc/slurm/prolog.d/*``; the others likewise.
     :param deadline_seconds: the longest that our prolog may take; SLURM's own timers must lie behind it.
+    :returns: of a SLURM that is too old that one thing, for all others follow from it.
     :raises JobFault: no prolog may take that long.
     """
     if not 0 < deadline_seconds < _A_DAY:
         raise JobFault("slurm: not a deadline", "give seconds, more than 0 and less than a day", deadline=deadline_seconds)
+    old = _release(settings)
+    if old:
+        return [old]
     least = math.ceil(deadline_seconds) + MARGIN_SECONDS
     found = [
         _timer(settings, "BatchStartTimeout", least, "the controller gives a batch job up while its prolog still works"),
         _credential(settings, least),
         _program(settings, "Epilog", epilog, "the epilog would never run: nothing is gathered, nothing cleaned"),
+        _namespace(settings, cluster),
         _program(settings, "Prolog", prolog, "the prolog would never run"),
         _timer(settings, "PrologEpilogTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
         _timer(settings, "PrologTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
         _flag(settings, "Alloc", "the other nodes run their prolog only at their first step, and the job waits for ever"),
         _flag(settings, "DeferBatch", "the batch script starts while other nodes still load"),
+        _serial(settings, cluster),
         _program(settings, "TaskProlog", task_prolog, "a task would see neither the environment nor the reason of a failure"),
     ]
     return [problem for problem in found if problem]
+
+
+def is_exclusive(settings: Mapping[str, str], partitions: str) -> bool:
+    """Say whether no two jobs ever share a node.
+
+    :param partitions: what ``scontrol --oneliner show partitions`` printed.
+    """
+    shared = [re.search(r"\bOverSubscribe=(\S+)", line) for line in partitions.splitlines() if line.startswith("PartitionName=")]
+    if settings.get("SelectType", "") == "select/linear":
+        return bool(shared) and all(match is not None and match.group(1) in ("NO", "EXCLUSIVE") for match in shared)
+    return bool(shared) and all(match is not None and match.group(1) == "EXCLUSIVE" for match in shared)
+
+
+def version(said: str) -> Tuple[int, int]:
+    """Return the release in what a command or ``SLURM_VERSION`` says, (0, 0) if there is none.
+
+    >>> version("slurm-wlm 24.11.5"), version("22.05.8")
+    ((24, 11), (22, 5))
+    """
+    match = _VERSION.search(said)
+    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+
+
+def search_path(slurm_dir: str, path: str = process.PATH) -> str:
+    """Return where SLURM's programs are searched for: first in the site's own place for them, if it has one.
+
+    >>> search_path("/opt/slurm", "/usr/bin")
+    '/opt/slurm/bin:/usr/bin'
+    """
+    return f"{slurm_dir.rstrip('/')}/bin:{path}" if slurm_dir else path
 
 
 def meets_in_prolog(path: str) -> bool:
@@ -138,3 +194,27 @@ def _flag(settings: Mapping[str, str], flag: str, reason: str) -> Optional[Probl
 def _program(settings: Mapping[str, str], key: str, wanted: str, reason: str) -> Optional[Problem]:
     value = settings.get(key, "")
     return None if wanted in value.split(",") else Problem(key, value, wanted, reason)
+
+
+def _release(settings: Mapping[str, str]) -> Optional[Problem]:
+    seen = settings.get("SLURM_VERSION", "")
+    if not seen or version(seen) >= OLDEST:
+        return None
+    return Problem("SLURM_VERSION", seen, "22.05 or newer", "an older SLURM tells a prolog too little of its job", is_the_sites=True)
+
+
+def _serial(settings: Mapping[str, str], cluster: Cluster) -> Optional[Problem]:
+    value = settings.get("PrologFlags", "")
+    if cluster.is_exclusive or "serial" not in (name.strip().lower() for name in value.split(",")):
+        return None
+    reason = "two jobs that share nodes wait for each other until Deadline; it may stay where each partition has OverSubscribe=EXCLUSIVE"
+    return Problem("PrologFlags", value, "without Serial", reason, is_the_sites=True)
+
+
+def _namespace(settings: Mapping[str, str], cluster: Cluster) -> Optional[Problem]:
+    for key in ("JobContainerType", "NamespaceType"):
+        value = settings.get(key, "")
+        if cluster.needs_sbcast and value.rpartition("/")[2] == "tmpfs":
+            reason = "sbcast cannot enter the job's namespace from a prolog; set ImageStore, or Transport=registry"
+            return Problem(key, value, "unset where images travel by sbcast", reason, is_the_sites=True)
+    return None

@@ -9,6 +9,9 @@ A line that we change is kept above the new one, as a comment with `MARK`, so th
     # before rocm.madengine: PrologFlags=X11
     PrologFlags=X11,Alloc,DeferBatch
 
+A SLURM that takes several lines of ``Prolog`` and ``Epilog`` keeps the site's as they are, beside ours. An older one knows
+one of each: there ours takes its place, and `displaced` names what has to go on elsewhere.
+
 Source: slurm.conf(5); Slurm's parse_config.c for what a line is: several ``key=value`` may share one, ``#`` begins a
 comment unless a backslash stands before it, a backslash at a line's end joins it with the next.
 """
@@ -30,6 +33,7 @@ _PAIR = re.compile(r'(?P<key>[A-Za-z0-9_.]+)\s*[-*+/]?=\s*(?P<value>"[^"]*"|\S+)
 _INCLUDE = re.compile(r"\s*include\s+(\S+)", re.IGNORECASE)
 _COMMENT = re.compile(r"(?<!\\)#.*", re.DOTALL)
 PROGRAMS = ("Prolog", "Epilog", "TaskProlog")
+SEVERAL_SINCE = (24, 11)  # the release from which each line of Prolog and of Epilog counts (measured: 24.11.5; not in 22.05.8)
 CLI_FILTER = "cli_filter/lua"
 FILTERS = {"clifilterplugins"}
 ALWAYS = {"prologflags", "prolog", "epilog", "taskprolog", "prologepilogtimeout", "prologtimeout", "batchstarttimeout", "authinfo"}
@@ -43,6 +47,7 @@ class Wanted:
     :param prolog: the value of ``Prolog``, e.g. ``/etc/slurm/prolog.d/*``; the others likewise.
     :param deadline_seconds: the longest that a prolog may take.
     :param has_cli_filter: whether the commands that submit jobs run SLURM's filter in Lua.
+    :param takes_several: whether this SLURM takes several lines of ``Prolog`` and ``Epilog``.
     """
 
     prolog: str
@@ -50,6 +55,7 @@ class Wanted:
     task_prolog: str
     deadline_seconds: float
     has_cli_filter: bool = False
+    takes_several: bool = False
 
     def keys(self) -> Set[str]:
         """Return what `merged` may set, in small letters."""
@@ -67,9 +73,10 @@ def merged(text: str, wanted: Wanted) -> str:
 
     :raises JobFault: a setting stands in it more than once, or names several programs, so that no single line can be changed.
     """
-    rules = _rules(wanted)
     lines = list(_lines(text if wanted.has_cli_filter else restored(text, FILTERS)))
-    for key, rule in rules.items():
+    if wanted.takes_several:
+        lines = _beside(_beside(lines, "Prolog", wanted.prolog), "Epilog", wanted.epilog)
+    for key, rule in _rules(wanted).items():
         lines = _with(lines, key, rule)
     return "".join(lines)
 
@@ -92,11 +99,24 @@ def restored(text: str, keys: Set[str] = MANAGED) -> str:
     return "".join(out + _left(marked, keys))
 
 
-def displaced(text: str, wanted: Wanted) -> Dict[str, str]:
-    """Return the programs that `merged` puts, or has put, our own in the place of: by key, without those that are ours already."""
-    before = values(restored(text))
-    ours = {"Prolog": wanted.prolog, "Epilog": wanted.epilog, "TaskProlog": wanted.task_prolog}
-    return {key: before[key.lower()] for key in PROGRAMS if before.get(key.lower(), ours[key]) != ours[key]}
+def displaced(text: str) -> Dict[str, str]:
+    """Return the programs of the site's in whose place `merged` has put our own in *text*, by key."""
+    before, now = programs(restored(text)), programs(text)
+    return {key: value for key, value in before.items() if value and not set(value.split(",")) <= set(now[key].split(","))}
+
+
+def of_the_site(text: str) -> Dict[str, List[str]]:
+    """Return the programs that *text* names without us, by key, in SLURM's order."""
+    return {key: [name for name in value.split(",") if name] for key, value in programs(restored(text)).items()}
+
+
+def resolved(name: str, path: str) -> str:
+    """Return the program *name* of the slurm.conf *path* as SLURM finds it.
+
+    >>> resolved("prolog.sh", "/etc/slurm/slurm.conf")
+    '/etc/slurm/prolog.sh'
+    """
+    return os.path.join(os.path.dirname(path), name)
 
 
 def programs(text: str) -> Dict[str, str]:
@@ -257,6 +277,19 @@ def _with(lines: List[str], key: str, rule: _Rule) -> List[str]:
     ((place, value),) = found
     above = [] if place and lines[place - 1].startswith(MARK) else [_marked(lines[place])]
     return lines[:place] + above + [_replaced(lines[place], key, str(rule(value)))] + lines[place + 1 :]
+
+
+def _beside(lines: List[str], key: str, ours: str) -> List[str]:
+    """Return *lines* with one more of *key* where the site has its own: our prolog after theirs, our epilog before theirs."""
+    places = [number for number, line in enumerate(lines) if key.lower() in _keys(line)]
+    if not places or any((key.lower(), ours) in _pairs(line) for line in lines):
+        return lines
+    place = places[-1] + 1 if key == "Prolog" else places[0]
+    if place == len(lines):
+        return _appended(lines, f"{key}={ours}\n")
+    while place and lines[place - 1].startswith(MARK):  # a mark belongs to the line below it
+        place -= 1
+    return [*lines[:place], f"{MARK}{_NOTHING}\n", f"{key}={ours}\n", *lines[place:]]
 
 
 def _left(marked: List[str], keys: Set[str]) -> List[str]:

@@ -162,3 +162,19 @@ def test_nothing_in_a_user_s_words_is_executed(node: Node, tmp_path: Path) -> No
 def test_the_no_op_does_nothing_well(node: Node) -> None:
     done = node.run("prolog/00-noop")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(("line", "is_taken"), [
+    ("Python={other}", True), ("python = {other} # newer", True), ("PYTHON={other}#newer", True), ("  Python={other}", True),
+    ("Deadline=20\nPython={other}\nLogLevel=info", True), ("Python\t=\t{other}", True),
+    ("# Python={other}", False), ("Pythons={other}", False), ("Python={other}.gone", False), ("Python=", False), ("", False),
+])  # fmt: skip
+def test_the_site_s_interpreter_runs_the_hooks_and_one_that_is_not_there_costs_no_job_our_help(
+    node: Node, line: str, is_taken: bool
+) -> None:
+    other = node.root / "opt/python3.11"
+    other.write_text(f"#!/bin/sh\necho other >{node.root}/other\n")
+    other.chmod(0o755)
+    (node.root / "etc/madengine/hooks.conf").write_text(line.format(other=other) + "\n")
+    assert has_started(node, OURS) is not is_taken
+    assert (node.root / "other").exists() is is_taken

@@ -37,6 +37,8 @@ TABLE = [
     ("KeepWorkspace", "True", True, ""),
     ("MetricsDir", "", "", "./metrics"),
     ("LogLevel", "debug", "debug", "loud"),
+    ("Python", "/opt/python/bin/python3.11", "/opt/python/bin/python3.11", "python3"),
+    ("SlurmDir", "/opt/slurm", "/opt/slurm", "slurm"),
 ]
 _FIELDS = {field.metadata["key"]: field for field in dataclasses.fields(config.Site) if field.metadata}
 

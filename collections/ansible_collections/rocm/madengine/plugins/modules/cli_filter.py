@@ -37,6 +37,10 @@ options:
   entry:
     description: What C(cli_filter.lua) beside C(slurm.conf) shall hold where the site has none of its own; needed for V(present).
     type: str
+  slurm_dir:
+    description: The directory that holds SLURM's C(bin), where that is in none of the usual places, such as V(/opt/slurm).
+    type: path
+    default: ""
 extends_documentation_fragment:
   - rocm.madengine.attributes
 attributes:
@@ -117,6 +121,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "slurm_conf": {"type": "path", "default": "/etc/slurm/slurm.conf"},
             "script": {"type": "str"},
+            "slurm_dir": {"type": "path", "default": ""},
             "entry": {"type": "str"},
         },
         required_if=[("state", "present", ["script", "entry"])],
@@ -176,7 +181,11 @@ def _prove(module: AnsibleModule, places: Places) -> None:
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as folder:
         for name, text in (("slurm.conf", site_files.filter_probe(places.conf or "")), (site_files.FILTER_NAME, module.params["entry"])):
             files.write(os.path.join(folder, name), text)
-        environment = {"PATH": _PATH, "LC_ALL": "C", "SLURM_CONF": os.path.join(folder, "slurm.conf")}
+        environment = {
+            "PATH": settings.search_path(module.params["slurm_dir"], _PATH),
+            "LC_ALL": "C",
+            "SLURM_CONF": os.path.join(folder, "slurm.conf"),
+        }
         try:
             done = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, timeout=_SECONDS, check=False, env=environment)
         except FileNotFoundError:

@@ -35,6 +35,9 @@ options:
     description: How many releases stay installed; those in use stay in any case.
     type: int
     default: 3
+  python:
+    description: The interpreter that runs the hooks on this node, 3.9 or newer; C(/usr/bin/python3) if not given.
+    type: path
   version:
     description: The release's version; the collection's own if not given.
     type: str
@@ -118,7 +121,7 @@ def present(module: AnsibleModule, releases: Releases) -> Dict[str, Any]:
     if module.check_mode:
         if not is_there:
             with tempfile.TemporaryDirectory(dir=module.tmpdir) as folder:
-                examine(asked["src"], asked["sha256"], os.path.join(folder, name))
+                examine(asked["src"], asked["sha256"], os.path.join(folder, name), asked["python"] or "")
     else:
         if not is_there or before != name:
             releases.install(name, asked["src"], asked["sha256"])
@@ -180,6 +183,7 @@ def main() -> None:
             "root": {"type": "path", "default": "/opt/madengine-hooks"},
             "state": {"type": "str", "choices": ["present", "rolled_back", "absent"], "default": "present"},
             "keep": {"type": "int", "default": 3},
+            "python": {"type": "path"},
             "version": {"type": "str"},
             "leaving": {"type": "str"},
             "src": {"type": "path"},
@@ -188,7 +192,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     work = {"present": present, "rolled_back": rolled_back, "absent": absent}[module.params["state"]]
-    finish(module, lambda: alone(module, work, Releases(module.params["root"])))
+    finish(module, lambda: alone(module, work, Releases(module.params["root"], python=module.params["python"] or "")))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ options:
       - V(KeepWorkspace) (V(no)) says whether a job's working files outlive it.
       - V(MetricsDir) (none) is the directory of node_exporter's textfile collector.
       - V(LogLevel) (V(info)) is one of V(error), V(info), V(debug).
+      - V(Python) (V(/usr/bin/python3)) is the Python 3.9 or newer that runs the hooks.
+      - V(SlurmDir) (none) is the directory that holds SLURM's C(bin), where that is in none of the usual places.
     type: dict
     required: true
   path:

@@ -68,6 +68,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _program(text: str) -> str:
+    if not text.startswith("/") or len(text.split()) > 1:  # the gates, which are shell, read it too
+        raise ValueError(text)
+    return text
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def choose(text: str) -> str:
         if text.lower() not in choices:
@@ -121,6 +127,8 @@ class Site:
     keep_workspace: bool = field(default=False, metadata=_key("KeepWorkspace", _yes, "yes or no"))
     metrics_dir: str = field(default="", metadata=_key("MetricsDir", _path, "an absolute path, or nothing"))
     log_level: str = field(default="info", metadata=_key("LogLevel", _one_of("error", "info", "debug"), "error, info or debug"))
+    python: str = field(default="/usr/bin/python3", metadata=_key("Python", _program, "the absolute path of a Python 3.9 or newer"))
+    slurm_dir: str = field(default="", metadata=_key("SlurmDir", _path, "an absolute path, or nothing"))
     warnings: Names = ()
 
     def allows(self, reference: str) -> bool:

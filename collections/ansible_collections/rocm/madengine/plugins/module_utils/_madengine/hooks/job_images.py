@@ -20,6 +20,7 @@ from ..images import distribute, sources, transports
 from ..images.distribute import Image
 from ..images.transports import TransportOptions
 from ..oci.image import Reference
+from ..slurm import settings
 from .config import Site
 
 TURNS = "/run/madengine/locks"
@@ -84,7 +85,7 @@ class JobImages:
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
         options = TransportOptions(
             self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
-            compression=self._site.compression,
+            compression=self._site.compression, path=settings.search_path(self._site.slurm_dir),
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         if alone:

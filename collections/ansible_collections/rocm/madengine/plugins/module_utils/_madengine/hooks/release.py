@@ -43,7 +43,7 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,127}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST_BYTES = 64 << 20
-_INTERPRETER = "/usr/bin/python3"
+_INTERPRETER = "/usr/bin/python3"  # where the site names no other
 _SECONDS = 120
 _FOLDER_MODE = 0o755
 _REBUILD = "build and install the collection again"
@@ -69,10 +69,11 @@ class Releases:
 
     :param root: e.g. ``/opt/madengine-hooks``.
     :param base: where the jobs' state is, which names the releases in use.
+    :param python: the interpreter that runs the hooks on this node, if the site has named one.
     """
 
-    def __init__(self, root: str, base: str = job_state.BASE) -> None:
-        self.root, self._base = root, base
+    def __init__(self, root: str, base: str = job_state.BASE, python: str = "") -> None:
+        self.root, self._base, self._python = root, base, python
         self._folder = os.path.join(root, "releases")
 
     def path(self, name: str) -> str:
@@ -134,10 +135,10 @@ class Releases:
         with _disk(self.root):
             self._tidy()
             if self.has(name):
-                prove(self.path(name))
+                prove(self.path(name), self._python)
                 return
             try:
-                examine(archive, sha256, fresh)
+                examine(archive, sha256, fresh, self._python)
                 _settle(fresh)
                 self._discard(name)  # somebody has taken a program out of it
                 os.rename(fresh, self.path(name))
@@ -172,7 +173,7 @@ class Releases:
         name = self.before()
         if name is None:
             raise JobFault("release: there is none to go back to", "install the wanted release instead", root=self.root)
-        prove(self.path(name))
+        prove(self.path(name), self._python)
         return name
 
     def superfluous(self, keep: int, coming: str) -> List[str]:
@@ -216,15 +217,15 @@ class Releases:
         files.sync_directory(self.root)
 
 
-def examine(archive: str, sha256: str, folder: str) -> None:
+def examine(archive: str, sha256: str, folder: str, python: str = "") -> None:
     """Unpack *archive* into the new directory *folder*, compile and prove it; faults as `Releases.install`."""
     _unpack(_checked(archive, sha256), folder)
     _require(folder)
-    _run([_INTERPRETER, "-I", "-m", "compileall", "-q", folder])
-    prove(folder)
+    _run([python or _INTERPRETER, "-I", "-m", "compileall", "-q", folder])
+    prove(folder, python)
 
 
-def prove(path: str) -> None:
+def prove(path: str, python: str = "") -> None:
     """Do nothing if the release in *path* has all its programs and this node's Python can import them.
 
     :raises JobFault: it is broken; the message shows where.
@@ -233,7 +234,7 @@ def prove(path: str) -> None:
     # Imported as in a prolog, but under another name, so that nothing is done.
     code = "import runpy, sys; [runpy.run_path(program, run_name='proof') for program in sys.argv[1:]]"
     programs = [os.path.join(path, program) for program in PROGRAMS if program.endswith(".py")]
-    _run([_INTERPRETER, "-I", "-B", "-c", code, *programs])
+    _run([python or _INTERPRETER, "-I", "-B", "-c", code, *programs])
     for program in PROGRAMS:
         if not program.endswith(".py"):
             _run(["/bin/sh", "-n", os.path.join(path, program)])

@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
-from ..core import files, turn
+from ..core import files, process, turn
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
@@ -52,6 +52,7 @@ class TransportOptions:
     :param job_id: SLURM's, for sbcast; "" if there is no job.
     :param held: chain ids of layers that every member's daemon has; sbcast leaves them out.
     :param spool: a directory of every node, for sbcast's file.
+    :param path: where SLURM's programs are searched for.
     :param nodes: how many will read the store, so that a thousand do not arrive at once.
     :param compression: how new layers are packed where this node's daemon, and so the others', takes them so: ``none``,
         ``gzip`` or ``zstd``.
@@ -64,6 +65,7 @@ class TransportOptions:
     job_id: str = ""
     held: Sequence[str] = ()
     spool: str = sbcast.SPOOL
+    path: str = process.PATH
     nodes: int = 1
     compression: str = compression.NONE
 
@@ -259,10 +261,10 @@ class Broadcast(_Way):
             sent = archive.wanted(stored, omitted)
             size_bytes = sum(each.size_bytes for each in sent)
             files.require_space(folder, 2 * size_bytes)  # the pieces, and this node's own copy of them
-            index, plan = _index(stored, sent), sbcast.plan(options.nodes, image.deadline)
+            index, plan = _index(stored, sent), sbcast.plan(options.nodes, image.deadline, options.path)
             pieces = sbcast.cut(_blobs(index, store, stored, sent), folder, plan.pieces)
             with _removed(sbcast.targets(target, len(pieces))):  # this node's own copy
-                sbcast.send(pieces, target, options.job_id, image.deadline, plan.width)
+                sbcast.send(pieces, target, options.job_id, image.deadline, plan.width, options.path)
         details = {"path": target, "pieces": len(pieces), "index": digest_of(index), "index_bytes": len(index)}
         return details, Figures.since(image.started, method, stored.layers, (len(sent), size_bytes))
 

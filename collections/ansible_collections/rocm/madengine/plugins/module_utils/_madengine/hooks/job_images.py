@@ -20,7 +20,6 @@ from ..images import distribute, sources, transports
 from ..images.distribute import Image
 from ..images.transports import TransportOptions
 from ..oci.image import Reference
-from ..slurm import settings
 from .config import Site
 
 TURNS = "/run/madengine/locks"
@@ -85,7 +84,7 @@ class JobImages:
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
         options = TransportOptions(
             self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
-            compression=self._site.compression, path=settings.search_path(self._site.slurm_dir),
+            compression=self._site.compression, slurm_dir=self._site.slurm_dir,
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         if alone:

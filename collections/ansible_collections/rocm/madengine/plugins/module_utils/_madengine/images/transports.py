@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
-from ..core import files, process, turn
+from ..core import files, turn
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
@@ -31,7 +31,7 @@ from ..docker.layer_server import Source
 from ..oci import compression, digests, endpoint, lease
 from ..oci.image import Identity, Reference, chain_ids, digest_of, is_digest
 from ..oci.store import ImageStore, Layer, Stored, read_image
-from ..slurm import sbcast
+from ..slurm import sbcast, settings
 from . import load, save, sources
 from .offer import Figures, Offer
 from .sources import ImageRequest
@@ -52,7 +52,7 @@ class TransportOptions:
     :param job_id: SLURM's, for sbcast; "" if there is no job.
     :param held: chain ids of layers that every member's daemon has; sbcast leaves them out.
     :param spool: a directory of every node, for sbcast's file.
-    :param path: where SLURM's programs are searched for.
+    :param slurm_dir: where SLURM's ``bin`` is, if in none of the usual places.
     :param nodes: how many will read the store, so that a thousand do not arrive at once.
     :param compression: how new layers are packed where this node's daemon, and so the others', takes them so: ``none``,
         ``gzip`` or ``zstd``.
@@ -65,7 +65,7 @@ class TransportOptions:
     job_id: str = ""
     held: Sequence[str] = ()
     spool: str = sbcast.SPOOL
-    path: str = process.PATH
+    slurm_dir: str = ""
     nodes: int = 1
     compression: str = compression.NONE
 
@@ -261,10 +261,10 @@ class Broadcast(_Way):
             sent = archive.wanted(stored, omitted)
             size_bytes = sum(each.size_bytes for each in sent)
             files.require_space(folder, 2 * size_bytes)  # the pieces, and this node's own copy of them
-            index, plan = _index(stored, sent), sbcast.plan(options.nodes, image.deadline, options.path)
+            index, plan = _index(stored, sent), sbcast.plan(options.nodes, image.deadline, **_programs(options))
             pieces = sbcast.cut(_blobs(index, store, stored, sent), folder, plan.pieces)
             with _removed(sbcast.targets(target, len(pieces))):  # this node's own copy
-                sbcast.send(pieces, target, options.job_id, image.deadline, plan.width, options.path)
+                sbcast.send(pieces, target, options.job_id, image.deadline, plan.width, **_programs(options))
         details = {"path": target, "pieces": len(pieces), "index": digest_of(index), "index_bytes": len(index)}
         return details, Figures.since(image.started, method, stored.layers, (len(sent), size_bytes))
 
@@ -413,6 +413,10 @@ def _packing(engine: Engine, options: TransportOptions) -> str:
     if options.compression == compression.ZSTD and not engine.info().takes_zstd:
         return compression.NONE
     return options.compression if compression.can(options.compression) else compression.NONE
+
+
+def _programs(options: TransportOptions) -> Dict[str, str]:
+    return {"path": settings.search_path(options.slurm_dir)} if options.slurm_dir else {}
 
 
 def _spooled(job_id: str) -> str:

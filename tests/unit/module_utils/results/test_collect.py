@@ -51,6 +51,9 @@ def home(tmp_path: Path) -> Dict[str, bytes]:
         ("results.json", True),
         ("model.safetensors", False),
         ("train.log", False),
+        ("rank0_profiler_output.csv", True),
+        ("kernels_output.csv", True),
+        ("hip_trace.csv", True),
         ("other.csv", False),
         ("xperf.csv", False),
     ],
@@ -72,7 +75,13 @@ def test_the_nodes_document_says_what_was_taken_and_what_was_not_and_why(tmp_pat
     }
     assert answer["node"] == "n3"
     assert answer["image_id"] == "sha256:aa"
-    assert answer["files"][0] == {"name": csvs.NAME, "path": str(fresh), "size_bytes": len(csvs.table(1)), "mtime": 1.5e9}
+    assert answer["files"][0] == {
+        "name": csvs.NAME,
+        "path": str(fresh),
+        "size_bytes": len(csvs.table(1)),
+        "mtime": 1.5e9,
+        "is_result": True,
+    }
     assert (tmp_path / "home/node_2" / csvs.NAME).stat().st_mtime == 1.5e9
 
 
@@ -259,10 +268,10 @@ def test_what_cannot_be_read_is_left_and_said(tmp_path: Path, monkeypatch: pytes
 
 
 def test_madengines_workspaces_are_known() -> None:
-    assert collect.workspaces(7, 1, 2, ("/scratch",)) == [
-        "/scratch/madengine_node_1/run_directory",
-        "/scratch/madengine_job_7_node_1/run_directory",
-        "/scratch/madengine_node_1",
-        "/scratch/madengine_job_7_node_1",
+    roots = collect.workspaces(7, 1, 2, ("/scratch",))
+    assert roots == ["/scratch/madengine_node_1", "/scratch/madengine_job_7_node_1"]
+    assert collect.sources_in(roots[1:]) == [
+        {"path": "/scratch/madengine_job_7_node_1/run_directory", "root": "/scratch/madengine_job_7_node_1"},
+        {"path": "/scratch/madengine_job_7_node_1", "root": "/scratch/madengine_job_7_node_1"},
     ]
-    assert "/tmp/madengine_job_7/run_directory" in collect.workspaces(7, 0, 1)
+    assert "/tmp/madengine_job_7" in collect.workspaces(7, 0, 1)

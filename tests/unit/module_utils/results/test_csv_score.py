@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import math
 import resource
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import csv_score
@@ -19,6 +19,7 @@ def scored(content: Union[str, bytes]) -> csv_score.Score:
     return csv_score.score(io.BytesIO(content.encode() if isinstance(content, str) else content))
 
 
+STATUS = "model,performance,metric,status\n"
 # (content, rows, rows that count, a part of the reason)
 TABLE: Dict[str, Any] = {
     "one good row": (csvs.table(12.5), 1, 1, "1 of 1 rows holds"),
@@ -43,7 +44,13 @@ TABLE: Dict[str, Any] = {
     "no model": (csvs.HEADER + " ,1,x\n", 1, 0, "0 of 1"),
     "no metric": (csvs.HEADER + "a,1,\n", 1, 0, "0 of 1"),
     "too short a row": (csvs.HEADER + "a,1\nb\nc,1,x\n", 3, 1, "1 of 3"),
-    "too long a row": (csvs.HEADER + "a,1,x,y,z\n", 1, 1, "1 of 1"),
+    "too long a row": (csvs.HEADER + "a,1,x,y,z\nb,2,x\n", 2, 1, "1 of 2 rows holds a finite performance (1 with too many cells)"),
+    "thousands without quotes": (csvs.HEADER + "a,1,444,tok/s\n", 1, 0, "0 of 1"),
+    "thousands in place of a status": (STATUS + "a,1,444,tok/s\n", 1, 0, "0 of 1"),
+    "failed rows": (STATUS + "a,0,x,FAILURE\na,1,x,Failed\na,2,x,error\na,3,x, FAIL \na,4,x,TIMEOUT\n", 5, 0, "(5 failed)"),
+    "rows that succeeded, or do not say": (STATUS + "a,1,x,SUCCESS\na,2,x,\na,3,x\na,4,x,no error\n", 4, 4, "4 of 4"),
+    "a status by another case": ("model,performance,metric,Status\na,1,x,FAILURE\n", 1, 0, "(1 failed)"),
+    "zeros": (csvs.table(0, "0.00"), 2, 2, "(every throughput is 0)"),
     "only commas": (csvs.HEADER + ",,\n , ,\n", 0, 0, "a header and no rows"),
     "the header again": (csvs.table(1) + csvs.table(2), 2, 2, "2 of 2 rows hold a finite performance (1 repeated headers)"),
     "a header alone": (csvs.HEADER, 0, 0, "a header and no rows"),
@@ -130,3 +137,43 @@ def test_records_carry_the_other_columns_and_skip_what_does_not_count() -> None:
         ({"model": "b", "performance": "2", "metric": "y", "args": ""}, 2.0),
     ]
     assert list(csv_score.records(io.BytesIO(b"a,b\n1,2\n"))) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "headline"),
+    [
+        (["failed_requests,0", "total_input_tokens,9", "mean_ttft_ms,3", "tok/s,5"], "tok/s"),
+        (["num_prompts,9", "output_throughput,5", "request_throughput,6"], "output_throughput"),
+        (["tok/s/gpu,5", "peak_memory_gb,9", "tok/s,40"], "tok/s"),
+        (["tok/s/gpu,5", "latency,1"], "tok/s/gpu"),
+        (["prefill_throughput,0", "decode_throughput,7"], "decode_throughput"),
+        (["prefill_throughput,0"], "prefill_throughput"),
+        ([*["latency,1"] * 60, "tok/s,5"], "tok/s"),
+        (["failed_requests,0", "latency,2", "mfu,40", "memory_gb,5"], None),
+        ([], None),
+    ],
+)
+def test_the_headline_is_a_rate_whatever_row_comes_first(rows: List[str], headline: Optional[str]) -> None:
+    score = scored("model,metric,performance\n" + "".join(f"m,{row}\n" for row in rows))
+    assert (score.headline or {}).get("metric") == headline
+
+
+@pytest.mark.parametrize(
+    ("content", "is_history"),
+    [
+        (csvs.table(1, 2), True),
+        (csvs.HEADER + "a,1,x\na,2,y\nb,1,x\n", False),
+        ("model,performance,metric,con\na,1,x,8\na,2,x,16\n", False),
+        (STATUS + "a,9000,x,SUCCESS\nb,,x,FAILURE\n", True),
+        (STATUS + "a,1,x,SUCCESS\nb,2,x,SUCCESS\n", False),
+        ("model,performance,metric,docker_sha,git_commit,test_duration\na,1,x,,,\n", True),
+    ],
+)
+def test_a_history_of_runs_is_known_by_its_rows(content: str, is_history: bool) -> None:
+    assert scored(content).is_history is is_history
+
+
+def test_the_shape_of_a_result_is_told_by_its_columns() -> None:
+    for content, has_shape in ((csvs.table(1), True), (csvs.HEADER, True), ("a,b\n1,2\n", False), ("", False), (b"\0" * 99, False)):
+        raw = content if isinstance(content, bytes) else content.encode()
+        assert csv_score.has_shape(io.BytesIO(raw)) is has_shape

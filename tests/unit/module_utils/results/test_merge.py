@@ -16,37 +16,8 @@ from hypothesis import strategies as st
 
 
 def merged(*tables: str) -> Tuple[str, List[Dict[str, Any]]]:
-    text, notes = merge.merge(io.BytesIO(table.encode()) for table in tables)
+    text, notes = merge.merge((f"n{number}", io.BytesIO(table.encode())) for number, table in enumerate(tables, 1))
     return text.decode(), notes
-
-
-@pytest.mark.parametrize(
-    ("metric", "kind"),
-    [
-        ("tokens_per_second", "throughput"),
-        ("tokens/s", "throughput"),
-        ("Output token throughput (tok/s)", "throughput"),
-        ("samples_per_sec", "throughput"),
-        ("TFLOPS", "throughput"),
-        ("qps", "throughput"),
-        ("memory_bandwidth_GB/s", "throughput"),
-        ("images", "throughput"),
-        ("Mean TTFT (ms)", "latency"),
-        ("p99_tpot", "latency"),
-        ("time_per_token", "latency"),
-        ("latency", "latency"),
-        ("step_time", "latency"),
-        ("duration", "latency"),
-        ("s/it", "other"),
-        ("peak_memory_GB", "memory"),
-        ("max vram", "memory"),
-        ("GiB", "memory"),
-        ("accuracy", "other"),
-        ("loss", "other"),
-    ],
-)
-def test_a_metric_is_like_what_its_name_says(metric: str, kind: str) -> None:
-    assert merge.kind(metric) == kind
 
 
 def test_throughput_is_summed_latency_averaged_memory_the_maximum() -> None:
@@ -61,14 +32,73 @@ def test_throughput_is_summed_latency_averaged_memory_the_maximum() -> None:
     ]
 
 
-def test_a_sweep_keeps_its_rows_apart() -> None:
-    text, _ = merged(csvs.table(1, 10), csvs.table(2, 20), csvs.table(3))
-    assert text == csvs.table(6, 30)
+def sweep(*rows: str, columns: str = "max_concurrency") -> str:
+    return f"model,performance,metric,{columns}\n" + "".join(f"M,{row}\n" for row in rows)
+
+
+def by_identity(*tables: str) -> Dict[Any, float]:
+    return {tuple(note["identity"].values()): note["value"] for note in merged(*tables)[1]}
+
+
+def test_a_blank_in_a_sweep_leaves_a_hole_and_not_a_shift() -> None:
+    first = sweep("100,throughput_tot,8", "180,throughput_tot,16", "300,throughput_tot,32")
+    second = sweep(",throughput_tot,8", "181,throughput_tot,16", "299,throughput_tot,32")
+    text, notes = merged(first, second)
+    assert text == sweep("100,throughput_tot,8", "361,throughput_tot,16", "599,throughput_tot,32")
+    assert [(note["identity"], note["nodes"], note["lacking"]) for note in notes] == [
+        ({"max_concurrency": "8"}, 1, ["n2"]),
+        ({"max_concurrency": "16"}, 2, []),
+        ({"max_concurrency": "32"}, 2, []),
+    ]
+
+
+@pytest.mark.parametrize("lost", ["", "nan", "FAILED", "1,444"])
+def test_rows_in_any_order_and_with_any_hole_find_their_pair(lost: str) -> None:
+    first = sweep("300,tok/s,32", "100,tok/s,8", "180,tok/s,16")
+    second = sweep("299,tok/s,32.0", f"{lost},tok/s,8", "181,tok/s, 16 ")
+    assert by_identity(first, second) == {("32",): 599.0, ("8",): 100.0, ("16",): 361.0}
+    assert by_identity(second, first) == {("32.0",): 599.0, ("8",): 100.0, ("16",): 361.0}
+
+
+@pytest.mark.parametrize("columns", ["isl,osl,precision", "tp,quant,batch_size", "args,dataset,request_rate"])
+def test_every_column_that_is_no_measurement_tells_rows_apart(columns: str) -> None:
+    rows = ["10,tok/s,1,1,x", "20,tok/s,1,2,x", "30,tok/s,1,2,Y"]
+    second = ["3,tok/s,1,2,y", "1,tok/s,1,1,x", "2,tok/s,1,2,x"]
+    assert list(by_identity(sweep(*rows, columns=columns), sweep(*second, columns=columns)).values()) == [11.0, 22.0, 33.0]
+
+
+def test_what_was_measured_and_where_does_not_keep_a_pair_apart() -> None:
+    columns = "hostname,mean_ttft_ms,test_duration,con"
+    text, _ = merged(sweep("1,tok/s,n1,7,60,8", columns=columns), sweep("2,tok/s,n2,9,60,8", columns=columns))
+    assert text == sweep("3,tok/s,,,60,8", columns=columns)
+
+
+def test_what_is_per_gpu_per_user_or_a_percentage_is_averaged_and_each_row_says_its_rule() -> None:
+    metrics = [
+        "tokens_per_second",
+        "tokens_per_second_per_gpu",
+        "tok/s/user",
+        "gpu utilization",
+        "mfu",
+        "cache hit rate",
+        "completed requests",
+    ]
+    shares = [csvs.HEADER + "".join(f"m,{value},{metric}\n" for metric in metrics) for value in (10, 30)]
+    assert [(note["value"], note["how"]) for note in merged(*shares)[1]] == [(40.0, "sum"), *[(20.0, "mean")] * 5, (40.0, "sum")]
+
+
+def test_a_node_that_measured_the_same_twice_counts_with_the_mean() -> None:
+    assert merged(csvs.table(10, 20), csvs.table(1))[0] == csvs.table(16)
+
+
+def test_two_nodes_of_one_name_are_two_nodes() -> None:
+    _, notes = merge.merge([("n1", io.BytesIO(csvs.table(1).encode())), ("n1", io.BytesIO(csvs.table(2).encode()))])
+    assert (notes[0]["nodes"], notes[0]["value"]) == (2, 3.0)
 
 
 def test_the_lowest_rank_gives_order_and_columns() -> None:
     text, _ = merged(
-        "model,performance,metric,args\na,1,x,--one\n", "metric,model,performance,args,gpu\nx,a,3,--two,mi300\nx,b,1,--two,mi300\n"
+        "model,performance,metric,args\na,1,x,--one\n", "metric,model,performance,args,gpu\nx,a,3,--one,mi300\nx,b,1,--two,mi300\n"
     )
     assert text == "model,performance,metric,args,gpu\na,2,x,--one,\nb,1,x,--two,mi300\n"
 

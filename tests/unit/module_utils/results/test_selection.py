@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, csv_score, merge, selection
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, csv_score, merge, metric_kinds, selection
 from helpers import csvs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,7 +132,10 @@ def test_merge_publishes_one_table_and_says_how(tmp_path: Path) -> None:
     chosen = settle(tmp_path, policy="merge")
     assert (tmp_path / csvs.NAME).read_text() == csvs.table(7)
     assert chosen["merged"] == [
-        {"model": "llama", "metric": "tokens_per_second", "how": "sum", "kind": "throughput", "nodes": 3, "performance": "7", "value": 7.0}
+        {
+            **{"model": "llama", "metric": "tokens_per_second", "identity": {}, "how": "sum", "kind": "throughput"},
+            **{"nodes": 3, "lacking": [], "performance": "7", "value": 7.0},
+        }
     ]
     assert selection.line(chosen) == "best: multi.csv rows=1 performance=7 metric=tokens_per_second node=all"
 
@@ -404,4 +407,61 @@ def test_a_candidate_that_vanishes_is_not_published_half(tmp_path: Path) -> None
 
 
 def test_the_kinds_of_metric_have_each_a_rule() -> None:
-    assert {merge.kind(name) for name in ("tok/s", "latency", "vram", "loss")} == set(merge._RULES)
+    names = "tok/s", "latency", "vram", "loss", "num_prompts", "mfu"
+    assert {metric_kinds.kind(name) for name in names} == set(merge._RULES)
+
+
+FAILED = "model,performance,metric,status\n" + "".join(f"{model},0.00,total_token_throughput_tok_s,FAILURE\n" for model in "abc")
+MEASURED = "model,performance,metric,status\na,1234.5,total_token_throughput_tok_s,SUCCESS\nb,20,median_tpot_ms,SUCCESS\n"
+
+
+def test_rows_that_say_that_they_failed_do_not_count_and_the_reason_says_so(tmp_path: Path) -> None:
+    chosen = settle(csvs.collection(tmp_path, [FAILED, MEASURED], name="perf.csv"), name="perf.csv")
+    assert chosen["selected"]["node"] == "n2"
+    assert [item["reason"] for item in chosen["candidates"]] == [
+        "2 of 2 rows hold a finite performance",
+        "0 of 3 rows hold a finite performance (3 failed)",
+    ]
+    assert (chosen["best"]["performance"], chosen["best"]["metric"]) == ("1234.5", "total_token_throughput_tok_s")
+
+
+@pytest.mark.parametrize("zeros", [csvs.table(0, "0.0", 0), csvs.HEADER + "m,0,tok/s\nm,12,latency_ms\nm,7,num_prompts\n"])
+def test_the_zeros_of_a_failed_benchmark_do_not_beat_a_number(tmp_path: Path, zeros: str) -> None:
+    chosen = settle(csvs.collection(tmp_path, [zeros, csvs.table(5)]))
+    assert (chosen["selected"]["node"], chosen["best"]["value"]) == ("n2", 5.0)
+    assert "every throughput is 0" in chosen["candidates"][1]["reason"]
+    assert settle(tmp_path, exit_code="1:0")["selected"]["node"] == "n2"  # also where the scores are known from before
+
+
+@pytest.mark.parametrize("ledger", ["perf.csv", "perf_super.csv", "perf_entry.csv", "perf_entry_super.csv", "workdir__perf.csv"])
+@pytest.mark.parametrize("name", ["named", ""])
+def test_madengine_s_ledgers_are_history_and_never_the_result(tmp_path: Path, ledger: str, name: str) -> None:
+    old = "".join(f"m{number},{9000 - number},tok/s,SUCCESS\n" for number in range(5))
+    csvs.collection(tmp_path, ["model,performance,metric,status\n" + old + "new,,tok/s,FAILURE\n"], name=ledger)
+    chosen = settle(tmp_path, name=ledger.replace("workdir__", "") if name else "")
+    assert (chosen["verdict"], chosen["best"]) == ("missing", None)
+    assert "ledger" in chosen["candidates"][0]["reason"]
+    csvs.write(tmp_path / "node_0/mine.csv", csvs.table(7))
+    assert settle(tmp_path, name="")["best"]["value"] == 7.0
+
+
+def test_what_a_node_says_is_no_result_is_none(tmp_path: Path) -> None:
+    csvs.collection(tmp_path, [csvs.table(555), csvs.table(100)])
+    csvs.node(tmp_path, 0, files=[{"name": csvs.NAME, "is_result": False, "why": "not where madengine takes a result from"}])
+    chosen = settle(tmp_path)
+    assert chosen["best"]["value"] == 100.0
+    assert chosen["candidates"][1]["reason"] == "not where madengine takes a result from"
+
+
+def test_without_a_rate_the_line_says_that_there_is_none(tmp_path: Path) -> None:
+    rows = "m,3,failed_requests\nm,99999,total_input_tokens\nm,12,mean_ttft_ms\nm,70,peak_memory_gb\n"
+    chosen = settle(csvs.collection(tmp_path, [csvs.HEADER + rows]))
+    assert (chosen["verdict"], chosen["best"]) == ("partial", None)
+    assert selection.line(chosen) == "best: none is a rate or a throughput, see node_0/multi.csv rows=4 node=n1"
+
+
+@pytest.mark.parametrize("policy", selection.POLICIES)
+def test_the_headline_of_a_merged_table_is_a_rate_too(tmp_path: Path, policy: str) -> None:
+    rows = csvs.HEADER + "m,3,failed_requests\nm,5,tok/s/gpu\nm,40,tok/s\n"
+    chosen = settle(csvs.collection(tmp_path, [rows, rows]), policy=policy)
+    assert (chosen["best"]["metric"], chosen["best"]["value"]) == ("tok/s", 80.0 if policy == "merge" else 40.0)

@@ -117,7 +117,7 @@ class JobEnd:
         if self._known.status != READY:
             raise JobFault("aftermath: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
         sources: List[collect.Source] = [{"path": self._place.results, "all": True}]
-        sources += collect.workspaces(self._known.job_id, self._known.node_rank, len(self._known.nodes))
+        sources += collect.sources_in(collect.workspaces(self._known.job_id, self._known.node_rank, len(self._known.nodes)))
         with self._kept(self._place.results):
             self._folder = self._gathered(sources)
         self._here.ready(gathered=self._folder)

@@ -22,10 +22,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from ..core import files
 from ..core.errors import Fault, JobFault
-from . import csv_score
+from . import csv_score, provenance
 from .csv_score import Score, plain
 
 NODE_FACTS = "node.json"
+LEDGER = "madengine's own ledger"
 _MOST_CANDIDATES = 10_000
 _LARGEST_DOCUMENT = 32 << 20
 _NODE = re.compile(r"node_(0|[1-9][0-9]{0,5})")
@@ -57,9 +58,9 @@ class Candidate:
     refusal: str = ""
     score: Score = Score(0, 0, "not read")
 
-    def order(self) -> Tuple[int, int, int, List[Any]]:
-        """Return the place among all: more rows that count, more rows, lower rank, then the name."""
-        return -self.score.scored, -self.score.rows, self.rank, natural(self.path)
+    def order(self) -> Tuple[bool, int, int, int, List[Any]]:
+        """Return the place among all: numbers before zeros, more rows that count, more rows, lower rank, then the name."""
+        return self.score.is_zero, -self.score.scored, -self.score.rows, self.rank, natural(self.path)
 
     def to_dict(self) -> Dict[str, Any]:
         """Return what ``selection.json`` says of it; `scored` reads it back."""
@@ -71,6 +72,8 @@ class Candidate:
             "scored": self.score.scored,
             "reason": self.score.reason,
             "is_usable": not self.refusal,
+            "is_zero": self.score.is_zero,
+            "is_history": self.score.is_history,
             "size_bytes": self.size_bytes,
             "mtime_ns": self.mtime_ns,
         }
@@ -99,7 +102,7 @@ def found(collection_dir: str, name: str, facts: Mapping[str, Any], nodes: Seque
     for node in nodes:
         refusal = refusal_of(node, facts)
         for path, status in _csvs(os.path.join(collection_dir, f"node_{node.rank}"), name):
-            reason = refusal or _staleness(os.path.basename(path), status, node, facts)
+            reason = refusal or _staleness(os.path.basename(path), status, node, facts) or _origin(os.path.basename(path), name, node)
             place = os.path.relpath(path, collection_dir)
             candidates.append(Candidate(place, node.name, node.rank, status.st_size, status.st_mtime_ns, reason))
         if len(candidates) > _MOST_CANDIDATES:
@@ -119,9 +122,13 @@ def scored(collection_dir: str, candidates: Sequence[Candidate], known: Sequence
         if candidate.refusal:
             score = Score(0, 0, candidate.refusal)
         elif seen.get("is_usable") is True and _is_count(seen.get("rows")) and _is_count(seen.get("scored")):
-            score = Score(seen["rows"], seen["scored"], plain(str(seen.get("reason"))))
+            zero, history = seen.get("is_zero") is True, seen.get("is_history") is True
+            score = Score(seen["rows"], seen["scored"], plain(str(seen.get("reason"))), is_zero=zero, is_history=history)
         else:
             score = score_of(os.path.join(collection_dir, candidate.path))
+        if score.is_history and provenance.is_ledger(os.path.basename(candidate.path)):
+            refusal = f"{LEDGER}, with rows of other runs"
+            candidate, score = replace(candidate, refusal=refusal), Score(0, 0, refusal)
         done.append(replace(candidate, score=score))
     return sorted(done, key=Candidate.order)
 
@@ -209,11 +216,25 @@ def _staleness(file_name: str, status: os.stat_result, node: Node, facts: Mappin
     return "older than the job" if newer_than is not None and status.st_mtime < float(newer_than) else ""
 
 
+def _origin(file_name: str, name: str, node: Node) -> str:
+    """Return why a file is no result of the job's, as far as its node knows or its name tells; nothing if it may be one."""
+    known: Mapping[str, Any] = next((item for item in _listed(node) if item.get("name") == file_name), {})
+    if known.get("is_result") is False:
+        return plain(str(known.get("why") or "not what the job's model leaves as its result"))
+    if provenance.is_always_ledger(file_name) or (provenance.is_ledger(file_name) and not name and node.facts):
+        return LEDGER
+    return ""
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _gathered(node: Node) -> List[Any]:
     """Return what the node itself has found fresh, by its own clock."""
+    return [item.get("name") for item in _listed(node)]
+
+
+def _listed(node: Node) -> List[Dict[str, Any]]:
     listed = node.facts.get("files")
-    return [item.get("name") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []

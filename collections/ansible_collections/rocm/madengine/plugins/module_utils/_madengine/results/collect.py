@@ -4,8 +4,9 @@
 """What a job left on this node, copied into ``node_<rank>/`` of its collection directory.
 
 Whatever the job made of its directories: links, devices and FIFOs are not followed, names cannot lead out of the target,
-sizes and numbers are capped, what is older than the job stays behind. ``node.json`` comes last and says what was taken,
-what was not, and why.
+sizes and numbers are capped, what is older than the job or another job's stays behind (see `provenance`). ``node.json``
+comes last and says what was taken, what of it may be the result, what was not taken, and why. Results and ``node.json``
+everybody may read; logs and whatever else comes along the job's user alone: nobody knows what a program prints.
 
 Source: results.md, "Gather"; openat(2), "O_NOFOLLOW".
 """
@@ -22,11 +23,12 @@ from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, S
 
 from ..core import files
 from ..core.deadline import Deadline
-from ..core.errors import JobFault, ShareFault
+from ..core.errors import Fault, JobFault, ShareFault
 from ..core.text import printable
-from . import candidates
+from . import candidates, csv_score, provenance
 from .candidates import NODE_FACTS
 from .csv_score import plain
+from .provenance import Origins
 
 PATTERNS = (
     "multi_results*.csv",
@@ -38,8 +40,13 @@ PATTERNS = (
     "*_env.csv",
     "gpu_info_*.csv",
     "library_trace.csv",
+    "*_profiler_output.csv",
+    "*_output.csv",
+    "*_trace.csv",
+    "rocprof_output",
     "results*",
 )
+_RESULT_MODE, _MODE = 0o644, 0o600
 LIMITS: Dict[str, float] = {"file_bytes": 256 << 20, "total_bytes": 1 << 30, "files": 2000, "entries": 50_000, "seconds": 60}
 _DEEPEST = 8
 _LONGEST_NAME = 200
@@ -57,6 +64,7 @@ class _Found:
     size_bytes: int
     mtime: float
     is_result: bool
+    why: str = ""  # it is none, though its name is right
 
 
 @dataclass
@@ -80,16 +88,23 @@ class _Unreadable(Exception):
 
 
 def gather(
-    sources: Sequence[Source], collection_dir: str, facts: Mapping[str, Any], since: float, limits: Optional[Mapping[str, float]] = None
+    sources: Sequence[Source],
+    collection_dir: str,
+    facts: Mapping[str, Any],
+    since: float,
+    limits: Optional[Mapping[str, float]] = None,
+    origins: Optional[Origins] = None,
 ) -> Dict[str, Any]:
     """Copy what is worth keeping from *sources* to ``<collection_dir>/node_<rank>/``; again changes nothing.
 
-    :param sources: directories on this node, the most telling first; ``{"path": …, "all": true}`` takes every file. One that
-        is missing is no fault.
+    :param sources: directories on this node, the most telling first; ``{"path": …, "all": true}`` was made for this job's
+        results and every file in it is taken; ``{"path": …, "root": …}`` is part of the workspace *root*. One that is missing
+        is no fault.
     :param facts: ``rank`` and what else ``node.json`` is to say: ``node``, ``job_id``, ``attempt``, ``exit_code``, ``failed``,
         ``image``, ``image_id``; ``csv`` (the name of the result) adds to what is taken.
     :param since: seconds since the epoch, by this node's clock: older files are another run's.
     :param limits: other values than those of `LIMITS`.
+    :param origins: what decides whose a workspace's files are; where it is None, ``csv`` of *facts* is the one that is expected.
     :returns: ``node.json``'s document, with ``folder``.
     :raises ShareFault: the collection directory cannot be written; the message says where the files stay.
     """
@@ -100,7 +115,8 @@ def gather(
         os.makedirs(collection_dir, exist_ok=True)
         set_aside(collection_dir, folder, facts)
         os.makedirs(folder, exist_ok=True)
-        for item in _worth(sources, str(facts.get("csv") or ""), since, haul):
+        known = origins or Origins((provenance.wanted({"multiple_results": facts.get("csv")}),))
+        for item in _worth(sources, known, since, haul):
             _take(item, folder, haul)
         said = {"version": 1, **facts, "since": since}
         document = {**said, "files": haul.taken, "skipped": haul.skipped, "size_bytes": haul.size_bytes}
@@ -109,18 +125,23 @@ def gather(
 
 
 def workspaces(job_id: int, rank: int, nodes: int, temporary: Sequence[str] = ("/tmp",)) -> List[str]:  # noqa: S108 (madengine's choice)
-    """Return where madengine works on this node, the most telling directory first; none of them need exist.
+    """Return the directories that madengine works in on this node, the most telling first; none of them need exist.
 
     :param nodes: how many the job has; alone, madengine leaves the rank out of the name.
     :param temporary: ``$SLURM_TMPDIR`` if there is one, then ``/tmp``.
     """
     names = [f"madengine_node_{rank}", f"madengine_job_{job_id}_node_{rank}"] + ([f"madengine_job_{job_id}"] if nodes == 1 else [])
-    roots = [os.path.join(folder, name) for folder in temporary for name in names]
-    return [os.path.join(root, "run_directory") for root in roots] + roots
+    return [os.path.join(folder, name) for folder in temporary for name in names]
+
+
+def sources_in(roots: Sequence[str]) -> List[Source]:
+    """Return the workspaces *roots* as sources: where a model ran comes first."""
+    within = [{"path": os.path.join(root, "run_directory"), "root": root} for root in roots]
+    return [*within, *({"path": root, "root": root} for root in roots)]
 
 
 def is_wanted(name: str, csv: str = "") -> bool:
-    """Say whether a file called *name* is worth keeping.
+    """Say whether a file called *name* is worth keeping, whatever is in it.
 
     >>> [is_wanted(name) for name in ("perf_llama.csv", "model.safetensors", "run.live.log")]
     [True, False, True]
@@ -128,26 +149,44 @@ def is_wanted(name: str, csv: str = "") -> bool:
     return bool(csv and candidates.is_candidate(name, csv)) or any(fnmatch.fnmatchcase(name, pattern) for pattern in PATTERNS)
 
 
-def _worth(sources: Sequence[Source], csv: str, since: float, haul: _Haul) -> List[_Found]:
+def _worth(sources: Sequence[Source], origins: Origins, since: float, haul: _Haul) -> List[_Found]:
     """Return what to take, results before all else, small before large: what a limit cuts off is worth the least."""
     found: Dict[str, _Found] = {}
     seen: Set[Tuple[int, int]] = set()
     for source in sources:
-        root, takes_all = (source, False) if isinstance(source, str) else (str(source["path"]), bool(source.get("all")))
+        given: Mapping[str, Any] = {"path": source} if isinstance(source, str) else source
+        root, takes_all = str(given["path"]), bool(given.get("all"))
+        base = str(given.get("root") or root)
         if not _is_own(root, haul):
             continue
-        for place, status, is_inside in _walk(root, haul):
-            name = os.path.basename(place)
-            if (status.st_dev, status.st_ino) in seen or not (takes_all or is_inside or is_wanted(name, csv)):
+        for place, status, is_inside in _walk(root, base, None if takes_all else origins, haul):
+            path, name = os.path.join(root, place), os.path.basename(place)
+            is_result = _is_result(path, place, takes_all, origins)
+            if (status.st_dev, status.st_ino) in seen or not (takes_all or is_inside or is_result or is_wanted(name)):
                 continue
             seen.add((status.st_dev, status.st_ino))
-            if status.st_mtime < since:
-                haul.skip(os.path.join(root, place), "older than the job")
+            why = "" if takes_all or not is_result else origins.refusal(base, os.path.relpath(path, base), status)
+            if status.st_mtime < since or why in provenance.FOREIGN:
+                haul.skip(path, why or "older than the job")
                 continue
-            is_result = candidates.is_candidate(name, csv)
-            target = _free(place, takes_all or is_inside, found)
-            found[target] = _Found(os.path.join(root, place), target, status.st_size, status.st_mtime, is_result)
+            keeps_folders = (takes_all or is_inside) and not is_result
+            target = _free(place, keeps_folders, found)
+            found[target] = _Found(path, target, status.st_size, status.st_mtime, is_result and not why, why)
     return sorted(found.values(), key=lambda item: (not item.is_result, item.size_bytes, item.name))
+
+
+def _is_result(path: str, place: str, takes_all: bool, origins: Origins) -> bool:
+    """Say whether the name, or where there is none the shape, of a file is that of a result."""
+    name = os.path.basename(place)
+    if any(each.csv and candidates.is_candidate(name, each.csv) for each in origins.expected):
+        return True
+    if all(each.csv for each in origins.expected) or not candidates.is_candidate(name, "") or provenance.is_ledger(name):
+        return False
+    if takes_all:
+        return "/" not in place
+    with contextlib.suppress(Fault, OSError), files.opened(path) as stream:
+        return csv_score.has_shape(stream)
+    return False
 
 
 def _is_own(root: str, haul: _Haul) -> bool:
@@ -162,8 +201,11 @@ def _is_own(root: str, haul: _Haul) -> bool:
     return False
 
 
-def _walk(root: str, haul: _Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
-    """Give each regular file below *root*: its place there, its status, whether it lies in a directory worth keeping."""
+def _walk(root: str, base: str, origins: Optional[Origins], haul: _Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
+    """Give each regular file below *root*: its place there, its status, whether it lies in a directory worth keeping.
+
+    :param base: the workspace that *root* is part of; where there are *origins*, other jobs' directories in it are left out.
+    """
     waiting = [("", 0, False)]
     while waiting:
         place, depth, is_inside = waiting.pop()
@@ -173,6 +215,10 @@ def _walk(root: str, haul: _Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
             continue
         except OSError as error:
             haul.skip(os.path.join(root, place), error.strerror or str(error))
+            continue
+        below = os.path.normpath(os.path.relpath(os.path.join(root, place), base))
+        if origins is not None and origins.is_foreign(base, "" if below == "." else below, [entry.name for entry in listed]):
+            haul.skip(os.path.join(root, place), "other jobs' files")
             continue
         for entry in listed:
             haul.entries += 1
@@ -219,9 +265,8 @@ def _take(item: _Found, folder: str, haul: _Haul) -> None:
         haul.skip(item.path, str(error))
         return
     haul.size_bytes += size
-    haul.taken.append(
-        {"name": item.name, "path": plain(item.path), "size_bytes": size, "mtime": item.mtime, **({"from_byte": start} if start else {})}
-    )
+    known = {"name": item.name, "path": plain(item.path), "size_bytes": size, "mtime": item.mtime, "is_result": item.is_result}
+    haul.taken.append({**known, **({"from_byte": start} if start else {}), **({"why": item.why} if item.why else {})})
 
 
 def _hindrance(item: _Found, haul: _Haul) -> str:
@@ -241,7 +286,7 @@ def _copy(item: _Found, target: str, start: int, limit: int) -> int:
     source = _opened(item.path)
     with source:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        with files.new(target) as stream:
+        with files.new(target, _RESULT_MODE if item.is_result else _MODE) as stream:
             source.seek(start)
             size = 0
             while size < limit:
@@ -295,7 +340,7 @@ def _explained(folder: str, sources: Sequence[Source]) -> Iterator[None]:
     except OSError as error:
         kept = ", ".join(str(source if isinstance(source, str) else source["path"]) for source in sources)
         raise ShareFault(
-            "artifacts: cannot write the collection directory",
+            "collect: cannot write the collection directory",
             f"make room there and copy them by hand; they stay on this node in {kept}",
             folder=folder,
             error=error.strerror or str(error),

@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a ``multiple_results`` CSV measured: its rows, read in bounded pieces whatever the bytes are.
 
-A row counts when its ``performance`` is a finite number and ``model`` and ``metric`` are there. Everything else (blank,
-``nan``, ``FAILED``, ragged, repeated headers, NUL bytes, binary files) is survived and counted as what it is.
+A row counts when its ``performance`` is a finite number, ``model`` and ``metric`` are there, and its ``status`` (where there
+is one) does not say that it failed. A row with more cells than the header is none: ``1,444`` without quotes would be read
+as 1. Everything else (blank, ``nan``, ``FAILED``, too short, repeated headers, NUL bytes, binary files) is survived and
+counted as what it is.
 
 Source: madengine's ``multiple_results`` contract (columns ``model,performance,metric``, blanks around names happen).
 """
@@ -16,17 +18,30 @@ import csv
 import functools
 import io
 import math
+import re
 from dataclasses import dataclass
-from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
+from typing import IO, Any, Dict, Iterator, List, Optional, Set, Tuple
+
+from . import metric_kinds
 
 from ..core.text import printable
 
 COLUMNS = ("model", "performance", "metric")
+STATUS = "status"
 MOST_VALUES = 50
 _CHUNK_BYTES = 128 << 10
 _LONGEST_ROW = 256 << 10  # characters; what is longer is no row of a result, and must not fill the memory
 _LONGEST_TEXT = 200
 _MOST_COLUMNS = 1000
+_MOST_COMPARED = 10_000
+_LEDGER_COLUMNS = frozenset(
+    (
+        *("docker_file", "base_docker", "docker_sha", "docker_image", "git_commit", "machine_name", "relative_change"),
+        *("build_duration", "test_duration", "data_download_duration", "build_number"),
+    )
+)
+_LEDGER_AT = 3  # so many of them, and the table is one of madengine's own
+_FAILED = re.compile(r"fail|err|abort|cancel|crash|kill|time[ _-]?d?[ _-]?out|oom|out of memory")
 
 
 @dataclass(frozen=True)
@@ -35,12 +50,18 @@ class Score:
 
     :param values: the first rows that count, as ``{model, performance, metric, value}``.
     :param reason: one sentence that says why the score is what it is.
+    :param headline: the row to show when there is room for one, as in *values*; None where none is a rate or a throughput.
+    :param is_zero: there are throughputs, and all of them are 0: what a benchmark writes that did not run.
+    :param is_history: rows of other runs are among them, as madengine's own ledgers have them.
     """
 
     rows: int
     scored: int
     reason: str
     values: Tuple[Dict[str, Any], ...] = ()
+    headline: Optional[Dict[str, Any]] = None
+    is_zero: bool = False
+    is_history: bool = False
 
 
 class Table:
@@ -126,35 +147,141 @@ def score(stream: IO[bytes]) -> Score:
     >>> score(io.BytesIO(b"model,performance,metric\\nllama,12.5,tokens_per_second\\nllama,nan,latency\\n")).reason
     '1 of 2 rows holds a finite performance'
     """
-    table, blank, scored = Table(stream), 0, 0
-    values: List[Dict[str, Any]] = []
-    places: Optional[Tuple[int, int, int]] = None
+    table, blank = Table(stream), 0
+    tally: Optional[_Tally] = None
     for row in table:
-        places = places or table.places()
-        if places is None:
+        tally = tally or _tally(table)
+        if tally is None:
             break  # whatever follows, no row of it can count
-        value = _value(row, *places)
+        value = tally.reading.value(row)
         if value is None:
             blank += not table.is_no_data(row)
-            continue
-        scored += 1
-        if scored <= MOST_VALUES:
-            values.append(_shown(row, places, value))
-    rows = scored + blank
-    return Score(rows, scored, _reason(table, rows, scored), tuple(values))
+        else:
+            tally.add(row, value)
+    if tally is None:
+        return Score(0, 0, _reason(table))
+    rows = tally.scored + blank
+    reason = _counted(table, rows, tally) if rows else _reason(table)
+    return Score(rows, tally.scored, reason, tuple(tally.values), tally.headline(), tally.is_zero(), tally.is_history())
 
 
 def records(stream: IO[bytes]) -> Iterator[Tuple[Dict[str, str], float]]:
     """Give each row that counts as (column → text, performance); columns that a ragged row lacks are blank."""
     table = Table(stream)
+    reading: Optional[_Reading] = None
     for row in table:
-        places = table.places()
-        if places is None:
+        reading = reading or _reading(table)
+        if reading is None:
             return
-        value = _value(row, *places)
+        value = reading.value(row)
         if value is not None:
             cells = [cell.strip() for cell in row] + [""] * (len(table.header) - len(row))
             yield dict(zip(table.header, cells)), value
+
+
+def has_shape(stream: IO[bytes]) -> bool:
+    """Say whether *stream* holds a CSV with the columns of a result."""
+    table = Table(stream)
+    next(iter(table), None)
+    return table.places() is not None
+
+
+def has_failed(status: str) -> bool:
+    """Say whether a row's *status* says that it failed, whatever the case.
+
+    >>> [has_failed(text) for text in ("FAILURE", " Failed", "error", "SUCCESS", "")]
+    [True, True, True, False, False]
+    """
+    return _FAILED.match(status.strip().lower()) is not None
+
+
+class _Reading:
+    """How one table's rows are read.
+
+    :ivar refused: rows that would count but for their number of cells, or what their status says.
+    """
+
+    def __init__(self, header: List[str], places: Tuple[int, int, int]) -> None:
+        self.places, self._cells = places, len(header)
+        names = [name.lower() for name in header]
+        self.is_ledger = len(_LEDGER_COLUMNS.intersection(names)) >= _LEDGER_AT
+        self._status = names.index(STATUS) if STATUS in names else None
+        self.identity = [place for place, name in enumerate(header) if metric_kinds.identifies(name)]
+        self.failed = self.ragged = 0
+
+    def value(self, row: List[str]) -> Optional[float]:
+        """Return the number of *row*, None if it does not count."""
+        model, performance, metric = self.places
+        try:
+            value = number(row[performance])
+            if self._status is not None and self._status < len(row) and has_failed(row[self._status]):
+                self.failed += 1
+                return None
+            # A number for a metric is the rest of another number: `1,444` fills the place of a column that came short.
+            if value is None or not row[model].strip() or number(row[metric]) is not None or not row[metric].strip():
+                return None
+        except IndexError:  # too short
+            return None
+        if len(row) > self._cells:
+            self.ragged += 1
+            return None
+        return value
+
+
+class _Tally:
+    """What the rows of one table come to."""
+
+    def __init__(self, reading: _Reading) -> None:
+        self.reading = reading
+        self.scored = self._throughputs = self._zeros = 0
+        self.values: List[Dict[str, Any]] = []
+        self._best: Tuple[int, Optional[Dict[str, Any]]] = (0, None)
+        self._ranks: Dict[str, Tuple[int, bool]] = {}
+        self._seen: Set[Tuple[str, ...]] = set()
+        self._is_repeated = False
+
+    def add(self, row: List[str], value: float) -> None:
+        self.scored += 1
+        metric = row[self.reading.places[2]]
+        if metric not in self._ranks:  # few metrics, many rows
+            self._ranks[metric] = metric_kinds.headline(metric), metric_kinds.kind(metric) == metric_kinds.RATE
+        rank, is_throughput = self._ranks[metric]
+        self._throughputs += is_throughput
+        self._zeros += is_throughput and value == 0
+        if len(self.values) < MOST_VALUES:
+            self.values.append(_shown(row, self.reading.places, value))
+        if rank:
+            # A number before a zero: a zero is what is written where nothing was measured.
+            worth = rank + 2 * (value != 0)
+            if worth > self._best[0]:
+                self._best = worth, _shown(row, self.reading.places, value)
+        self._note(row)
+
+    def headline(self) -> Optional[Dict[str, Any]]:
+        return self._best[1]
+
+    def is_zero(self) -> bool:
+        return 0 < self._throughputs == self._zeros
+
+    def is_history(self) -> bool:
+        return self._is_repeated or self.reading.is_ledger or bool(self.reading.failed and self.scored)
+
+    def _note(self, row: List[str]) -> None:
+        """Take note of what *row* measures: who measures the same twice keeps a history."""
+        if not self._is_repeated and self.scored <= _MOST_COMPARED:
+            what = tuple(row[place].strip() for place in self.reading.identity if place < len(row))
+            self._is_repeated = what in self._seen
+            self._seen.add(what)
+
+
+def _tally(table: Table) -> Optional[_Tally]:
+    reading = _reading(table)
+    return None if reading is None else _Tally(reading)
+
+
+def _reading(table: Table) -> Optional[_Reading]:
+    places = table.places()
+    return None if places is None else _Reading(table.header, places)
 
 
 def number(text: str) -> Optional[float]:
@@ -178,31 +305,28 @@ def plain(text: str) -> str:
     return printable(text[:_LONGEST_TEXT]).strip()
 
 
-def _value(row: List[str], model: int, performance: int, metric: int) -> Optional[float]:
-    try:
-        value = number(row[performance])
-        return value if value is not None and row[model].strip() and row[metric].strip() else None
-    except IndexError:  # a ragged row
-        return None
-
-
 def _shown(row: List[str], places: Tuple[int, int, int], value: float) -> Dict[str, Any]:
     return {**{name: plain(row[place]) for name, place in zip(COLUMNS, places)}, "value": value}
 
 
-def _reason(table: Table, rows: int, scored: int) -> str:
+def _reason(table: Table) -> str:
+    """Return why no row of *table* can count."""
     if not table.bytes:
         return "the file is empty"
-    if table.places() is None:
-        if table.has_nul:
-            return "no CSV, but binary data"
-        missing = [name for name in COLUMNS if name not in table.header]
-        return f"no column {', '.join(missing)}"
-    if not rows:
+    if table.places() is not None:
         return "a header and no rows"
-    notes = [f"{count} {what}" for count, what in ((table.broken, "broken"), (table.repeated, "repeated headers")) if count]
-    verb = "holds" if scored == 1 else "hold"
-    return f"{scored} of {rows} rows {verb} a finite performance" + (f" ({', '.join(notes)})" if notes else "")
+    if table.has_nul:
+        return "no CSV, but binary data"
+    missing = [name for name in COLUMNS if name not in table.header]
+    return f"no column {', '.join(missing)}"
+
+
+def _counted(table: Table, rows: int, tally: _Tally) -> str:
+    of_rows = (tally.reading.failed, "failed"), (tally.reading.ragged, "with too many cells")
+    counts = *of_rows, (table.broken, "broken"), (table.repeated, "repeated headers")
+    notes = [f"{count} {what}" for count, what in counts if count] + (["every throughput is 0"] if tally.is_zero() else [])
+    verb = "holds" if tally.scored == 1 else "hold"
+    return f"{tally.scored} of {rows} rows {verb} a finite performance" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _end_of_row(text: str) -> int:

@@ -3,10 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One table out of the nodes' tables, for serving where each node measured its own share of the load.
 
-Throughput-like metrics are summed, latency-like ones averaged, memory taken at its maximum, whatever is none of them
-averaged; each row says in the selection how it came about. The order in which nodes come never matters.
+Rows belong together that measured the same: model, metric and every further column that is no measurement (concurrency,
+lengths, precision …) have the same content. Their order plays no part, and neither has the order in which nodes come.
+Throughputs and counts are summed, latencies averaged, memory taken at its maximum; what is per GPU, per user or a
+percentage is averaged, and so is whatever is none of them. Each row says in the selection how it came about.
 
-Source: results.md, "Choose"; the metric names are those of vLLM, SGLang, Primus and madengine's own models.
+Source: results.md, "Choose".
 """
 
 from __future__ import annotations
@@ -14,69 +16,77 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 import sys
 from typing import IO, Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 from ..core.errors import JobFault
-from .csv_score import COLUMNS, plain, records
+from . import metric_kinds
+from .csv_score import COLUMNS, number, plain, records
 
 _MOST_ROWS = 10_000
-_RATE = re.compile(
-    r"per[ _-]?s(ec(ond)?)?(?![a-z])|/ ?s(ec(ond)?)?(?![a-z])|per[ _-]?min|flops|throughput|bandwidth|(?<![a-z])(tps|qps|rps|fps)(?![a-z])"
-)
-_WAIT = re.compile(r"latency|ttft|tpot|(?<![a-z])(itl|e2el)(?![a-z])|time[ _-](per|to)|s(ec(ond)?)?[ _-]?per")
-_MEMORY = re.compile(r"(?<![a-z])v?(ram|mem)(?![a-z])|memory|(?<![a-z])[gm]i?b(ytes)?(?![a-z])")
-_COUNT = re.compile(r"tokens|samples|images|requests|queries|(?<![a-z])tok(?![a-z])|goodput")
-_TIME = re.compile(r"time|duration|seconds|delay|(?<![a-z])(ms|us|ns|sec)(?![a-z])")
+_MOST_NAMED = 20
 
 Row = Tuple[Dict[str, str], float]
+Share = Tuple[str, IO[bytes]]
+Identity = Tuple[Tuple[str, str], ...]
 
 
-def kind(metric: str) -> str:
-    """Return what *metric* is like: ``throughput``, ``latency``, ``memory`` or ``other``.
-
-    >>> kind("tokens_per_second"), kind("Mean TTFT (ms)"), kind("peak_memory_GB"), kind("accuracy")
-    ('throughput', 'latency', 'memory', 'other')
-    """
-    text = metric.lower()
-    for pattern, name in ((_RATE, "throughput"), (_WAIT, "latency"), (_MEMORY, "memory"), (_COUNT, "throughput"), (_TIME, "latency")):
-        if pattern.search(text):
-            return name
-    return "other"
-
-
-def merge(streams: Iterable[IO[bytes]]) -> Tuple[bytes, List[Dict[str, Any]]]:
+def merge(shares: Iterable[Share]) -> Tuple[bytes, List[Dict[str, Any]]]:
     """Return the merged CSV, and for each of its rows how it came about.
 
-    A node that measured the same model and metric several times (a sweep) keeps its rows apart: the first of each node
-    are merged, then the second.
+    A node that measured the same more than once counts with the mean: nothing says which of its rows are another's pair.
 
-    :param streams: one CSV a node, the lowest rank first: it decides the order of rows and the columns carried along.
-    :returns: the text, and ``{model, metric, how, kind, nodes, performance, value}`` per row.
+    :param shares: the node's name and its CSV, the lowest rank first: it decides the order of rows and the columns carried along.
+    :returns: the text, and ``{model, metric, identity, how, kind, nodes, lacking, performance, value}`` per row: *identity* has
+        the further columns that tell the row from others, *lacking* the names of nodes that had no number for it.
     :raises JobFault: there are more rows than anybody could mean.
     """
-    groups: Dict[Tuple[str, str, int], List[Row]] = {}
-    for stream in streams:
-        seen: Dict[Tuple[str, str], int] = {}
+    groups: Dict[Identity, Dict[int, List[Row]]] = {}
+    names: List[str] = []
+    rows = 0
+    for place, (name, stream) in enumerate(shares):
+        names.append(name)
         for cells, value in records(stream):
-            pair = (cells["model"], cells["metric"])
-            seen[pair] = seen.get(pair, 0) + 1
-            groups.setdefault((*pair, seen[pair]), []).append((cells, value))
-            if len(groups) > _MOST_ROWS:
+            groups.setdefault(_identity(cells), {}).setdefault(place, []).append((cells, value))
+            rows += 1
+            if rows > _MOST_ROWS * len(names):
                 raise JobFault("results: too many rows to merge", "use the policy richest", limit=_MOST_ROWS)
-    merged = [_merged(rows) for rows in groups.values()]
+    merged = [_merged(identity, rows, names) for identity, rows in groups.items()]
     return _text(merged), [how for _cells, how in merged]
 
 
-def _merged(rows: Sequence[Row]) -> Tuple[Dict[str, str], Dict[str, Any]]:
-    cells, values = rows[0][0], [value for _cells, value in rows]
-    like = kind(cells["metric"])
+def _identity(cells: Dict[str, str]) -> Identity:
+    """Return what a row measured: ``8``, ``8.0`` and `` 8`` are one concurrency, ``FP8`` and ``fp8`` one precision."""
+    named = {name for name in cells if metric_kinds.identifies(name)} | {"model", "metric"}
+    return tuple((name, _alike(cells[name])) for name in sorted(named) if cells[name])
+
+
+def _alike(text: str) -> str:
+    value = number(text)
+    return text.casefold() if value is None else repr(value)
+
+
+def _merged(identity: Identity, rows: Dict[int, List[Row]], names: Sequence[str]) -> Tuple[Dict[str, str], Dict[str, Any]]:
+    first = next(iter(rows.values()))[0][0]
+    like = metric_kinds.kind(first["metric"])
     how, combine = _RULES[like]
-    value = combine(values)
+    value = combine([_mean([value for _cells, value in mine]) if len(mine) > 1 else mine[0][1] for mine in rows.values()])
     text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-    note = {"model": plain(cells["model"]), "metric": plain(cells["metric"]), "how": how, "kind": like, "nodes": len(values)}
-    return {**cells, "performance": text}, {**note, "performance": text, "value": value}
+    further = {plain(name): plain(first[name]) for name, _text in identity if name not in ("model", "metric")}
+    lacking = [plain(name) for place, name in enumerate(names) if place not in rows]
+    note: Dict[str, Any] = {"model": plain(first["model"]), "metric": plain(first["metric"]), "identity": further, "how": how}
+    note.update(kind=like, nodes=len(rows), lacking=lacking[:_MOST_NAMED])
+    return {**_carried(rows), "performance": text}, {**note, "performance": text, "value": value}
+
+
+def _carried(rows: Dict[int, List[Row]]) -> Dict[str, str]:
+    """Return the columns that a merged row has: what the nodes' rows agree on, and what they measured is nobody's any more."""
+    every = [cells for mine in rows.values() for cells, _value in mine]
+    found = dict(every[0])
+    for name in found:
+        if not metric_kinds.identifies(name) and any(cells.get(name, "") not in ("", found[name]) for cells in every):
+            found[name] = ""
+    return found
 
 
 def _sum(values: List[float]) -> float:
@@ -102,10 +112,12 @@ def _scaled(values: List[float]) -> Tuple[float, float]:
 
 
 _RULES: Dict[str, Tuple[str, Callable[[List[float]], float]]] = {
-    "throughput": ("sum", _sum),
-    "latency": ("mean", _mean),
-    "memory": ("max", max),
-    "other": ("mean", _mean),
+    metric_kinds.RATE: ("sum", _sum),
+    metric_kinds.COUNT: ("sum", _sum),
+    metric_kinds.LATENCY: ("mean", _mean),
+    metric_kinds.MEMORY: ("max", max),
+    metric_kinds.SHARE: ("mean", _mean),
+    metric_kinds.OTHER: ("mean", _mean),
 }
 
 

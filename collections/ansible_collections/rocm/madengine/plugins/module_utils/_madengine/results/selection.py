@@ -23,7 +23,7 @@ from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, S
 from ..core import exclusion, files
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
-from . import csv_score, merge
+from . import csv_score, merge, metric_kinds
 from .candidates import Candidate, Node, document, found, nodes_in, refusal_of, score_of, scored
 from .csv_score import plain
 
@@ -218,6 +218,11 @@ def line(chosen: Mapping[str, Any]) -> str:
     :param chosen: the document of ``selection.json``.
     """
     best = chosen.get("best")
+    selected = chosen.get("selected")
+    if not isinstance(best, Mapping) and isinstance(selected, Mapping) and selected.get("scored"):
+        return "best: none is a rate or a throughput, see {path} rows={rows} node={node}".format(
+            **{key: plain(str(selected.get(key))) for key in ("path", "rows", "node")}
+        )
     if not isinstance(best, Mapping):
         return plain(f"best: none, {chosen.get('verdict', 'missing')}: {chosen.get('reason', 'no selection.json')}")
     return "best: {path} rows={rows} performance={performance} metric={metric} node={node}".format(
@@ -318,31 +323,37 @@ def _selected(chosen: Optional[Candidate], notes: Optional[Sequence[Any]], publi
             "rows": count,
             "scored": count,
             "values": _values(notes),
+            "headline": _headline(notes),
         }
     facts = {key: value for key, value in chosen.to_dict().items() if key in ("path", "node", "rank", "rows", "scored", "size_bytes")}
-    return {**facts, "published": published, "values": list(chosen.score.values)}
+    return {**facts, "published": published, "values": list(chosen.score.values), "headline": chosen.score.headline}
 
 
 def _values(notes: Sequence[Any]) -> List[Dict[str, Any]]:
     return [{key: note[key] for key in ("model", "performance", "metric", "value")} for note in notes[: csv_score.MOST_VALUES]]
 
 
+def _headline(notes: Sequence[Any]) -> Optional[Dict[str, Any]]:
+    """Return the merged row that heads a report: of the whole rather than of a GPU, a number rather than a zero, the first."""
+    rates = [(metric_kinds.headline(note["metric"]), note) for note in notes]
+    ranked = sorted((-(rank + 2 * (note["value"] != 0)), place) for place, (rank, note) in enumerate(rates) if rank)
+    return _values([notes[ranked[0][1]]])[0] if ranked else None
+
+
 def _best(selected: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
-    """Return the row to show when there is room for one: the first that is like a throughput, else the first."""
-    if selected is None or not selected["values"]:
+    """Return the row to show when there is room for one, None where no row is a rate or a throughput."""
+    if selected is None or selected["headline"] is None:
         return None
-    values = selected["values"]
-    row = next((value for value in values if merge.kind(value["metric"]) == "throughput"), values[0])
-    return {**{key: selected[key] for key in ("path", "node", "rank", "rows")}, **row}
+    return {**{key: selected[key] for key in ("path", "node", "rank", "rows")}, **selected["headline"]}
 
 
-def _shares(collection_dir: str, usable: Sequence[Candidate]) -> Iterator[IO[bytes]]:
+def _shares(collection_dir: str, usable: Sequence[Candidate]) -> Iterator[merge.Share]:
     mine: Dict[int, Candidate] = {}
     for candidate in sorted(usable, key=Candidate.order):
         mine.setdefault(candidate.rank, candidate)  # one CSV a node: its best
     for rank in sorted(mine):
         with files.opened(os.path.join(collection_dir, mine[rank].path)) as stream:
-            yield stream
+            yield mine[rank].node, stream
 
 
 def _images(nodes: Sequence[Node], facts: Mapping[str, Any]) -> Dict[str, Any]:

@@ -6,14 +6,54 @@ from __future__ import annotations
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import metric_kinds
 
-IDENTIFYING = """
-    model metric max_concurrency concurrency con isl osl input_len random_output_len precision dtype quant tp tp_size pp batch_size
-    micro_batch_size num_prompts request_rate gpus_per_node n_gpus nnodes dataset args backend gpu_memory_utilization
-""".split()
-MEASURED = """
-    performance status hostname node rank machine_name timestamp time test_duration mean_ttft_ms throughput peak_memory
-    total_input_tokens completed failed gpu_utilization relative_change loss
-""".split()
+IDENTIFYING = [
+    "model",
+    "metric",
+    "max_concurrency",
+    "concurrency",
+    "con",
+    "isl",
+    "osl",
+    "input_len",
+    "random_output_len",
+    "precision",
+    "dtype",
+    "quant",
+    "tp",
+    "tp_size",
+    "pp",
+    "batch_size",
+    "micro_batch_size",
+    "num_prompts",
+    "request_rate",
+    "gpus_per_node",
+    "n_gpus",
+    "nnodes",
+    "dataset",
+    "args",
+    "backend",
+    "gpu_memory_utilization",
+]
+MEASURED = [
+    "performance",
+    "status",
+    "hostname",
+    "node",
+    "rank",
+    "machine_name",
+    "timestamp",
+    "time",
+    "test_duration",
+    "mean_ttft_ms",
+    "throughput",
+    "peak_memory",
+    "total_input_tokens",
+    "completed",
+    "failed",
+    "gpu_utilization",
+    "relative_change",
+    "loss",
+]
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,15 @@ def test_merge_publishes_one_table_and_says_how(tmp_path: Path) -> None:
     assert (tmp_path / csvs.NAME).read_text() == csvs.table(7)
     assert chosen["merged"] == [
         {
-            **{"model": "llama", "metric": "tokens_per_second", "identity": {}, "how": "sum", "kind": "throughput"},
-            **{"nodes": 3, "lacking": [], "performance": "7", "value": 7.0},
+            "model": "llama",
+            "metric": "tokens_per_second",
+            "identity": {},
+            "how": "sum",
+            "kind": "throughput",
+            "nodes": 3,
+            "lacking": [],
+            "performance": "7",
+            "value": 7.0,
         }
     ]
     assert selection.line(chosen) == "best: multi.csv rows=1 performance=7 metric=tokens_per_second node=all"

@@ -22,9 +22,8 @@ import re
 from dataclasses import dataclass
 from typing import IO, Any, Dict, Iterator, List, Optional, Set, Tuple
 
-from . import metric_kinds
-
 from ..core.text import printable
+from . import metric_kinds
 
 COLUMNS = ("model", "performance", "metric")
 STATUS = "status"

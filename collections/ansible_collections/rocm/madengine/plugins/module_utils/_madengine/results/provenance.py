@@ -166,7 +166,7 @@ class Origins:
 
     def _known(self, path: str) -> Optional[Print]:
         mark = self.before.get(os.path.normpath(path))
-        return tuple(mark) if isinstance(mark, (list, tuple)) and len(mark) == 3 else None  # type: ignore[return-value]
+        return tuple(mark) if isinstance(mark, (list, tuple)) and len(mark) == 3 else None
 
 
 def is_ledger(name: str) -> bool:

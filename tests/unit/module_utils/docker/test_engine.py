@@ -232,6 +232,31 @@ def test_a_tag_is_given(daemon: Daemon, docker: engine.Engine) -> None:
     assert daemon.asked[-1][1] == f"/images/{A}/tag?tag=1&repo=r.io/a&force=1"
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "kind", "is_of_job_7"),
+    [
+        ("/tmp/madengine_job_7_node_1", "/myworkspace", "bind", True),
+        ("/tmp/madengine_job_7", "/myworkspace/", "bind", True),
+        ("/scratch/x/madengine_job_7_20261006120000_a1b2c3_node_0", "/myworkspace", "bind", True),
+        ("/tmp/madengine_job_7_node_1/sub", "/myworkspace", "bind", True),
+        ("/tmp/madengine_job_77_node_1", "/myworkspace", "bind", False),
+        ("/tmp/madengine_job_8_node_1", "/myworkspace", "bind", False),
+        ("/tmp/madengine_job_7_node_1", "/data", "bind", False),
+        ("/tmp/my_madengine_job_7", "/myworkspace", "bind", False),
+        ("/var/lib/docker/volumes/madengine_job_7", "/myworkspace", "volume", False),
+    ],
+)
+def test_a_jobs_containers_are_known_by_the_workspace_that_they_work_in(
+    daemon: Daemon, docker: engine.Engine, source: str, destination: str, kind: str, is_of_job_7: bool
+) -> None:
+    daemon.answer("GET", "/containers/json", [{"Id": "c1", "Names": ["/a"], "Image": "i", "State": "running", "Labels": {}}])
+    mount = {"Type": kind, "Source": source, "Destination": destination}
+    daemon.answer("GET", "/containers/c1/json", {"Config": {"Env": ["A=b"]}, "Mounts": [mount], "State": {"Pid": 0}})
+    assert bool(docker.containers_of("7")) is is_of_job_7
+    daemon.answer("GET", "/containers/c1/json", {"Config": {"Env": ["SLURM_JOB_ID=9"]}, "Mounts": [mount], "State": {"Pid": 0}})
+    assert docker.containers_of("7") == []  # what it says itself comes first
+
+
 def test_a_jobs_containers_are_known_by_label_environment_or_cgroup_in_this_order(daemon: Daemon, docker: engine.Engine) -> None:
     listed = [
         {"Id": "c1", "Names": ["/one"], "Image": "a:1", "State": "running", "Labels": {"madengine.job": "7"}},

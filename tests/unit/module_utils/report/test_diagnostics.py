@@ -101,14 +101,12 @@ def test_no_secret_gets_out_and_nobody_else_reads_along(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
-@given(st.text(max_size=200), st.text(st.characters(categories=("L", "N")), min_size=4, max_size=30))
-def test_a_known_secret_is_masked_wherever_it_stands(text: str, secret: str) -> None:
-    assert secret not in diagnostics.masked(text + secret + text, [secret])
-
-
-@pytest.mark.parametrize("text", ["step=12345", "max_tokens=4096", "PWD=/home/alice", "tokens_per_second: 123.4", "http://n1:8000/v1"])
-def test_what_is_no_secret_stays(text: str) -> None:
-    assert diagnostics.masked(text) == text
+def test_the_summary_names_the_root_cause_and_not_the_last_line(tmp_path: Path) -> None:
+    said = "(EngineCore pid=5) ERROR 03-23 22:46:30 [core.py:1] ValueError: too little memory\n"
+    said += "".join(f"RuntimeError: Engine core initialization failed. See root cause above. {number}\n" for number in range(30))
+    answer = diagnose(Docker(inspected(), output=said + "OSError: known\n"), tmp_path, benign=["OSError: known"])
+    assert answer["summary"] == "llama: exit code 137, out of memory: ValueError: too little memory"
+    assert (answer["containers"][0]["cause"], len(answer["containers"][0]["failures"])) == ("ValueError: too little memory", 20)
 
 
 def test_each_probe_may_fail_alone_and_says_so(tmp_path: Path) -> None:

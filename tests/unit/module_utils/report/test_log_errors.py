@@ -58,3 +58,159 @@ def test_what_speaks_of_a_failure_is_found(log: List[str], found: List[str]) -> 
 def test_no_log_makes_it_fail_and_known_noise_never_comes_out(log: List[str]) -> None:
     for line in log_errors.lines_of(log):
         assert not log_errors.is_benign(line)
+
+
+VLLM = """
+(EngineCore pid=500) ERROR 03-23 22:46:30 [core.py:1108] EngineCore failed to start.
+(EngineCore pid=500) ERROR 03-23 22:46:30 [core.py:1108] Traceback (most recent call last):
+(EngineCore pid=500) ERROR 03-23 22:46:30 [core.py:1108]   File "/opt/vllm/core.py", line 10, in run
+(EngineCore pid=500) ERROR 03-23 22:46:30 [core.py:1108] ValueError: Free memory on device is less than desired
+(APIServer pid=7) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+RAY = """
+\x1b[36m(RayWorkerWrapper pid=12, ip=10.0.0.7)\x1b[0m Traceback (most recent call last):
+\x1b[36m(RayWorkerWrapper pid=12, ip=10.0.0.7)\x1b[0m   File "x.py", line 3, in y
+\x1b[36m(RayWorkerWrapper pid=12, ip=10.0.0.7)\x1b[0m ValueError: bad
+"""
+SGLANG = """
+[2025-02-26 12:01:56 TP2] Scheduler hit an exception: Traceback (most recent call last):
+  File "/opt/sglang/scheduler.py", line 1816, in run
+    assert x
+AssertionError
+
+[2025-02-26 12:01:57] Received sigquit from a child process. It usually means the child failed.
+"""
+TORCHRUN = """
+[rank3]:[E1120 12:00:00.123456789 ProcessGroupNCCL.cpp:632] [Rank 3] Watchdog caught collective operation timeout: ran for 600000 ms
+E1120 12:00:10.000000 77 torch/elastic/api.py:869] failed (exitcode: -6) local_rank: 3 (pid: 99) of binary: /usr/bin/python3
+Traceback (most recent call last):
+  File "/usr/bin/torchrun", line 8, in <module>
+    sys.exit(main())
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+"""
+INTERLEAVED = """
+[rank1]: Traceback (most recent call last):
+[rank0]: Traceback (most recent call last):
+[rank1]:   File "a.py", line 1, in f
+[rank0]:   File "b.py", line 2, in g
+[rank0]:     dist.all_reduce(x)
+[rank1]:     raise KeyError(1)
+[rank0]: torch.distributed.DistBackendError: NCCL error, remote process exited
+[rank1]: KeyError: 1
+"""
+CHAIN = """
+Traceback (most recent call last):
+  File "a.py", line 1, in f
+OSError: [Errno 28] No space left on device
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "a.py", line 3, in f
+RuntimeError: could not save the checkpoint
+"""
+HSA = """
+:0:rocdevice.cpp:2984: Callback: Queue 0x7f0 aborting with error : HSA_STATUS_ERROR_OUT_OF_RESOURCES
+srun: error: n1: task 0: Aborted (core dumped)
+"""
+PRIMUS = """
+[20251120 12:00:00][rank-0/8][INFO ] [--------trainer.py:760] : iteration 1
+[20251120 12:00:01][rank-0/8][ERROR] [--------trainer.py:761] : Traceback (most recent call last):
+[20251120 12:00:01][rank-0/8][ERROR] [--------trainer.py:761] :   File "x.py", line 3, in y
+[20251120 12:00:01][rank-0/8][ERROR] [--------trainer.py:761] : FileNotFoundError: tokenizer.model
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (VLLM, "ValueError: Free memory on device is less than desired"),
+        (RAY, "ValueError: bad"),
+        (SGLANG, "AssertionError"),
+        (
+            TORCHRUN,
+            "[Rank 3] Watchdog caught collective operation timeout: ran for 600000 ms",
+        ),
+        (
+            TORCHRUN.partition("\n")[0] + TORCHRUN[1:].partition("\n")[2],
+            "failed (exitcode: -6) local_rank: 3 (pid: 99) of binary: /usr/bin/python3",
+        ),
+        (INTERLEAVED, "KeyError: 1"),
+        (CHAIN, "OSError: [Errno 28] No space left on device"),
+        (
+            HSA,
+            ":0:rocdevice.cpp:2984: Callback: Queue 0x7f0 aborting with error : HSA_STATUS_ERROR_OUT_OF_RESOURCES",
+        ),
+        (PRIMUS, "FileNotFoundError: tokenizer.model"),
+        (VLLM + RAY + SGLANG, "ValueError: Free memory on device is less than desired"),
+        (
+            "ConnectionRefusedError: [Errno 111] Connection refused\nIndexError: list index out of range\n",
+            "IndexError: list index out of range",
+        ),
+    ],
+)
+def test_the_root_cause_is_named_and_not_the_last_line(log: str, cause: str) -> None:
+    assert log_errors.cause(list(log_errors.lines_of(log.splitlines()))) == cause
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "ERROR 11-20 12:00:00 [core.py:700] ",
+        "ERROR 11-20 12:00:00 core.py:700] ",
+        "(VllmWorker rank=3 pid=12) ERROR 11-20 12:00:00 [multiproc_executor.py:559] ",
+        "(EngineCore_DP0 pid=271) ",
+        "\x1b[1;36m(EngineCore pid=5)\x1b[0;0m ",
+        "\x1b[36m(train pid=12, ip=10.0.0.7)\x1b[0m ",
+        "(raylet, ip=10.0.0.7) ",
+        "[2025-02-26 12:01:56 DP1 TP2 EP0] ",
+        "[2025-02-26 12:01:56] ",
+        "[2025-02-26 12:01:56,789] [ERROR] [launch.py:325:sigkill_handler] ",
+        "3: ",
+        " 13: [rank13]: ",
+        "2025-02-26T12:01:56.123456789Z ",
+        "2025-02-26T12:01:56.123456789Z [rank0]: ",
+        "0: 2025-02-26T12:01:56.1Z (Worker pid=17) ERROR 02-26 12:01:56 [x.py:1] ",
+        "[20251120 12:00:00][rank-0/8][ERROR] [--------trainer.py:761] : ",
+        "[rank0]:[titan] 2025-02-26 12:01:56,123 - root - ERROR - ",
+        "2025-02-26 12:01:56,123 - root - ERROR - ",
+        "2025-02-26 12:01:56.123 | ERROR    | module:func:12 - ",
+        "2025-02-26 12:01:56 ERROR ",
+        "ERROR:root:",
+        "[default3]:",
+        "[1,3]<stderr>:",
+        "E1120 12:00:00.123456 1234 run.cpp:607] ",
+        "[E226 12:01:56.123456789 run.cpp:607] ",
+        "[ERROR|trainer.py:12] 2025-02-26 12:01:56 ",
+    ],
+)
+def test_what_a_logger_puts_before_a_line_is_taken_off(prefix: str) -> None:
+    assert list(log_errors.lines_of([prefix + line for line in REAL])) == [REAL[-1]]
+    assert list(log_errors.lines_of([prefix + "RuntimeError: HIP error: invalid device function"])) == [
+        "RuntimeError: HIP error: invalid device function"
+    ]
+    assert list(log_errors.lines_of([prefix + line for line in NOISE])) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'n1:17:20 [0] NCCL WARN Missing "iommu=pt" from kernel command line which can lead to system instablity or hang!',
+        'n1:17:20 [0] NCCL WARN Missing "HSA_FORCE_FINE_GRAIN_PCIE=1" from environment which can lead to low RCCL performance',
+        "(raylet) RpcError: Running out of retries to initialize the metrics agent",
+        "RpcError: Running out of retries to initialize the metrics agent. rpc_code: 14",
+    ],
+)
+def test_notices_of_a_start_that_went_well_are_no_failure(line: str) -> None:
+    assert list(log_errors.lines_of([line])) == []
+
+
+def test_a_manifest_s_own_benign_patterns_are_heeded_as_texts_and_as_expressions() -> None:
+    log = ["ValueError: expected (here)", "KeyError: 17", "OSError: real", "Traceback (most recent call last):", "  f()", "KeyError: 9"]
+    assert list(log_errors.lines_of(log, ["expected (here)", r"^KeyError: \d+$"])) == ["OSError: real"]
+    assert list(log_errors.lines_of(log, ["[", "", "x" * 1000])) == [*log[:3], log[-1]]
+
+
+@pytest.mark.parametrize("line", ["12: the answer", "[x] done", "(pid=7) hello", "2025-02-26 12:01:56 all is well", "ERROR 0"])
+def test_a_prefix_alone_is_no_failure(line: str) -> None:
+    assert list(log_errors.lines_of([line])) == []

@@ -62,6 +62,17 @@ def test_a_failed_jobs_number_is_no_result_and_the_reason_comes_first(tmp_path: 
     assert "llama: exit code 137" in render.text(data.view(str(tmp_path)))
 
 
+def test_no_secret_of_a_log_or_a_name_gets_into_the_report(tmp_path: Path) -> None:
+    jobs.finished(tmp_path)
+    said = "docker run -e HF_TOKEN='s3cr3tvalue' image --api-key s3cr3tvalue https://alice:s3cr3tvalue@host/\n"
+    csvs.write(tmp_path / "node_0/run.live.log", said + "x" * 40_000 + "\nMAD_SECRETS_HFTOKEN=s3cr3tvalue\n")
+    csvs.node(tmp_path, 1, skipped=[{"path": "/tmp/HF_TOKEN=s3cr3tvalue", "reason": "password=s3cr3tvalue"}])
+    render.write(str(tmp_path))
+    for name in ("report.html", "report.txt"):
+        assert "s3cr3t" not in (tmp_path / name).read_text()
+    assert "MAD_SECRETS_HFTOKEN=********" in (tmp_path / "report.html").read_text()
+
+
 def test_faults_of_the_timeline_are_named_with_their_nodes(tmp_path: Path) -> None:
     jobs.finished(tmp_path)
     for rank in (0, 1):

@@ -21,7 +21,8 @@ description:
 options:
   job_id:
     description:
-      - The SLURM job whose containers are meant, by the label C(madengine.job) or by C(SLURM_JOB_ID) in their environment.
+      - The SLURM job whose containers are meant, by the label C(madengine.job), by C(SLURM_JOB_ID) in their environment, by
+        madengine's workspace of that job mounted at C(/myworkspace), or by the job's control group.
       - Exactly one of O(job_id) and O(container) is required.
     type: str
   container:
@@ -109,6 +110,9 @@ containers:
     oom_killed:
       description: Whether the kernel killed it for want of memory.
       type: bool
+    cause:
+      description: The line in its logs that names the root cause, without what loggers put before it. Empty if there is none.
+      type: str
     failures:
       description: The last lines in its logs that speak of a failure; known harmless noise is left out.
       type: list

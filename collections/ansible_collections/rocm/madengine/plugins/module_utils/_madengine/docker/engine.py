@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,8 @@ from ..slurm import cgroup
 SOCKET = "/var/run/docker.sock"
 JOB_LABEL = "madengine.job"
 _CHUNK_BYTES = 1 << 20
+_WORKSPACE = "/myworkspace"  # where madengine mounts a node's workspace, `/tmp/madengine_job_<id>[_<run>][_node_<rank>]`
+_WORKSPACE_OF_JOB = re.compile(r"/madengine_job_([0-9]+)(?:_[^/]*)?(?:/|$)")
 _LONGEST_TEXT = 1 << 20
 
 
@@ -172,7 +175,7 @@ class Engine:
             client.tag(name, reference.name, reference.tag, force=True)
 
     def containers_of(self, job_id: str) -> List[Dict[str, str]]:
-        """Return the containers of a job: by their label, else by ``SLURM_JOB_ID`` in their environment, else by their cgroup.
+        """Return the containers of a job: by label, else ``SLURM_JOB_ID`` in their environment, else their workspace, else their cgroup.
 
         What a container says itself comes first: one that names another job is not this one's, wherever it was put.
 
@@ -343,8 +346,21 @@ def _is_of(client: Any, container: Mapping[str, Any], job_id: str) -> bool:
     named = [each for each in (document.get("Config") or {}).get("Env") or [] if each.startswith("SLURM_JOB_ID=")]
     if named:
         return f"SLURM_JOB_ID={job_id}" in named
+    working_for = _workspace_of(document)
+    if working_for:
+        return working_for == job_id
     parent = (document.get("HostConfig") or {}).get("CgroupParent") or ""
     return cgroup.job_of(str(container["Id"]), str(parent), int((document.get("State") or {}).get("Pid") or 0)) == job_id
+
+
+def _workspace_of(document: Mapping[str, Any]) -> str:
+    """Return the job whose workspace madengine has mounted into a container, empty if there is none."""
+    for mount in document.get("Mounts") or []:
+        if str(mount.get("Destination", "")).rstrip("/") == _WORKSPACE and mount.get("Type", "bind") == "bind":
+            found = _WORKSPACE_OF_JOB.search(str(mount.get("Source", "")))
+            if found:
+                return found.group(1)
+    return ""
 
 
 def _container(each: Mapping[str, Any]) -> Dict[str, str]:

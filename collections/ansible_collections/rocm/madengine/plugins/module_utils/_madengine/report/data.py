@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from ..core import files
 from ..core.errors import Fault
 from ..core.text import visible
+from ..manifest.quoting import masked
 from ..results import csv_score, selection
 from ..results.candidates import Node, document, natural, nodes_in, refusal_of
 from . import diagnostics, log_errors, time_axis
@@ -55,16 +56,16 @@ def view(collection_dir: str) -> Dict[str, Any]:
             phase["width"] = round(max(axis.place(phase["end"]) - phase["left"], 0.15), 3)
             phase["colour"] = names.index(phase["name"]) % COLOURS
     return {
-        "job_id": visible(str(chosen.get("job_id") or os.path.basename(os.path.normpath(collection_dir)))),
-        "verdict": visible(str(chosen.get("verdict") or "missing")),
-        "reason": visible(str(chosen.get("reason") or "no choice was made: there is no selection.json")),
-        "policy": visible(str(chosen.get("policy") or "")),
-        "ending": log_errors.ending(visible(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
+        "job_id": shown(str(chosen.get("job_id") or os.path.basename(os.path.normpath(collection_dir)))),
+        "verdict": shown(str(chosen.get("verdict") or "missing")),
+        "reason": shown(str(chosen.get("reason") or "no choice was made: there is no selection.json")),
+        "policy": shown(str(chosen.get("policy") or "")),
+        "ending": log_errors.ending(shown(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
         "best": _best(chosen),
         "table": _result(collection_dir, chosen),
         "candidates": _candidates(chosen),
         "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in _dicts(chosen.get("lacking"))],
-        "elsewhere": [visible(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
+        "elsewhere": [shown(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
         "merged": [
             {key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in _dicts(chosen.get("merged"))[:_MOST_ROWS]
         ],
@@ -78,13 +79,18 @@ def view(collection_dir: str) -> Dict[str, Any]:
     }
 
 
+def shown(text: str, keeps_lines: bool = False) -> str:
+    """Return *text* as the report quotes it: it shows as what it is, and what looks like a secret is masked."""
+    return visible(masked(text), keeps_lines)
+
+
 def _node(collection_dir: str, node: Node, budget: List[int]) -> Dict[str, Any]:
     folder = os.path.join(collection_dir, f"node_{node.rank}")
     summary = document(os.path.join(folder, DIAGNOSTICS, "summary.json"))
     gathered = _dicts(node.facts.get("files"))
     phases = _timeline(os.path.join(folder, TIMELINE))
     return {
-        "name": visible(node.name),
+        "name": shown(node.name),
         "rank": node.rank,
         "ending": log_errors.ending(_field(node.facts, "exit_code")[:_LONGEST_CODE]),
         "has_failed": node.facts.get("failed") is True,
@@ -145,10 +151,10 @@ def _logs(folder: str, budget: List[int]) -> Iterator[Dict[str, str]]:
         if budget[0] <= 0:
             return
         with contextlib.suppress(Fault, OSError):
-            tail = visible(diagnostics.tail(path, _LOG_LINES)[-min(_LOG_BYTES, budget[0]) :], keeps_lines=True)
+            tail = shown(diagnostics.tail(path, _LOG_LINES), keeps_lines=True)[-min(_LOG_BYTES, budget[0]) :]
             budget[0] -= len(tail)
             if tail.strip():
-                yield {"name": visible(label), "tail": tail}
+                yield {"name": shown(label), "tail": tail}
 
 
 def _best(chosen: Mapping[str, Any]) -> Optional[Dict[str, str]]:
@@ -164,7 +170,7 @@ def _result(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the published CSV as a table: ``{name, columns, rows: [{cells, bar}], more, at}``; a bar is in per cent of its metric."""
     selected = chosen.get("selected")
     name = str(selected.get("published") or "") if isinstance(selected, dict) else ""
-    table: Dict[str, Any] = {"name": visible(name), "columns": [], "rows": [], "more": 0, "at": -1}
+    table: Dict[str, Any] = {"name": shown(name), "columns": [], "rows": [], "more": 0, "at": -1}
     if not name or os.path.basename(name) != name:
         return table
     with contextlib.suppress(Fault, OSError), files.opened(os.path.join(collection_dir, name)) as stream:
@@ -176,8 +182,8 @@ def _result(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
             if len(rows) == _MOST_ROWS:
                 table["more"] += 1
                 continue
-            rows.append([visible(cell.strip())[:500] for cell in row[:_MOST_COLUMNS]])
-        table["columns"] = [visible(column)[:200] for column in source.header[:_MOST_COLUMNS]]
+            rows.append([shown(cell.strip())[:500] for cell in row[:_MOST_COLUMNS]])
+        table["columns"] = [shown(column)[:200] for column in source.header[:_MOST_COLUMNS]]
         table["rows"] = [{"cells": row + [""] * (len(table["columns"]) - len(row)), "bar": None} for row in rows]
     _draw_bars(table)
     return table
@@ -274,7 +280,7 @@ def _dicts(value: Any) -> List[Dict[str, Any]]:
 
 def _field(item: Mapping[str, Any], key: str) -> str:
     value = item.get(key)
-    return "" if value is None else visible(str(value)[:2000])
+    return "" if value is None else shown(str(value)[:2000])
 
 
 def _number(value: Any) -> float:

@@ -25,7 +25,7 @@ from ..core.deadline import Deadline
 from ..core.errors import Fault, ShareFault
 from ..core.text import printable
 from ..docker.engine import Engine
-from ..manifest import environment
+from ..manifest.quoting import masked, secrets_in
 from ..results.csv_score import plain
 from . import log_errors
 
@@ -45,26 +45,28 @@ _KERNEL = re.compile(
     r"amdgpu|kfd|nvidia|NVRM|Xid|mlx5|infiniband|out of memory|oom[-_]|killed process|memory cgroup|pcie.*error|hardware error|segfault",
     re.I,
 )
-_ASSIGNED = re.compile(r"(?<![A-Za-z0-9_])([A-Za-z_][A-Za-z0-9_]*)(\"?'?\s*[=:]\s*\"?'?)([^\s\"',;]{4,})")
-_KNOWN_FORM = re.compile(
-    r"hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|AKIA[0-9A-Z]{16}"
-    r"|(?<=Bearer )[\w.~+/=-]{8,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|sk-[\w-]{20,}"
-)
 
 
 def diagnose(
-    docker: Engine, dest: str, job_id: str = "", container: str = "", lines: int = LINES, probe_seconds: float = PROBE_SECONDS
+    docker: Engine,
+    dest: str,
+    job_id: str = "",
+    container: str = "",
+    lines: int = LINES,
+    probe_seconds: float = PROBE_SECONDS,
+    benign: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Write what can be found out about a job's containers, or about one, to *dest*; they are left as they are.
 
     :param job_id: whose containers; or
     :param container: the id or name of one.
     :param lines: how much of the end of each log.
-    :returns: ``{summary, containers: [{id, name, image, status, exit_code, oom_killed, error, failures}], files, notes}``: *files*
-        relative to *dest*, *notes* what could not be found out and why.
+    :param benign: as `log_errors.lines_of` takes them.
+    :returns: ``{summary, containers: [{id, name, image, status, exit_code, oom_killed, error, cause, failures}], files, notes}``:
+        *cause* the line that names the root cause, *files* relative to *dest*, *notes* what could not be found out and why.
     :raises ShareFault: *dest* cannot be written.
     """
-    case = _Case(docker, dest, lines, probe_seconds)
+    case = _Case(docker, dest, lines, probe_seconds, benign)
     with _explained(dest):
         os.makedirs(dest, mode=0o700, exist_ok=True)  # masking is best effort
         found = case.probe("containers", lambda: _containers(docker, job_id, container)) or []
@@ -79,11 +81,12 @@ def diagnose(
 class _Case:
     """One look at a job: what was written so far, and what could not be."""
 
-    def __init__(self, docker: Engine, dest: str, lines: int, seconds: float) -> None:
+    def __init__(self, docker: Engine, dest: str, lines: int, seconds: float, benign: Sequence[str] = ()) -> None:
         self._docker, self._dest, self._lines, self._seconds = docker, dest, max(1, lines), seconds
         self.files: List[str] = []
         self.notes: List[str] = []
         self._secrets: List[str] = []
+        self._benign = tuple(benign)
 
     def container(self, document: Mapping[str, Any], kernel: Sequence[str] = ()) -> Dict[str, Any]:
         """Look at one container from all sides."""
@@ -102,8 +105,9 @@ class _Case:
             for path, tail in self.probe(f"{name}: {place}", lambda place=place: self._logs(document, place)) or []:  # type: ignore[misc]
                 self.keep(f"{name}/logs/{_file_name(path)}", tail)
                 tails.append(tail)
-        signs = list(dict.fromkeys(line for tail in tails for line in log_errors.lines_of(tail.splitlines())))
-        return {**state, "failures": [plain(masked(line, self._secrets)) for line in signs[-_MOST_FAILURES:]]}
+        signs = list(dict.fromkeys(line for tail in tails for line in log_errors.lines_of(tail.splitlines(), self._benign)))
+        shown = [plain(masked(line, self._secrets)) for line in (log_errors.cause(signs), *signs[-_MOST_FAILURES:])]
+        return {**state, "cause": shown[0], "failures": shown[1:]}
 
     def probe(self, what: str, look: Callable[[], Any]) -> Any:
         """Return what *look* finds within its time, or None and a note."""
@@ -154,26 +158,6 @@ def within(seconds: float, look: Callable[[], Any]) -> Any:
     if "value" not in outcome:
         raise ShareFault("no answer in time", "look again by hand", waited_seconds=seconds)
     return outcome["value"]
-
-
-def masked(text: str, secrets: Sequence[str] = ()) -> str:
-    """Return *text* without the *secrets*, and without what looks like one by its name or its form.
-
-    >>> masked("HF_TOKEN=abcdefgh step=12345 https://u:pass@host/")
-    'HF_TOKEN=******** step=12345 https://********@host/'
-    """
-
-    def assigned(match: re.Match[str]) -> str:
-        name, sign, value = match.groups()
-        return name + sign + (environment.MASK if environment.is_secret(name) else value)
-
-    return _KNOWN_FORM.sub(environment.MASK, _ASSIGNED.sub(assigned, environment.mask(text, secrets)))
-
-
-def secrets_in(variables: Iterable[str]) -> List[str]:
-    """Return the values of the secrets among ``NAME=value`` lines."""
-    pairs = (str(variable).partition("=") for variable in variables)
-    return [value for name, _equals, value in pairs if environment.is_secret(name) and len(value) >= 4]
 
 
 def state_of(document: Mapping[str, Any], kernel: Sequence[str] = ()) -> Dict[str, Any]:
@@ -350,8 +334,8 @@ def _summary(described: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> st
 def _sentence(each: Mapping[str, Any]) -> str:
     ended = f"exit code {each['exit_code']}" if each["exit_code"] is not None else each["status"]
     killed = ", out of memory" if each["oom_killed"] else ""
-    last = f": {each['failures'][-1]}" if each["failures"] else ""
-    return plain(f"{each['name']}: {ended}{killed}{last}")
+    cause = f": {each['cause']}" if each["cause"] else ""
+    return plain(f"{each['name']}: {ended}{killed}{cause}")
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, S
 from ..core import exclusion, files
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
+from ..manifest.quoting import masked
 from . import csv_score, merge, metric_kinds
 from .candidates import Candidate, Node, document, found, nodes_in, refusal_of, score_of, scored
 from .csv_score import plain
@@ -221,12 +222,12 @@ def line(chosen: Mapping[str, Any]) -> str:
     selected = chosen.get("selected")
     if not isinstance(best, Mapping) and isinstance(selected, Mapping) and selected.get("scored"):
         return "best: none is a rate or a throughput, see {path} rows={rows} node={node}".format(
-            **{key: plain(str(selected.get(key))) for key in ("path", "rows", "node")}
+            **{key: masked(plain(str(selected.get(key)))) for key in ("path", "rows", "node")}
         )
     if not isinstance(best, Mapping):
-        return plain(f"best: none, {chosen.get('verdict', 'missing')}: {chosen.get('reason', 'no selection.json')}")
+        return masked(plain(f"best: none, {chosen.get('verdict', 'missing')}: {chosen.get('reason', 'no selection.json')}"))
     return "best: {path} rows={rows} performance={performance} metric={metric} node={node}".format(
-        **{key: plain(str(best.get(key))) for key in ("path", "rows", "performance", "metric", "node")}
+        **{key: masked(plain(str(best.get(key)))) for key in ("path", "rows", "performance", "metric", "node")}
     )
 
 

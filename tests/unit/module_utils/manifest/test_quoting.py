@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is quoted from a job goes through one door, and no secret that can be known gets through it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import quoting
+from hypothesis import given
+from hypothesis import strategies as st
+
+SECRET = "s3cr3tvalue"
+
+
+@given(st.text(max_size=200), st.text(st.characters(categories=("L", "N")), min_size=4, max_size=30))
+def test_a_known_secret_is_masked_wherever_it_stands(text: str, secret: str) -> None:
+    assert secret not in quoting.masked(text + secret + text, [secret])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"HF_TOKEN={SECRET}",
+        f"export MAD_SECRETS_HFTOKEN='{SECRET}'",
+        f'{{"HF_TOKEN": "{SECRET}"}}',
+        json.dumps(json.dumps({"HF_TOKEN": SECRET})),
+        f"docker run -e HF_TOKEN='{SECRET}' -e A=b image",
+        f"--env=HF_TOKEN={SECRET}",
+        f"--hf-token {SECRET} --model x",
+        f"--api-key={SECRET}",
+        f"password: {SECRET}",
+        f"git clone https://alice:{SECRET}@host/x.git",
+        f"Authorization: Bearer {SECRET}",
+        "hf_" + SECRET * 2,
+        "sk-" + SECRET * 2,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0." + SECRET,
+    ],
+)
+def test_a_secret_is_known_by_its_name_or_its_form(text: str) -> None:
+    assert SECRET not in quoting.masked(text)
+    assert SECRET not in json.dumps(quoting.all_masked({"a": [text, {text: 1}]}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("step=12345", "max_tokens=4096", "PWD=/home/alice", "tokens_per_second: 123.4", "http://n1:8000/v1"),
+        *("--max-tokens 4096000", "--model meta-llama/Llama-3.1-8B", "total_token_throughput_tok_s", "node_0/perf_llama.csv"),
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert quoting.masked(text) == text
+
+
+def test_the_secrets_among_variables_are_known_by_name() -> None:
+    assert quoting.secrets_in([f"HF_TOKEN={SECRET}", "A=b", "API_KEY=abc", "MAD_SECRETS_X="]) == [SECRET]

@@ -25,6 +25,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
     job_images,
     job_state,
     journal,
+    origins,
     request,
     task_environment,
     workspace,
@@ -74,6 +75,7 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
             offers = lead(together, images, probe, wanted, log) if job.is_leader else follow(together, images, probe, log)
     with log.step("handover"):
         task_environment.write(state, job, wanted, offers, work.results)
+        origins.note(state, job, asked, wanted["models"], deadline)
         state.ready(images=offers, results=wanted["results"], collection_dir=collection, apart=probe.apart)
 
 

@@ -85,8 +85,9 @@ def test_check_mode_foretells_and_writes_nothing(tmp_path: Path, run_module: Any
     [
         ([csvs.table("")], None, 1),
         ([None], None, 1),
-        ([csvs.table("")], ["missing"], 0),
-        ([None], [], 0),
+        ([csvs.table("")], ["missing"], 1),
+        ([csvs.HEADER], ["partial"], 1),
+        ([None], [], 1),
         ([csvs.table(1)], ["partial"], 1),
         ([csvs.table(1)], None, 0),
     ],
@@ -129,7 +130,7 @@ def test_of_a_requeued_job_the_last_attempt_counts_also_without_an_epilog(tmp_pa
     [
         ({"src": "/nowhere/at/all"}, "results: no collection directory (src='/nowhere/at/all')"),
         ({"newer_than": "yesterday"}, "results: not a time (time='yesterday')"),
-        ({"name": "../perf.csv"}, "results: not a file name"),
+        ({"name": "../perf.csv"}, "results: not the name of a CSV"),
         ({"policy": "best"}, "value of policy must be one of"),
         ({"dest": "/proc/version/x.csv"}, "results: cannot write the choice"),
     ],

@@ -241,7 +241,7 @@ def test_an_epilog_that_was_killed_while_it_cleaned_loses_nothing_when_it_is_rep
 def test_a_share_that_hangs_costs_the_deadline_and_no_more(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.has_run()
     node.site = Site(deadline_seconds=0.05)
-    monkeypatch.setattr(collect, "gather", lambda *_: signal.pause())
+    monkeypatch.setattr(collect, "gather", lambda *_, **__: signal.pause())
     with pytest.raises(ShareFault, match="no answer in time") as caught:
         node.ended().gather()
     assert node.place.results in caught.value.line()
@@ -456,7 +456,7 @@ def packed(node: Node, rank: int, facts: Dict[str, Any]) -> Dict[str, Any]:
     base = Path(node.place.path, "elsewhere")
     csvs.node(base, rank, **facts)
     csvs.write(base / f"node_{rank}" / csvs.NAME, csvs.table(42.5))
-    return bundle.pack(str(base / f"node_{rank}"), rank, csvs.NAME)
+    return bundle.pack(str(base / f"node_{rank}"), rank, [csvs.NAME])
 
 
 def test_a_first_node_that_has_no_place_tells_the_others_so(node: Node, post: Post) -> None:

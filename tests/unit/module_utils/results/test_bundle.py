@@ -28,7 +28,7 @@ def test_candidates_travel_and_the_leader_chooses_among_them(tmp_path: Path) -> 
     csvs.write(tmp_path / "member/node_2/timeline.jsonl", "{}\n")
     csvs.write(tmp_path / "member/node_2/other.log", "stays")
     csvs.collection(tmp_path / "leader", {0: csvs.table("")})
-    packed = json.loads(json.dumps(bundle.pack(str(tmp_path / "member/node_2"), 2, csvs.NAME)))
+    packed = json.loads(json.dumps(bundle.pack(str(tmp_path / "member/node_2"), 2, [csvs.NAME])))
     assert packed["left"] == []
     for _ in range(2):
         assert bundle.unpack(str(tmp_path / "leader"), packed, 2)[-1] == "node.json"
@@ -41,18 +41,18 @@ def test_candidates_travel_and_the_leader_chooses_among_them(tmp_path: Path) -> 
 def test_what_does_not_fit_stays_and_is_named(tmp_path: Path) -> None:
     csvs.collection(tmp_path, {0: "x" * 5000})
     csvs.write(tmp_path / "node_0/multi_rank1.csv", csvs.table(1))
-    packed = bundle.pack(str(tmp_path / "node_0"), 0, csvs.NAME, 1000)
+    packed = bundle.pack(str(tmp_path / "node_0"), 0, [csvs.NAME], 1000)
     assert packed["left"] == [csvs.NAME]
     assert packed["folder"] == str(tmp_path / "node_0")
     assert [name for name, _ in packed["files"]] == ["node.json", "multi_rank1.csv"]
     for number in range(60):
         csvs.write(tmp_path / f"node_0/multi_rank{number}.csv", "x")
-    assert len(bundle.pack(str(tmp_path / "node_0"), 0, csvs.NAME)["files"]) == 50
+    assert len(bundle.pack(str(tmp_path / "node_0"), 0, [csvs.NAME])["files"]) == 50
 
 
 def test_without_the_nodes_document_there_is_no_parcel(tmp_path: Path) -> None:
     with pytest.raises(JobFault, match="cannot read"):
-        bundle.pack(str(tmp_path), 0, "")
+        bundle.pack(str(tmp_path), 0, [""])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_an_earlier_attempt_left_is_set_aside(tmp_path: Path) -> None:
     for attempt in (0, 1):
         csvs.node(tmp_path / "member", 1, job_id="7", attempt=attempt)
         csvs.write(tmp_path / f"member/node_1/multi_results_{attempt}.csv", csvs.table(attempt))
-        bundle.unpack(str(tmp_path / "leader"), bundle.pack(str(tmp_path / "member/node_1"), 1, f"multi_results_{attempt}.csv"), 1)
+        bundle.unpack(str(tmp_path / "leader"), bundle.pack(str(tmp_path / "member/node_1"), 1, [f"multi_results_{attempt}.csv"]), 1)
     assert sorted(path.name for path in (tmp_path / "leader/node_1").iterdir()) == ["multi_results_1.csv", "node.json"]
     assert sorted(path.name for path in (tmp_path / "leader/attempt_0/node_1").iterdir()) == ["multi_results_0.csv", "node.json"]
 
@@ -120,6 +120,6 @@ def test_the_largest_parcel_goes_into_what_a_delivery_takes(tmp_path: Path) -> N
     long = "\u00e9" * 98
     for number in range(bundle._MOST_FILES + 200):
         csvs.write(tmp_path / f"node_0/{number:03}{long}.csv", "x" * (bundle.LARGEST_BYTES // 50))
-    packed = bundle.pack(str(tmp_path / "node_0"), 0, "")
+    packed = bundle.pack(str(tmp_path / "node_0"), 0, [""])
     assert len(packed["left"]) == 100
     assert bundle.LARGEST_BYTES < len(json.dumps(packed)) < bundle.LONGEST_TEXT

@@ -379,9 +379,11 @@ def test_a_csv_that_cannot_be_read_is_worth_nothing_and_says_so(tmp_path: Path) 
     assert "cannot be read: No such file" in candidates.score_of(str(tmp_path / "missing")).reason
 
 
-@pytest.mark.parametrize("name", ["../x.csv", "a/b.csv", ".", "..", ".hidden", "selection.json", "a\nb.csv", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../x.csv", "a/b.csv", ".", "..", ".hidden", "selection.json", "a\nb.csv", "a\0b", "authorized_keys", "perf.csv.sh"]
+)
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(JobFault, match="not a file name"):
+    with pytest.raises(JobFault, match="not the name of a CSV"):
         settle(tmp_path, name=name)
 
 

@@ -44,7 +44,7 @@ def stored(collection: Path) -> upload.Store:
 
 def brought(folder: Path, rank: int, text: str) -> Dict[str, Any]:
     csvs.collection(folder / f"member{rank}", {rank: text})
-    return bundle.pack(str(folder / f"member{rank}/node_{rank}"), rank, csvs.NAME)
+    return bundle.pack(str(folder / f"member{rank}/node_{rank}"), rank, [csvs.NAME])
 
 
 class Member:

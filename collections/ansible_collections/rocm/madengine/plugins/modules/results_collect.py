@@ -14,8 +14,11 @@ author:
   - The rocm.madengine authors (@ROCm)
 description:
   - Ranks every node's CSV in a job's collection directory and publishes the best one, or merges them.
-  - A row counts when its C(performance) is a finite number and C(model) and C(metric) are there. The CSV with the most such
-    rows is the best, then the one with the most rows, then that of the lowest rank.
+  - A row counts when its C(performance) is a finite number, C(model) and C(metric) are there, its C(status), if there is one, does
+    not say that it failed, and it has no more cells than the header. The CSV with the most such rows is the best, then the one with
+    the most rows, then that of the lowest rank; one whose throughputs are all 0 comes after those with numbers.
+  - What is known to be another run's does not count, nor do the files in which madengine keeps the history of all runs (C(perf.csv)
+    with rows of other runs, C(perf_super*), C(perf_entry*)).
   - Blanks, C(N/A), C(nan), C(inf), C(FAILED), ragged rows, repeated headers, byte order marks, NUL bytes, empty and binary
     files are survived and counted as what they are.
   - The epilog does the same at the end of every job; this module does it again at any time, from any host that sees the directory.
@@ -41,7 +44,8 @@ options:
     description:
       - V(richest) takes the best CSV as it is.
       - V(merge) makes one table of all nodes' CSVs, for data-parallel serving, where each node measured its own share.
-        Per model and metric, what is like a throughput is summed, what is like a latency averaged, and of memory the maximum taken.
+        Rows that measured the same (model, metric and every further column that is no measurement) become one. What is like a
+        throughput or a count is summed, what is like a latency, per GPU, per user or a percentage averaged, of memory the maximum taken.
       - If it is not given, what the epilog did; where no epilog has chosen, V(richest).
     type: str
     choices: [richest, merge]
@@ -60,6 +64,7 @@ options:
   fail_on:
     description:
       - The verdicts that fail the task. Nothing is published then.
+      - Where no row of any candidate counts, the task fails whatever is listed here.
     type: list
     elements: str
     choices: [ok, partial, empty, missing, job_failed]
@@ -140,12 +145,15 @@ selected:
     published:
       description: The name under which it was published.
       type: str
+    headline:
+      description: The row that heads a report, or nothing.
+      type: dict
     values:
       description: The first 50 rows that count, as C(model), C(performance), C(metric) and C(value).
       type: list
       elements: dict
 best:
-  description: The row to show when there is room for one, the first throughput of the chosen CSV if it has one.
+  description: The row to show when there is room for one, a rate or a throughput of the chosen CSV. Nothing where it has none.
   returned: with RV(verdict)
   type: dict
   sample: {path: node_2/perf.csv, node: n3, rank: 2, rows: 1, model: llama, performance: "123.4", metric: tokens_per_second, value: 123.4}
@@ -184,7 +192,15 @@ lacking:
   type: list
   elements: dict
 merged:
-  description: For each row of a merged table C(model), C(metric), C(how) it came about, of how many C(nodes), C(performance).
+  description:
+    - For each row of a merged table C(model), C(metric), the further columns that say what was measured (C(identity)), C(how) it came
+      about, of how many C(nodes), the nodes that had no number for it (C(lacking)), C(performance).
+  returned: with RV(verdict)
+  type: list
+  elements: dict
+further:
+  description:
+    - The choices for the job's further models, where a manifest has several, each with its C(name), C(verdict), C(selected) and C(best).
   returned: with RV(verdict)
   type: list
   elements: dict
@@ -211,7 +227,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, selection
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
-_SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "images", "images_agree")
+_SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "further", "images", "images_agree")
 _LONGEST_DIFF = 64 << 10
 
 
@@ -237,11 +253,12 @@ def _collect(module: AnsibleModule) -> Dict[str, Any]:
         raise JobFault("results: no collection directory", "give the directory that holds node_0", src=src)
     name, policy = selection.asked(src)
     name = name if module.params["name"] is None else module.params["name"]
-    choice = selection.select(src, name, module.params["policy"] or policy, _facts(module.params))
+    further = selection.further(src) if module.params["name"] is None else []
+    choice = selection.select(src, name, module.params["policy"] or policy, _facts(module.params), further=further)
     target = _target(choice, src, dest)
     answer = {**{key: choice.document[key] for key in _SHOWN}, "line": selection.line(choice.document), "dest": target}
     answer["rows"] = choice.document["selected"]["rows"] if choice.document["selected"] else 0
-    if choice.document["verdict"] in module.params["fail_on"]:
+    if choice.document["verdict"] in module.params["fail_on"] or not selection.has_number(choice.document):
         module.fail_json(msg=f"madengine: job: results: {answer['verdict']}: {answer['reason']}; see candidates and lacking", **answer)
     diff = {"before": _start_of(target), "after": _start_of_choice(choice), "before_header": target, "after_header": target}
     return {**answer, "changed": _publish(choice, src, dest, target, module.check_mode), "diff": diff}

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ..core import files, process
 from ..core.deadline import Deadline
@@ -24,11 +24,13 @@ from ..report import diagnostics, render
 from ..results import bundle, collect, selection, upload
 from ..slurm.allocation import Allocation
 from ..slurm.hostlist import listed
-from . import request
+from . import madengine_dirs, origins, request
 from .config import Site
 from .job_state import FAILED, READY, STARTING, JobState
 from .workspace import Workspace
 
+# What madengine 2.1 says where rank 0 has no number, whatever became of the containers.
+_NO_NUMBER = "3:0"
 # SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
 _STOP_SECONDS = 2
 _TIMELINE = "timeline.jsonl"
@@ -49,7 +51,7 @@ class JobEnd:
         # An epilog that is repeated must not gather out of a workspace that is gone.
         self._folder = self._known.gathered
         self._containers: List[str] = []
-        self._have_outlived = False
+        self._have_outlived = self._have_failed = False
 
     @property
     def has_run(self) -> bool:
@@ -69,8 +71,15 @@ class JobEnd:
     @property
     def has_failed(self) -> bool:
         """Whether the job failed or its time was up; of one that was cancelled SLURM tells an epilog nothing (``0:0``)."""
-        ends_by = self._known.ends_by or float("inf")
-        return self._exit_code != "0:0" or time.time() >= ends_by
+        return self._exit_code != "0:0" or self._is_late
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the job's numbers are those of a job that failed, as far as this node knows.
+
+        Of one status that alone says nothing: then its containers tell, and the CSVs.
+        """
+        return self.has_failed and (self._exit_code != _NO_NUMBER or self._is_late or self._have_outlived or self._have_failed)
 
     @property
     def is_apart(self) -> bool:
@@ -84,6 +93,8 @@ class JobEnd:
         """
         with contextlib.closing(Engine(self._site.docker_socket)) as docker:
             found = docker.containers_of(str(self._job.job_id))
+            if self._exit_code == _NO_NUMBER:
+                self._have_failed = any(map(_is_broken, (docker.container(each["id"]) for each in found)))
         self._containers = [container["id"] for container in found]
         self._have_outlived = any(container.get("state") == "running" for container in found)
 
@@ -96,7 +107,7 @@ class JobEnd:
         """
         if self._containers and (self.has_failed or self._have_outlived):
             dest = os.path.join(self._place.results, "diagnostics")
-            self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id))
+            self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id), self._here.file(origins.NOTE))
 
     def stop(self) -> None:
         """Stop the containers that `find` has found.
@@ -139,9 +150,10 @@ class JobEnd:
         to the first node.
         """
         if self._folder and not self._is_guest:
-            facts = {"failed": self.has_failed, "exit_code": self._exit_code, "since": self._known.began}
+            facts = {"failed": self.is_failure, "exit_code": self._exit_code, "since": self._known.began}
             facts.update({name: getattr(self._known, name) for name in ("job_id", "attempt", "nodes")})
-            self._as_user(selection.settle, self._collection, self._csv, self._site.results_policy, facts)
+            further = list(self._known.results[1:])
+            self._as_user(selection.settle, self._collection, self._csv, self._site.results_policy, facts, 60.0, further)
 
     def report(self) -> None:
         """Put this node's timeline beside its results; the last node to come writes the job's report."""
@@ -168,7 +180,16 @@ class JobEnd:
         is_empty = bool(self._folder) and not self._folder.startswith(self._place.path + os.sep)
         if (is_empty or not self.has_run) and not self._site.keep_workspace:
             self._place.remove()
+            self._remove_madengine_s()
         self._here.remove()
+
+    def _remove_madengine_s(self) -> None:
+        """Remove what madengine worked in on this node (its credential.json is in there), as the user; then what is root's in it."""
+        rank = self._known.node_rank
+        with contextlib.suppress(JobFault):  # a user whom this node has forgotten
+            left = self._as_user(madengine_dirs.remove, self._job.job_id, rank)
+            if left:
+                madengine_dirs.remove(self._job.job_id, rank, self._job.uid)
 
     def _with_each(self, docker: Engine, do: Callable[[str], object]) -> None:
         """Do it with each of the job's containers, also if one refuses."""
@@ -198,7 +219,7 @@ class JobEnd:
         facts = self._facts()
         if self._is_guest:
             facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
-        return str(self._as_user(collect.gather, sources, collection, facts, self._known.began)["folder"])
+        return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._here.file(origins.NOTE)))
 
     def _take_in(self) -> None:
         """Wait for the parcels of those who are apart; what a run before this one has got is not waited for again."""
@@ -224,7 +245,7 @@ class JobEnd:
         if self._folder and not self._known.delivered:
             with self._kept(self._folder):
                 self._put_timeline()
-                packed = self._as_user(bundle.pack, self._folder, self._known.node_rank, self._csv)
+                packed = self._as_user(bundle.pack, self._folder, self._known.node_rank, list(self._known.results) or [""])
                 upload.deliver(*self._meeting, packed, self._wait, ports=self._site.port_range)
             self._here.ready(delivered=True)
 
@@ -254,6 +275,10 @@ class JobEnd:
         return allocation, credential.of(self._site.auth, self._site.key_file)
 
     @property
+    def _is_late(self) -> bool:
+        return time.time() >= (self._known.ends_by or float("inf"))
+
+    @property
     def _wait(self) -> float:
         return self._site.results_wait_seconds
 
@@ -277,7 +302,7 @@ class JobEnd:
             "rank": self._known.node_rank,
             **{name: getattr(self._known, name) for name in ("node", "job_id", "attempt")},
             "exit_code": self._exit_code,
-            "failed": self.has_failed,
+            "failed": self.is_failure,
             "csv": self._csv,
             "image": images[0].get("reference", ""),
             "image_id": images[0].get("identity", ""),
@@ -290,9 +315,19 @@ def _is_going(docker: Engine, container: str) -> bool:
     return document is None or (document.get("State") or {}).get("Status") in ("removing", "dead")
 
 
-def _diagnosed(socket: str, dest: str, job_id: str) -> str:
+def _is_broken(document: Optional[Mapping[str, Any]]) -> bool:
+    """Say whether a container ended with another status than 0."""
+    state = (document or {}).get("State") or {}
+    return bool(state.get("OOMKilled") or state.get("ExitCode"))
+
+
+def _diagnosed(socket: str, dest: str, job_id: str, note: str) -> str:
     with contextlib.closing(Engine(socket)) as docker:
-        return str(diagnostics.diagnose(docker, dest, job_id)["summary"])
+        return str(diagnostics.diagnose(docker, dest, job_id, benign=origins.read(note).benign)["summary"])
+
+
+def _gather(sources: List[collect.Source], collection: str, facts: Mapping[str, Any], since: float, note: str) -> str:
+    return str(collect.gather(sources, collection, facts, since, origins=origins.read(note).origins)["folder"])
 
 
 def _written(path: str, text: str) -> None:

@@ -16,6 +16,7 @@ name               who may read             what
 ``when_set``       the job's user           ``GIVEN OTHER`` lines: where GIVEN is set, a container gets OTHER too
 ``fixed``          the job's user           ``NAME=value`` lines for a container alone
 ``manifest.json``  the job's user           the manifest, restored, without secrets
+``origins.json``   the job's user           what is expected of the job, and which CSVs were there before it
 ``task/``          the job's user           written by the TaskProlog as that user: an env file a task, and ``tmpdir``
 =================  =======================  =========================================================
 

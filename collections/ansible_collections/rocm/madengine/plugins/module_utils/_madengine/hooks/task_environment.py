@@ -19,6 +19,7 @@ from ..core.errors import JobFault
 from ..core.text import printable
 from ..manifest import environment, job_spec
 from ..slurm.allocation import Allocation
+from . import origins
 from .job_state import JobState
 from .request import WORD, Request
 
@@ -31,8 +32,8 @@ def wanted(asked: Request, pass_env: Sequence[str]) -> Optional[Dict[str, Any]]:
     """Return what the job's manifest and its request make of each other; to be called as the job's user.
 
     :param pass_env: the site's ``PassEnv``.
-    :returns: ``images``, ``results`` (names of CSVs), ``environment`` and ``document``, as ``manifest.load_for_job`` gives
-        them; None for a job that asked for nothing and has no manifest.
+    :returns: ``images``, ``results`` (names of CSVs, the first model's first), ``environment`` and ``document``, else as
+        ``job_spec.load_for_job`` gives them; None for a job that asked for nothing and has no manifest.
     :raises JobFault: the manifest cannot be used.
     """
     add, without = environment.split(pass_env)
@@ -44,8 +45,7 @@ def wanted(asked: Request, pass_env: Sequence[str]) -> Optional[Dict[str, Any]]:
         found = {"images": [], "models": [], "results": [], "document": None, "environment": environment.for_task({}, add, without)}
     if asked.image:
         found["images"] = [{"reference": asked.image}]
-    if asked.results:
-        found["results"] = [asked.results]
+    found["results"] = list(dict.fromkeys(each.csv for each in origins.expected(found["models"], asked) if each.csv))
     return found
 
 

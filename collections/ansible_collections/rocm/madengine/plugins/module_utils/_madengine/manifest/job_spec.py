@@ -71,6 +71,8 @@ def load_for_job(
     restored = restore(original, runtime, models(models_path, beside=path), directory=directory)
     document = restored.document
     found = [model(entry) for entry in documents.entries(document) if entry.model]
+    for each in found[:1]:
+        each["benign"] = [*each["benign"], *_texts((document.get("context") or {}).get("log_error_benign_patterns"))]
     return {
         "path": path,
         "document": document,
@@ -82,8 +84,8 @@ def load_for_job(
     }
 
 
-def model(entry: Entry) -> Dict[str, str]:
-    """Return what is known of the model of *entry*; empty text where nothing is."""
+def model(entry: Entry) -> Dict[str, Any]:
+    """Return what is known of the model of *entry*; empty text where nothing is, and *benign*: what its log may say without harm."""
     return {
         "name": entry.name,
         "key": entry.key,
@@ -92,7 +94,15 @@ def model(entry: Entry) -> Dict[str, str]:
         "multiple_results": entry.model.get("multiple_results") or "",
         "launcher": (entry.model.get("distributed") or {}).get("launcher") or "",
         "docker_options": entry.model.get("additional_docker_run_options") or "",
+        "url": str(entry.model.get("url") or ""),
+        "scripts": str(entry.model.get("scripts") or ""),
+        "benign": _texts(entry.model.get("log_error_benign_patterns")),
     }
+
+
+def _texts(given: Any) -> List[str]:
+    """Return the texts of a list that a user wrote; nothing of what is none."""
+    return [each for each in given if isinstance(each, str)] if isinstance(given, list) else []
 
 
 def variables(document: Document) -> Dict[str, str]:

@@ -29,14 +29,16 @@ _MOST_LEFT = 100
 _ALWAYS = (candidates.NODE_FACTS, "timeline.jsonl")
 
 
-def pack(folder: str, rank: int, csv: str, at_most_bytes: int = LARGEST_BYTES) -> Dict[str, Any]:
+def pack(folder: str, rank: int, csvs: Sequence[str], at_most_bytes: int = LARGEST_BYTES) -> Dict[str, Any]:
     """Return the parcel of a node's directory, as `artifacts.gather` leaves it.
 
-    :param csv: the name of the result; empty: every CSV may be it.
+    :param csvs: the names of the results; an empty one: every CSV may be it.
     :returns: ``{rank, files: [[name, base64], …], left: [name, …], folder}``; *left* (the first 100) did not fit and is in *folder*.
     :raises JobFault: there is no ``node.json``.
     """
-    wanted = [name for name in sorted(os.listdir(folder), key=candidates.natural) if candidates.is_candidate(name, csv)]
+    wanted = [
+        name for name in sorted(os.listdir(folder), key=candidates.natural) if any(candidates.is_candidate(name, csv) for csv in csvs)
+    ]
     packed: List[List[str]] = []
     left: List[str] = []
     room = at_most_bytes

@@ -35,6 +35,7 @@ _VERSION = 1
 _LOCK = ".settle.lock"
 _FACTS = ("job_id", "attempt", "nodes", "failed", "exit_code", "since", "newer_than")
 _MOST_ROUNDS = 20
+_OF_A_MODEL = ("name", "verdict", "reason", "selected", "best", "merged", "candidates", "lacking")
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,14 @@ class Choice:
     :param name: under which name the result is published; empty if there is none.
     :param source: the chosen CSV's path, or None.
     :param merged: the merged CSV, or None.
+    :param others: the choices for the job's further models, each with a name of its own.
     """
 
     document: Dict[str, Any]
     name: str
     source: Optional[str]
     merged: Optional[bytes]
+    others: Tuple[Choice, ...] = ()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -61,7 +64,9 @@ class Choice:
             yield stream
 
 
-def settle(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], wait_seconds: float = 60.0) -> Dict[str, Any]:
+def settle(
+    collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], wait_seconds: float = 60.0, further: Sequence[str] = ()
+) -> Dict[str, Any]:
     """Rank all candidates that are there, publish the best one and ``selection.json``; again changes nothing.
 
     All nodes may do it at once; it may be killed at any instant and repeated. Plain values in, plain values out.
@@ -70,19 +75,20 @@ def settle(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
     :param policy: ``richest`` or ``merge``.
     :param facts: ``job_id``, ``attempt``, ``nodes`` (names, rank 0 first), ``failed``, ``exit_code``, ``since`` (seconds since
         the epoch, for files that no epilog has gathered), ``newer_than`` (the same for all files); each of them optional.
+    :param further: the names of the CSVs of the job's further models.
     :returns: the document of ``selection.json``.
-    :raises JobFault: *name* is no file name, the policy is unknown, or there is too much to merge.
+    :raises JobFault: *name* is no CSV's name, the policy is unknown, or there is too much to merge.
     :raises ShareFault: the choice cannot be written; the candidates stay where they are.
     """
     _check(name, policy)
 
     def is_done() -> bool:
-        return _is_current(collection_dir, basis(collection_dir, name, policy, facts))
+        return _is_current(collection_dir, basis(collection_dir, name, policy, facts, further))
 
     previous = selection(collection_dir)
     with exclusion.held(os.path.join(collection_dir, _LOCK), Deadline(wait_seconds), is_done) as is_due:
         for _round in range(_MOST_ROUNDS if is_due else 0):
-            choice = select(collection_dir, name, policy, facts, previous)
+            choice = select(collection_dir, name, policy, facts, previous, further)
             publish(choice, collection_dir)
             # A node may have come while we ranked, or a slower holder may have published what it saw before.
             if is_done():
@@ -91,7 +97,14 @@ def settle(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
     return selection(collection_dir)
 
 
-def select(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], known: Optional[Mapping[str, Any]] = None) -> Choice:
+def select(
+    collection_dir: str,
+    name: str,
+    policy: str,
+    facts: Mapping[str, Any],
+    known: Optional[Mapping[str, Any]] = None,
+    further: Sequence[str] = (),
+) -> Choice:
     """Return the choice among the candidates in *collection_dir*; nothing is written.
 
     :param known: an earlier document: what it says of files that have not changed since is not read again.
@@ -100,7 +113,9 @@ def select(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
     _check(name, policy)
     nodes = nodes_in(collection_dir)
     present = found(collection_dir, name, facts, nodes)
-    question = _digest(name, policy, facts, nodes, present)
+    names = [each for each in dict.fromkeys(further) if each and each != name]
+    others = [select(collection_dir, each, policy, facts, known) for each in names]
+    question = basis(collection_dir, name, policy, facts, names)
     ranked = scored(collection_dir, present, _listed(known))
     usable = [candidate for candidate in ranked if not candidate.refusal]
     chosen = choose(usable)
@@ -115,21 +130,23 @@ def select(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]
         "version": _VERSION,
         "job_id": str(facts.get("job_id") or _said(nodes, facts, "job_id")),
         "attempt": facts.get("attempt"),
-        "exit_code": str(facts.get("exit_code") or _said(nodes, facts, "exit_code")),
+        "exit_code": _exit_code(nodes, facts),
         "name": name,
         "policy": policy,
-        **_verdict(chosen, usable, nodes, facts, policy),
+        **_verdict(chosen, usable, nodes, facts, policy, others),
         "selected": selected,
         "best": _best(selected),
         "merged": notes,
         "candidates": [candidate.to_dict() for candidate in ranked],
+        "further": [{key: other.document[key] for key in _OF_A_MODEL} for other in others],
         "elsewhere": _elsewhere(nodes, facts),
+        "artifacts": "as the job wrote them, readable by its user alone (0600)",
         **_images(nodes, facts),
         "facts": {key: facts.get(key) for key in _FACTS},
         "basis": question,
     }
     source = os.path.join(collection_dir, chosen.path) if chosen and merged is None else None
-    return Choice({**described, "reason": _sentence(described)}, published, source, merged)
+    return Choice({**described, "reason": _sentence(described)}, published, source, merged, tuple(others))
 
 
 def choose(usable: Sequence[Candidate]) -> Optional[Candidate]:
@@ -149,6 +166,8 @@ def publish(choice: Choice, collection_dir: str, name: str = "") -> bool:
     """
     name = (name or choice.name) if choice.name else ""
     changed = put(choice, os.path.join(collection_dir, name)) if name else False
+    for other in choice.others:
+        changed = (bool(other.name) and put(other, os.path.join(collection_dir, other.name))) or changed
     path = os.path.join(collection_dir, SELECTION)
     with _explained(path):
         changed = _withdraw(choice, collection_dir, name) or changed
@@ -213,6 +232,26 @@ def asked(collection_dir: str) -> Tuple[str, str]:
     return str(name or ""), str(policy or POLICIES[0])
 
 
+def further(collection_dir: str) -> List[str]:
+    """Return the names of the CSVs of the job's further models, as the last `settle` there was given them."""
+    kept = selection(collection_dir).get("further")
+    names = [str(each.get("name")) for each in kept if isinstance(each, dict)] if isinstance(kept, list) else []
+    with contextlib.suppress(JobFault):
+        for name in names:
+            _check(name, POLICIES[0])
+        return names
+    return []
+
+
+def has_number(chosen: Mapping[str, Any]) -> bool:
+    """Say whether a number of the job is published, of whichever of its models.
+
+    :param chosen: the document of ``selection.json``.
+    """
+    selected = [chosen.get("selected"), *(each.get("selected") for each in chosen.get("further") or [])]
+    return any(isinstance(each, Mapping) and each.get("scored") for each in selected)
+
+
 def line(chosen: Mapping[str, Any]) -> str:
     """Return ``best: <path> rows=<n> performance=<value> metric=<name> node=<node>``, or why there is none.
 
@@ -231,15 +270,17 @@ def line(chosen: Mapping[str, Any]) -> str:
     )
 
 
-def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any]) -> str:
+def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], further: Sequence[str] = ()) -> str:
     """Return the digest of all that a choice depends on: the question, the nodes' facts, the files' sizes and times."""
     nodes = nodes_in(collection_dir)
-    return _digest(name, policy, facts, nodes, found(collection_dir, name, facts, nodes))
+    names = [name, *(each for each in dict.fromkeys(further) if each and each != name)]
+    present = [candidate for each in names for candidate in found(collection_dir, each, facts, nodes)]
+    return _digest(names, policy, facts, nodes, present)
 
 
-def _digest(name: str, policy: str, facts: Mapping[str, Any], nodes: Sequence[Node], present: Sequence[Candidate]) -> str:
+def _digest(names: Sequence[str], policy: str, facts: Mapping[str, Any], nodes: Sequence[Node], present: Sequence[Candidate]) -> str:
     # Each node has its own clock and so its own `since`: two nodes that saw the same files must agree that they did.
-    question = [_VERSION, name, policy, [facts.get(key) for key in _FACTS if key != "since"]]
+    question = [_VERSION, list(names), policy, [facts.get(key) for key in _FACTS if key != "since"]]
     answer = [[node.rank, node.facts] for node in nodes], [[item.path, item.size_bytes, item.mtime_ns] for item in present]
     return hashlib.sha256(json.dumps([question, answer], sort_keys=True, default=str).encode()).hexdigest()
 
@@ -255,8 +296,9 @@ def _is_sane(key: str, value: Any) -> bool:
 
 
 def _check(name: str, policy: str) -> None:
-    if os.path.basename(name) != name or name.startswith(".") or name == SELECTION or not name.isprintable():
-        raise JobFault("results: not a file name", "set multiple_results to a plain name such as perf.csv", name=name)
+    is_csv = name.endswith(".csv") and os.path.basename(name) == name and not name.startswith(".") and name.isprintable()
+    if name and not is_csv:
+        raise JobFault("results: not the name of a CSV", "set multiple_results to a plain name such as perf_llama.csv", name=name)
     if policy not in POLICIES:
         raise JobFault("results: unknown policy", "use " + " or ".join(POLICIES), policy=policy)
 
@@ -270,15 +312,30 @@ def _is_current(collection_dir: str, wanted: str) -> bool:
 
 
 def _listed(known: Optional[Mapping[str, Any]]) -> List[Any]:
-    listed = (known or {}).get("candidates")
-    return listed if isinstance(listed, list) else []
+    of_models = (known or {}).get("further")
+    every = [known or {}, *(of_models if isinstance(of_models, list) else [])]
+    listed = [each.get("candidates") for each in every if isinstance(each, Mapping)]
+    return [item for candidates in listed if isinstance(candidates, list) for item in candidates]
 
 
 def _verdict(
-    chosen: Optional[Candidate], usable: Sequence[Candidate], nodes: Sequence[Node], facts: Mapping[str, Any], policy: str
+    chosen: Optional[Candidate],
+    usable: Sequence[Candidate],
+    nodes: Sequence[Node],
+    facts: Mapping[str, Any],
+    policy: str,
+    others: Sequence[Choice] = (),
 ) -> Dict[str, Any]:
     lacking = _lacking(nodes, usable, facts, policy)
-    return {"verdict": verdict(chosen, usable, bool(lacking), _has_failed(nodes, facts)), "lacking": lacking}
+    is_lacking = bool(lacking) or any(other.document["verdict"] != "ok" for other in others)
+    has_number = chosen is not None and chosen.score.scored > 0
+    # An exit status alone does not make a number wrong; without a number it is the reason why there is none.
+    has_failed = _has_failed(nodes, facts) or (not has_number and _exit_code(nodes, facts) not in ("", "0:0"))
+    return {"verdict": verdict(chosen, usable, is_lacking, has_failed), "lacking": lacking}
+
+
+def _exit_code(nodes: Sequence[Node], facts: Mapping[str, Any]) -> str:
+    return str(facts.get("exit_code") or _said(nodes, facts, "exit_code"))
 
 
 def verdict(chosen: Optional[Candidate], usable: Sequence[Candidate], is_lacking: bool, has_failed: bool) -> str:
@@ -379,6 +436,12 @@ def _said(nodes: Sequence[Node], facts: Mapping[str, Any], key: str) -> str:
 
 
 def _sentence(described: Mapping[str, Any]) -> str:
+    told = "" if described["exit_code"] in ("", "0:0") else f"; the job's exit status was {plain(described['exit_code'])}"
+    others = "".join(f"; {each['name']}: {each['verdict']}" for each in described["further"])
+    return _choice_in_words(described) + others + told
+
+
+def _choice_in_words(described: Mapping[str, Any]) -> str:
     count, selected = len(described["candidates"]), described["selected"]
     if selected is None:
         return f"none of {count} candidates has a row" if count else "no node left a CSV"

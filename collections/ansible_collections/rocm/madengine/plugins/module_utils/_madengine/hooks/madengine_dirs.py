@@ -1,0 +1,50 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The directories that madengine makes for a job's nodes in /tmp and leaves behind, with the user's credential.json in them.
+
+Source: madengine 2.1's job script; ``slurm.runs`` for their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import List, Optional
+
+from ..core import files
+from ..slurm import runs
+
+TMP = "/tmp"  # noqa: S108 (madengine's choice)
+_PREFIX = "madengine_job_"  # the other name that it uses, below SLURM_TMPDIR, does not say whose it is
+
+
+def of_job(job_id: int, rank: int, uid: int, folder: str = TMP) -> List[str]:
+    """Return the directories in *folder* that are this job's on its node *rank* and belong to *uid*; links are none."""
+    found = []
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if name.startswith(_PREFIX) and runs.of_workspace(name, job_id, rank) is not None and _is_directory_of(path, uid):
+                found.append(path)
+    return found
+
+
+def remove(job_id: int, rank: int, uid: Optional[int] = None, folder: str = TMP) -> List[str]:
+    """Remove them, and return those that could not be: the root of a container may have written there.
+
+    :param uid: whose they are; None for whoever asks.
+    """
+    owner = os.geteuid() if uid is None else uid
+    for path in of_job(job_id, rank, owner, folder):
+        with contextlib.suppress(OSError):
+            files.remove_tree(path)
+    return of_job(job_id, rank, owner, folder)
+
+
+def _is_directory_of(path: str, uid: int) -> bool:
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == uid
+    return False

@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 
 COLLECTION := collections/ansible_collections/rocm/madengine
-SOURCES := $(shell find $(COLLECTION) prolog epilog galaxy.yml -type f ! -name '*.pyc' ! -path '*/.*')
+SOURCES := $(shell find $(COLLECTION) bin prolog epilog galaxy.yml -type f ! -name '*.pyc' ! -path '*/.*')
 VERSION := $(shell sed -n 's/^version: *//p' galaxy.yml)
 TARBALL := dist/rocm-madengine-$(VERSION).tar.gz
 VENV := .venv/.requirements
@@ -57,10 +57,10 @@ lint-python:
 	@ruff format --quiet --check || { echo 'ruff format: run: .venv/bin/ruff format'; exit 1; }
 lint-types:
 	@mypy --no-error-summary --package ansible_collections.rocm.madengine.plugins
-	@mypy --no-error-summary prolog/prolog.py epilog/epilog.py molecule/shared/inventory/hosts.py molecule/demo/demo.py
+	@mypy --no-error-summary bin/restore.py prolog/prolog.py epilog/epilog.py molecule/shared/inventory/hosts.py molecule/demo/demo.py
 	@mypy --no-error-summary scripts/*.py docs/site/conf.py
 lint-shell:
-	@shellcheck prolog/task_environment.sh $$(grep -lrI -m1 '^#!/bin/\(ba\)\?sh' prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins)
+	@shellcheck prolog/task_environment.sh $$(grep -lrI -m1 '^#!/bin/\(ba\)\?sh' bin prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins)
 lint-yaml:
 	@ansible-lint -q
 lint-docs:

@@ -68,8 +68,8 @@ def links_that_lead_nowhere(root: Path) -> List[str]:
 
 def hooks_that_the_role_forgets(root: Path) -> List[str]:
     """What stands in prolog/ or epilog/ and is not, as a link to just that file, among the role's files; and the reverse."""
-    real = {f"{folder}/{path.name}" for folder in ("prolog", "epilog") for path in (root / folder).iterdir() if path.is_file()}
-    folders = [root / HOOK_FILES / folder for folder in ("prolog", "epilog")]
+    real = {f"{folder}/{path.name}" for folder in ("prolog", "epilog", "bin") for path in (root / folder).iterdir() if path.is_file()}
+    folders = [root / HOOK_FILES / folder for folder in ("prolog", "epilog", "bin")]
     carried = {str(path.relative_to(root / HOOK_FILES)) for folder in folders for path in folder.rglob("*") if not path.is_dir()}
     astray = {name for name in real & carried if not os.path.samefile(root / name, root / HOOK_FILES / name)}
     return sorted((real ^ carried) | astray)
@@ -78,7 +78,7 @@ def hooks_that_the_role_forgets(root: Path) -> List[str]:
 def hooks_that_cannot_run(root: Path) -> List[str]:
     """What SLURM starts needs its #!/bin/sh and its execute bit; what a program reads in (.py, .sh) has neither."""
     wrong = []
-    for folder in ("prolog", "epilog"):
+    for folder in ("prolog", "epilog", "bin"):
         for path in sorted((root / folder).iterdir()):
             if path.is_file():
                 is_program, first = os.access(path, os.X_OK), path.read_text().partition("\n")[0]

@@ -31,6 +31,7 @@ from helpers.hooks import REPOSITORY
 
 COLLECTION = REPOSITORY / "collections/ansible_collections/rocm/madengine"
 PREFIX = "rocm.madengine."
+INSTALLED = "/opt/madengine-hooks/current/"
 TEXTS = guides.texts()
 
 
@@ -270,6 +271,8 @@ def wrong_with(command: str) -> List[str]:
         return sorted(given - known_variables()) + ["no such playbook"] * (exists != [True])
     if words[0] == "ansible":
         return refused(module_options(options["-m"][len(PREFIX) :]), json.loads(options["-a"]))
+    if words[0].startswith(INSTALLED):
+        return [] if os.access(REPOSITORY / words[0][len(INSTALLED) :], os.X_OK) else ["no such program"]
     if words[0] == "sbatch":
         comment = re.findall(r"--comment=(\S+)", command)[0]
         job = allocation.Allocation("c", 1, 0, ("n1", "n2"), "n1", work_dir="/home/alice", comment=comment)
@@ -290,6 +293,7 @@ def test_commands_of_a_guide_name_what_exists(block: guides.Block) -> None:
         "ansible-playbook -i inventory rocm.madengine.sites",
         "ansible-playbook -i inventory rocm.madengine.site -e madengine_bach=1",
         'ansible localhost -m rocm.madengine.manifest_restore -a \'{"source": "x"}\'',
+        "/opt/madengine-hooks/current/bin/madengine-restored build_manifest.json",
         "rm -rf /",
     ],
 )

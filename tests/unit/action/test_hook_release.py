@@ -43,7 +43,9 @@ def members(data: bytes) -> Dict[str, tarfile.TarInfo]:
 
 def test_every_hook_and_every_library_file_is_in_it() -> None:
     found = members(hook_release.archive())
-    hooks = {f"{folder}/{path.name}" for folder in ("prolog", "epilog") for path in (REPOSITORY / folder).iterdir() if path.is_file()}
+    hooks = {
+        f"{folder}/{path.name}" for folder in ("prolog", "epilog", "bin") for path in (REPOSITORY / folder).iterdir() if path.is_file()
+    }
     source = COLLECTION / "plugins/module_utils/_madengine"
     library = {f"{LIBRARY}/{path.relative_to(source)}" for path in source.rglob("*.py")}
     assert set(found) == hooks | library
@@ -68,6 +70,7 @@ def test_what_slurm_starts_is_executable_and_nothing_else(built: Path) -> None:
     found = members(hook_release.archive())
     assert {name for name, member in found.items() if member.mode == 0o755} == {
         "prolog/50-madengine", "prolog/task_prolog", "prolog/00-noop", "epilog/50-madengine", "epilog/00-noop",
+        "bin/madengine-restore",
     }  # fmt: skip
     assert {member.mode for member in found.values()} == {0o755, 0o644}
 

@@ -183,6 +183,7 @@ def test_the_runtime_wins_and_the_manifest_fills_the_gaps() -> None:
         ("a$HF_HOME", "a$HF_HOME"),
         ('{"$ref": "$defs"}', '{"$ref": "$defs"}'),
         ("costs $5 `now`", "costs $5 `now`"),
+        ('it\'s "a" $HOME = b', 'it\'s "a" $HOME = b'),
     ],
 )
 def test_an_unexpanded_literal_becomes_the_runtimes_value(value: str, expected: str) -> None:

@@ -59,7 +59,7 @@ def archive() -> bytes:
 
 def members() -> Iterator[Tuple[str, str]]:
     """Give each file of a release: its name there, and where it is on this machine."""
-    for folder in ("prolog", "epilog"):
+    for folder in ("prolog", "epilog", "bin"):
         for name in _names(HOOKS, folder):
             yield f"{folder}/{name}", os.path.join(COLLECTION, HOOKS, folder, name)
     for packages, name in _library():

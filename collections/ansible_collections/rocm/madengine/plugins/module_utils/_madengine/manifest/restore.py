@@ -23,12 +23,10 @@ from . import schema as documents
 from .schema import Document, Entry, section
 
 LABEL = "madengine.job"
-# What only a shell would expand, wherever it stands; of a lower-case $name only where it is all, since JSON has $ref and the like.
-LITERAL = re.compile(r"\$\{|\$\(|\A`[^`]*`\Z|\A\$[A-Za-z_][A-Za-z0-9_]*\Z|(?<![^\s/:,=;])\$[A-Z_]")
+# What only a shell would expand, wherever it stands; of `$NAME` only what is all of it, or a part of a path or a list.
+LITERAL = re.compile(r"\$\{|\$\(|\A`[^`]*`\Z|\A\$[A-Za-z_][A-Za-z0-9_]*\Z|(?<![^/:,=;])\$[A-Z_]")
 # Of these, what the runtime's value can be put in for.
-_KNOWABLE = re.compile(
-    r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|\A\$([A-Za-z_][A-Za-z0-9_]*)\Z|(?<![^\s/:,=;])\$([A-Z_][A-Z0-9_]*)"
-)
+_KNOWABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|\A\$([A-Za-z_][A-Za-z0-9_]*)\Z|(?<![^/:,=;])\$([A-Z_][A-Z0-9_]*)")
 # The same, and `$NAME` anywhere, as bash reads it between double quotes.
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^${}]*))?\}|([A-Za-z_][A-Za-z0-9_]*)())")
 _FORM = re.compile(r"\$\{[^}]*\}?|\$\([^)]*\)?|`[^`]*`|\$[A-Za-z_][A-Za-z0-9_]*")

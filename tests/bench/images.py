@@ -8,8 +8,9 @@ seven layers: large binaries, 21000 small files, a small top layer that the seco
 turns within each round; before each step everything is synced, and all files are in the page cache for all of them alike.
 A time is that of a whole process, imports included, but not of ``docker exec``.
 
-Peers: ``docker save`` to the shared directory and ``docker load`` from it, which is what madengine's own tar cache does;
-push to and pull from Debian's docker-registry on the first node; skopeo copy; ``docker save`` piped into ``docker load``.
+Peers: ``docker save`` to the shared directory and ``docker load`` from it, which is what madengine's own tar cache does. The
+floor is ``tar -x`` of the same layers onto the daemon's disk. With ``--peers``, in a run of its own since they are slow: push to
+and pull from Debian's docker-registry on the first node; skopeo copy; ``docker save`` piped into ``docker load``.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "ansible_collections.rocm.madengine.plugins.module_utils._madengine"
 IMAGE = "madengine-bench-node:1"
-PACKAGES = "docker.io docker-cli docker-registry skopeo iproute2 iptables python3 python3-docker procps ca-certificates"
+PACKAGES = "docker.io docker-cli docker-registry skopeo zstd iproute2 iptables python3 python3-docker procps ca-certificates"
 NODES = ["mad-bench-1", "mad-bench-2", "mad-bench-3"]
 OLD, NEW = "bench/model:1", "bench/model:2"
 LIMITS: Dict[str, Tuple[str, float]] = {
     "publish cold": ("docker save", 0.35),
     "publish delta": ("docker save", 0.02),
-    "load cold": ("docker load", 1.0),
-    "load delta": ("docker load", 0.10),
-    "end to end cold": ("save + load", 0.75),
-    "end to end delta": ("save + load", 0.05),
+    "load cold": ("docker load", 0.80),
+    "load delta": ("docker load", 0.07),
+    "end to end cold": ("save + load", 0.55),
+    "end to end delta": ("save + load", 0.03),
 }
 WARM_SECONDS = 0.5  # at most, for the whole prolog of three nodes where nothing is missing
 RUN = ["docker", "run", "--detach", "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--tmpfs", "/run", "-v", "/var/lib/docker"]
@@ -61,14 +62,20 @@ def worker(action: str, reference: str) -> None:
     handle = layer_server.start("/var/run/docker.sock") if action == "publish" else -1
     docker, within = engine.Engine(), Deadline(3600)
     if action == "publish":
-        means = transports.TransportOptions(sources=("local",), reader=layer_server.LayerClient(handle))
-        report = distribute.publish(docker, "/shared/store", reference, "site", within, means)
+        options = transports.TransportOptions(sources=("local",), reader=layer_server.LayerClient(handle), compression=os.environ["PACK"])
+        report = distribute.publish(docker, "/shared/store", reference, "site", within, options)
         Path(f"/shared/{reference.replace('/', '_')}.offer").write_text(json.dumps(report))
     else:
         report = distribute.obtain(docker, json.loads(Path(f"/shared/{reference.replace('/', '_')}.offer").read_text()), within)
     seconds = time.monotonic() - began
     print(
-        json.dumps({"seconds": seconds, "rss_mib": _peak_rss_mib(), **{key: report[key] for key in distribute.FIGURES if key != "seconds"}})
+        json.dumps(
+            {
+                "seconds": seconds,
+                "rss_mib": _peak_rss_mib(),
+                **{key: report[key] for key in distribute.FIGURES if key in report and key != "seconds"},
+            }
+        )
     )
 
 
@@ -88,8 +95,8 @@ def _peak_rss_mib() -> float:
 class Node:
     """A machine with a Docker daemon of its own."""
 
-    def __init__(self, name: str, shared: Path, is_containerd_store: bool) -> None:
-        self.name = name
+    def __init__(self, name: str, shared: Path, is_containerd_store: bool, compression: str) -> None:
+        self.name, self.compression = name, compression
         features = '{"features":{"containerd-snapshotter":true},' if is_containerd_store else "{"
         config = features + '"insecure-registries":["0.0.0.0/0"],"bridge":"none","iptables":false}'
         script = f"mkdir -p /etc/docker; echo '{config}' > /etc/docker/daemon.json; exec dockerd -l error"
@@ -115,7 +122,7 @@ class Node:
 
     def ours(self, action: str, reference: str) -> Dict[str, Any]:
         found: Dict[str, Any] = json.loads(
-            self.sh(f"python3 -I -X pycache_prefix=/tmp/pyc /repo/tests/bench/images.py {action} {reference}")
+            self.sh(f"PACK={self.compression} python3 -I -X pycache_prefix=/tmp/pyc /repo/tests/bench/images.py {action} {reference}")
         )
         return found
 
@@ -185,12 +192,13 @@ def make_images(folder: Path, scale: float) -> None:
 class Bench:
     """All the nodes, and one round of all the rows."""
 
-    def __init__(self, shared: Path, is_containerd_store: bool, has_peers: bool) -> None:
+    def __init__(self, shared: Path, is_containerd_store: bool, has_peers: bool, compression: str) -> None:
         self.shared, self.has_peers = shared, has_peers
-        self.leader, *self.members = [Node(name, shared, is_containerd_store) for name in NODES]
+        self.leader, *self.members = [Node(name, shared, is_containerd_store, compression) for name in NODES]
         self.times: Dict[str, Dict[str, List[float]]] = {}
         self.facts: Dict[str, Dict[str, Any]] = {}
         self._jobs = 0
+        self.layers: List[str] = []
         self.leader.sh("docker load -qi /shared/old.tar; docker load -qi /shared/new.tar")
         for node in (self.leader, *self.members):  # as installed: compiled
             node.sh("python3 -I -X pycache_prefix=/tmp/pyc /repo/tests/bench/images.py obtain none 2>/dev/null || true")
@@ -206,6 +214,8 @@ class Bench:
         if isinstance(result, dict):
             worst = max(result["rss_mib"], self.facts.get(row, {}).get("peak_rss_mib", 0))
             self.facts[row] = {"bytes_moved": result["bytes_moved"], "method": result["method"], "peak_rss_mib": round(worst, 1)}
+            if result.get("reason"):
+                self.facts[row]["reason"] = result["reason"]
         self.times.setdefault(row, {}).setdefault(who, []).append(seconds)
         print(f"  {row:18} {who:22} {seconds:8.3f} s", flush=True)
 
@@ -221,6 +231,9 @@ class Bench:
         registry = f"{one.address}:5000"
         self.empty_store()
         self.note("publish cold", "ours", lambda: one.ours("publish", OLD))
+        manifest = json.loads(one.sh("cat /shared/bench_model:1.offer"))["manifest"]
+        layers = json.loads((self.shared / "store" / "blobs" / "sha256" / manifest[7:]).read_text())["layers"]
+        self.layers = [each["digest"][7:] for each in layers]
         self.note("publish delta", "ours", lambda: one.ours("publish", NEW))
         for row, reference, file in (("publish cold", OLD, "save-old"), ("publish delta", NEW, "save-new")):
             self.note(row, "docker save", partial(one.timed, f"docker save -o /shared/{file}.tar {reference}"))
@@ -243,7 +256,9 @@ class Bench:
                 f"skopeo copy -q oci:/shared/skopeo:{reference.split(':')[1]} docker-daemon:{reference}"
             )
         for row, reference, before in (("load cold", OLD, None), ("load delta", NEW, OLD)):
-            self.reset(two, before)
+            self.reset(two, None)
+            if before is not None:
+                two.ours("obtain", before)
             self.note(row, "ours", lambda reference=reference: two.ours("obtain", reference))  # type: ignore[misc]
             for who, script in peers.items():
                 # The peers' own delta: what they brought before is there.
@@ -251,6 +266,11 @@ class Bench:
                 if before is not None:
                     two.sh(script(before) + " >/dev/null")
                 self.note(row, who, lambda reference=reference, script=script: two.timed(script(reference)))  # type: ignore[misc]
+        self.reset(two, None)
+        unpack = f"cd /shared/store/blobs/sha256; for each in {' '.join(self.layers)}; do tar -xf $each -C /var/lib/docker/floor; done"
+        two.sh("mkdir -p /var/lib/docker/floor")
+        self.note("load cold", "floor (tar -x)", lambda: two.timed(unpack))
+        two.sh("rm -rf /var/lib/docker/floor")
         self.reset(two, NEW)
         self.note("load warm", "ours", lambda: two.ours("obtain", NEW))
 
@@ -258,10 +278,12 @@ class Bench:
         reference, before = (OLD, None) if kind == "cold" else (NEW, OLD)
         row = f"end to end {kind}"
         for member in self.members:
-            self.reset(member, before)
+            self.reset(member, None)
         self.empty_store()
         if before is not None:
             self.leader.ours("publish", before)
+            for member in self.members:  # what an earlier job has brought
+                member.ours("obtain", before)
         self.note(
             row, "ours", lambda: self._together(lambda: self.leader.ours("publish", reference), lambda one: one.ours("obtain", reference))
         )
@@ -271,7 +293,8 @@ class Bench:
         self.note(row, "save + load", lambda: self._together(lambda: self.leader.timed(save), lambda one: one.timed(load)))
         for member in self.members:
             self.reset(member, before)
-        self.note(row, "save | load", lambda: self._piped(reference))
+        if self.has_peers:
+            self.note(row, "save | load", lambda: self._piped(reference))
 
     def warm(self) -> None:
         """Time the whole prolog of a job whose image every node has."""
@@ -357,7 +380,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="1.0 is 1.6 GB")
     parser.add_argument("--containerd", action="store_true", help="the nodes use the containerd image store")
-    parser.add_argument("--no-peers", action="store_true", help="docker save and load are the only peers")
+    parser.add_argument("--peers", action="store_true", help="also the slow ones: registry, skopeo, save | load")
+    parser.add_argument("--compression", default="none", choices=["none", "gzip", "zstd"], help="how ours packs layers in the store")
     parser.add_argument("--shared", type=Path, default=ROOT / "build" / "bench" / "images")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the nodes go, too
@@ -370,13 +394,15 @@ def main() -> None:
     try:
         print("making the images", flush=True)
         make_images(asked.shared, asked.scale)
-        bench = Bench(asked.shared, asked.containerd, not asked.no_peers)
+        bench = Bench(asked.shared, asked.containerd, asked.peers, asked.compression)
         for number in range(asked.rounds):
             print(f"round {number + 1}", flush=True)
             bench.round()
         rows = table(bench)
         show(rows)
-        out = ROOT / "build" / "bench" / ("images-containerd.json" if asked.containerd else "images.json")
+        parts = ["images", *(["containerd"] if asked.containerd else []), *(["peers"] if asked.peers else [])]
+        parts += [asked.compression] if asked.compression != "none" else []
+        out = ROOT / "build" / "bench" / f"{'-'.join(parts)}.json"
         out.write_text(json.dumps({"rows": rows, "rounds": asked.rounds, "scale": asked.scale, "load": os.getloadavg()}, indent=1) + "\n")
     finally:
         subprocess.run(["docker", "rm", "-fv", *NODES], check=False, capture_output=True)

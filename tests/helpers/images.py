@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.client
 import io
+import itertools
 import json
 import tarfile
 import urllib.request
@@ -16,6 +17,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set,
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Identity, Reference, chain_ids
 
+_YEARS = itertools.count(2000)
 PLAIN = "application/vnd.oci.image.layer.v1.tar"
 
 
@@ -50,16 +52,21 @@ class Image:
         return [digest(each) for each in self.layers]
 
     @property
+    def created(self) -> str:
+        return str(json.loads(self.config)["created"])
+
+    @property
     def identity(self) -> Identity:
         return Identity.of_config(json.loads(self.config))
 
 
 def make(*contents: bytes, **config: Any) -> Image:
-    """Return an image with a layer for each of *contents*."""
+    """Return an image with a layer for each of *contents*, newer than all that were made before."""
     layers = tuple(tar({"file": content}) for content in contents)
     document = {
         "architecture": "amd64",
         "os": "linux",
+        "created": f"{next(_YEARS)}-01-01T00:00:00Z",
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": [digest(x) for x in layers]},
     }
@@ -120,7 +127,8 @@ class Daemon:
             return None
         config = json.loads(image.config)
         layers = {"Type": "layers", "Layers": image.diff_ids}
-        return {"Id": digest(image.config), "Config": config["config"], "Os": "linux", "Architecture": "amd64", "RootFS": layers, "Size": 1}
+        about = {"Id": digest(image.config), "Created": config.get("created", ""), "Size": 1}
+        return {**about, "Config": config["config"], "Os": "linux", "Architecture": "amd64", "RootFS": layers}
 
     def identity(self, reference: Reference) -> Optional[Identity]:
         document = self.inspect(str(reference))

@@ -58,7 +58,7 @@ def test_a_bad_node_stops_nobody_and_the_next_run_changes_it_alone(cluster: Clus
 
 def test_where_nodes_have_different_images_of_one_name_somebody_has_to_say_which_is_meant(cluster: Cluster, image: str) -> None:
     build_image(cluster, "n2", image, payload="another")
-    refused = play("distribute_image", image_distribute_image=image)
+    refused = play("distribute_image", image_distribute_image=image, image_distribute_on_conflict="fail")
     assert (refused.status, refused.changed) == (2, {})
     assert "several images have this name" in refused.output
     served = play("distribute_image", image_distribute_image=image, image_distribute_source="n2")

@@ -23,7 +23,7 @@ def test_the_plan_leaves_out_who_did_not_answer(run_module: Any) -> None:
 
 def test_a_plan_that_would_be_a_guess_fails_in_one_line(run_module: Any) -> None:
     code, plan = run_module(distribution_plan, image="a:1", node_results={**LOOKS, "n2": {"local": "B", "stored": ""}})
-    assert (code, plan["fault"]["seen"]) == (1, {"image": "a:1", "n1": "A", "n2": "B"})
+    assert (code, plan["fault"]["seen"]) == (1, {"image": "a:1", "holders": "n1 has A (no date); n2 has B (no date)"})
 
 
 def test_the_report_has_a_row_for_every_host_and_a_reason_for_every_failure(run_module: Any) -> None:

@@ -25,6 +25,8 @@ TABLE = [
     ("DockerSocket", "/var/run/docker.sock", "/var/run/docker.sock", "tcp://n1:2375"),
     ("DockerAccess", "service", "service", "root"),
     ("AllowImages", "rocm/*, mad/* ,", ("rocm/*", "mad/*"), None),
+    ("OnConflict", "Leader", "leader", "oldest"),
+    ("DefaultRegistry", "no", False, "maybe"),
     ("AllowBuild", "0", False, "2"),
     ("Deadline", "0.5", 0.5, "0"),
     ("PortRange", "2000 - 2001", (2000, 2001), "2001-2000"),

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 DEAD = Look(failure="no route to host")
+OLD, NEW = Look("A", created_local="2026-01-02T00:00:00Z"), Look("B", "B", created_local="2026-01-03T01:00:00+02:00")
 LOOK = {"local": "", "stored": "A", "layers_local": 0}
 MOVED = {"changed": True, "identity": "A", "layers_total": 5, "layers_moved": 2, "bytes_moved": 20_000_000, "seconds": 0.2}
 HAD = {"changed": False, "identity": "A", "layers_total": 5, "layers_moved": 0, "bytes_moved": 0, "seconds": 0.1}
@@ -40,8 +41,10 @@ def test_the_image_is_the_one_that_all_who_have_it_share_or_the_one_that_was_nam
 
 
 @pytest.mark.parametrize(("looks", "source", "fault", "said"), [
-    ([Look("A"), Look("B")], "", JobFault, r"several images .*n1='A', n2='B'\).*image_distribute_source"),
-    ([Look("A", "B"), Look("A", "B")], "", JobFault, r"several images .*n\[1-2\]='A', store='B'"),
+    ([Look("A"), Look("B")], "", JobFault, r"several images .*n1 has A .no date.; n2 has B .*image_distribute_source"),
+    ([Look("A", "B"), Look("A", "B")], "", JobFault, r"several images .*n\[1-2\] has A .no date.; store has B"),
+    ([OLD, Look("B", created_local=OLD.created_local)], "", JobFault, "several images"),
+    ([OLD, Look("B", created_local="1970-01-01T00:00:00Z")], "", JobFault, "several images"),
     ([Look(), Look()], "", JobFault, "no node has the image, nor has the store"),
     ([Look("A"), Look()], "store", JobFault, "the store does not have the image"),
     ([Look("A"), Look()], "n2", JobFault, r"the source does not have the image .*n2"),
@@ -54,6 +57,16 @@ def test_the_image_is_the_one_that_all_who_have_it_share_or_the_one_that_was_nam
 def test_nothing_is_guessed(looks: List[Look], source: str, fault: Any, said: str) -> None:
     with pytest.raises(fault, match=said):
         plan.plan("a:1", named(looks), source)
+
+
+@pytest.mark.parametrize(("policy", "wanted"), [("newest", "B"), ("leader", "A")])
+def test_of_several_images_one_is_taken_by_a_policy_and_it_is_said(policy: str, wanted: str) -> None:
+    chosen = plan.plan("a:1", named([OLD, NEW]), on_conflict=policy)
+    assert (chosen.identity, chosen.publisher) == (wanted, "" if wanted == "B" else "n1")
+    assert "n1 has A (2026-01-02T00:00:00); n2,store has B (2026-01-03T01:00:00)" in chosen.decision
+    assert plan.plan("a:1", named([NEW, NEW]), on_conflict=policy).decision == ""
+    with pytest.raises(JobFault, match="several images"):
+        plan.plan("a:1", named([OLD, NEW]), on_conflict="fail")
 
 
 @given(st.lists(st.sampled_from([Look("A"), Look("B"), Look(), DEAD, Look("A", "A"), Look("", "A")])))

@@ -177,11 +177,37 @@ def test_the_store_is_asked_in_the_users_namespace_and_then_in_the_sites(leader:
     assert empty.images["a:1"] == BASE
 
 
-def test_what_the_local_daemon_has_wins_over_the_store(leader: images.Daemon, path: str) -> None:
-    publish(leader, path)
+def test_of_two_images_with_one_name_the_newest_runs_and_it_is_said(leader: images.Daemon, path: str) -> None:
+    publish(leader, path, namespace="site")
     leader.images["a:1"] = NEXT
     offer = publish(leader, path)
     assert (offer["source"], offer["identity"]) == ("local", NEXT.identity.digest)
+    assert "several images are called a:1: docker of this node has" in offer["decision"]
+    assert offer["decision"].endswith("that of docker of this node runs, it is the newest")
+    leader.images["a:1"] = BASE  # an old one that lies about: the user's newer publication is not replaced by it
+    offer = publish(leader, path)
+    assert (offer["source"], offer["identity"], leader.images["a:1"]) == ("store", NEXT.identity.digest, NEXT)
+    assert offer["decision"].endswith(f"that of the store {path} runs, it is the newest")
+    assert "decision" not in publish(leader, path)
+
+
+def test_the_site_may_let_the_leader_decide_or_nobody(leader: images.Daemon, path: str) -> None:
+    leader.images["a:1"] = NEXT
+    publish(leader, path)
+    leader.images["a:1"] = BASE
+    with pytest.raises(JobFault, match=r"several images have this name .*OnConflict=newest or leader"):
+        publish(leader, path, on_conflict="fail")
+    offer = publish(leader, path, on_conflict="leader")
+    assert offer["identity"] == BASE.identity.digest
+    assert offer["decision"].endswith("runs, by OnConflict=leader")
+
+
+def test_images_that_do_not_say_when_they_were_made_are_in_no_order(leader: images.Daemon, path: str) -> None:
+    publish(leader, path)
+    document = json.loads(NEXT.config)
+    leader.images["a:1"] = images.Image(json.dumps({**document, "created": "1970-01-01T00:00:00Z"}).encode(), NEXT.layers)
+    with pytest.raises(JobFault, match="several images have this name"):
+        publish(leader, path)
 
 
 def test_a_registry_is_asked_when_the_name_names_one(path: str) -> None:
@@ -189,8 +215,15 @@ def test_a_registry_is_asked_when_the_name_names_one(path: str) -> None:
     daemon.registry = {"r.io/a:1": BASE, "a:1": BASE}
     assert publish(daemon, path, "r.io/a:1")["source"] == "registry"
     with pytest.raises(JobFault, match="nobody has it"):
-        publish(daemon, path, "a:1")
-    assert publish(daemon, path, "a:1", sources=("local", "registry", "hub"))["source"] == "hub"
+        publish(daemon, path, "a:1", sources=("local", "registry"))
+    assert publish(daemon, path, "a:1")["source"] == "hub"
+
+
+def test_what_the_manifest_can_build_is_never_asked_of_the_default_registry(path: str, tmp_path: Path) -> None:
+    daemon = images.Daemon()
+    daemon.registry = {"ci-a:latest": BASE}
+    with pytest.raises(JobFault, match="no such Dockerfile"):
+        publish(daemon, path, {"reference": "ci-a", "dockerfile": "none.Dockerfile", "work_dir": str(tmp_path)})
 
 
 @pytest.mark.parametrize(("name", "file"), [("r.io/a/b:1", "r.io_a_b_1.tar"), ("a", "a.tar"), ("a/b", "docker.io_a_b_latest.tar")])
@@ -395,7 +428,7 @@ def test_loading_by_name_takes_what_the_store_has(leader: images.Daemon, member:
 def test_comparing_changes_nothing_and_counts_both_ways(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     lacking = distribute.compare(leader, path, "a:1", ["site"])
     assert lacking == {
-        "reference": "a:1", "local": BASE.identity.digest, "stored": None,
+        "reference": "a:1", "local": BASE.identity.digest, "stored": None, "created_local": BASE.created, "created_stored": "",
         "layers_local": 2, "layers_stored": 0, "layers_lacking_in_store": 2, "layers_lacking_in_daemon": 0,
     }  # fmt: skip
     assert not os.path.exists(path)
@@ -403,6 +436,23 @@ def test_comparing_changes_nothing_and_counts_both_ways(leader: images.Daemon, m
     there = distribute.compare(member, path, "a:1", ["site"])
     assert (there["local"], there["stored"], there["layers_lacking_in_daemon"]) == (None, BASE.identity.digest, 2)
     assert distribute.compare(member, path, "x:1", ["site"])["layers_stored"] == 0
+
+
+def test_a_daemon_whose_disk_is_too_small_is_not_loaded_into(
+    leader: images.Daemon, member: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer, margin = publish(leader, path), 64 << 20
+    asked: list = []
+
+    def statvfs(place: str) -> Any:
+        asked.append(place)
+        return types.SimpleNamespace(f_frsize=1, f_bavail=margin + (2 if member.is_containerd_store else 1) * offer["bytes_total"] - 1)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    with pytest.raises(NodeFault, match="too little space") as caught:
+        distribute.obtain(member, offer, within())
+    assert (caught.value.part, member.images) == ("disk", {})
+    assert asked == [member.info().data_dir]
 
 
 def test_loading_into_the_leader_heals_nothing_from_an_incomplete_store(leader: images.Daemon, path: str) -> None:
@@ -426,11 +476,16 @@ class Registry(images.Daemon):
         digest = "sha256:" + "d" * 64
         return document and {**document, "RepoDigests": [f"x.io/other@{digest}", f"{Reference.parse(name).name}@{digest}"]}
 
-    def pull(self, reference: Reference, timeout_seconds: float) -> None:
-        self.images[str(reference)] = self.registry[reference.name]
+    answer = ""
 
-    def tag(self, name: str, reference: Reference) -> None:
-        self.images[str(reference)] = self.images[name]
+    def registry_has(self, reference: Reference, timeout_seconds: float) -> str:
+        return self.answer
+
+    def pull(self, reference: Reference, timeout_seconds: float, has_login: bool = True) -> None:
+        if reference.domain.startswith("127.0.0.1:"):
+            super().pull(reference, timeout_seconds, has_login)
+        else:
+            self.images[str(reference)] = self.registry[reference.name]
 
 
 def test_without_a_store_an_image_of_a_registry_is_pulled_by_digest(path: str) -> None:
@@ -451,7 +506,23 @@ def test_without_a_store_an_image_of_a_registry_is_pulled_by_digest(path: str) -
 def test_an_image_of_docker_s_default_registry_is_not_taken_for_one_of_a_registry() -> None:
     leader = Registry()
     leader.images["a:1"] = BASE
-    assert publish(leader, "", "a:1")["transport"] == "none"
+    assert publish(leader, "", "a:1", sources=("local",))["transport"] == "none"
+    assert publish(leader, "", "a:1")["transport"] == "registry"
+    leader.answer = "denied"  # a daemon gives every image of the containerd store a digest
+    with pytest.raises(ShareFault, match=r"the registry does not have the image .*answer='denied'.*transport=shared"):
+        publish(leader, "", "a:1", transport="registry")
+
+
+def test_the_next_way_is_taken_where_one_fails_and_the_offer_says_why(path: str) -> None:
+    leader = Registry()
+    leader.images["r.io/a:1"] = BASE
+    Path(path).write_text("no directory")
+    offer = publish(leader, path, "r.io/a:1")
+    assert offer["transport"] == "registry"
+    assert "cannot write the store" in offer["instead_of"]
+    leader.answer = "denied"
+    with pytest.raises(ShareFault, match="cannot write the store"):
+        publish(leader, path, "r.io/a:1")
 
 
 def test_the_manifests_registry_image_is_pulled_and_gets_the_jobs_name(path: str) -> None:

@@ -14,7 +14,8 @@ author:
   - The rocm.madengine authors (@ROCm)
 description:
   - Takes the results of M(rocm.madengine.image_compare_info) from all nodes.
-  - Where they do not all have the same image under the name, and nobody has said whose is meant, it fails and names who has which.
+  - Where they do not all have the same image under the name, and nobody has said whose is meant, the newest is meant and RV(decision)
+    says so; with O(on_conflict=fail), or if the images do not say when they were made, it fails and names who has which.
   - Runs anywhere and looks at nothing but its options; the controller is the place for it.
 options:
   image:
@@ -28,9 +29,16 @@ options:
   source:
     description:
       - The host whose image is meant, or V(store) for the one that the store has.
-      - If empty, all who have the image must have the same one, the store included.
+      - If empty, O(on_conflict) decides between those who have different ones, the store included.
     type: str
     default: ""
+  on_conflict:
+    description:
+      - What is done where several images have the name, as C(OnConflict) says it for jobs.
+      - V(leader) takes that of the first host that has one.
+    type: str
+    choices: [newest, leader, fail]
+    default: newest
   pull:
     description: Whether a node may pull the image from its registry if nobody has it.
     type: bool
@@ -64,6 +72,11 @@ identity:
   returned: success
   type: str
   sample: sha256:9a27ccba66aa89308938703855d814353523ad7b0738ac52e7b7a185bb61e304
+decision:
+  description: Who has which image and why it is this one, where several have the name; empty mostly.
+  returned: success
+  type: str
+  sample: ""
 fault:
   description: Whose failure it is, what happened and what to do.
   returned: failure
@@ -84,6 +97,7 @@ def main() -> None:
             "node_results": {"type": "dict", "required": True},
             "source": {"type": "str", "default": ""},
             "pull": {"type": "bool", "default": False},
+            "on_conflict": {"type": "str", "choices": ["newest", "leader", "fail"], "default": "newest"},
         },
         supports_check_mode=True,
     )
@@ -92,8 +106,8 @@ def main() -> None:
 
 def _planned(asked: Dict[str, Any]) -> Dict[str, Any]:
     looks = {host: distribution.Look.of(look or {}) for host, look in asked["node_results"].items()}
-    plan = distribution.plan(asked["image"], looks, asked["source"], asked["pull"])
-    return {"changed": False, "publisher": plan.publisher, "identity": plan.identity}
+    plan = distribution.plan(asked["image"], looks, asked["source"], asked["pull"], asked["on_conflict"])
+    return {"changed": False, "publisher": plan.publisher, "identity": plan.identity, "decision": plan.decision}
 
 
 if __name__ == "__main__":

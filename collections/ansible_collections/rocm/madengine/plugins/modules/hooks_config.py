@@ -39,6 +39,9 @@ options:
       - V(DockerSocket) (V(/run/docker.sock)) is where Docker listens.
       - V(DockerAccess) (V(user)) is whose access to Docker is used, the job's V(user) or the V(service) account's.
       - V(AllowImages) (V(*)) lists patterns of the images that jobs may use.
+      - V(OnConflict) (V(newest)) is what is done where the first node and the store have different images under one name, one of
+        V(newest), V(leader), V(fail).
+      - V(DefaultRegistry) (V(yes)) says whether Docker's default registry is asked for an image that nobody has.
       - V(AllowBuild) (V(yes)) says whether an image that nobody has may be built.
       - V(Deadline) (V(600)) is the longest that a prolog may take, in seconds.
       - V(PortRange) (V(288-307)) holds the ports on which a job's first node may listen.

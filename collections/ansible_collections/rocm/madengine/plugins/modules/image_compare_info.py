@@ -78,6 +78,16 @@ stored:
   returned: success
   type: str
   sample: sha256:9a27ccba66aa89308938703855d814353523ad7b0738ac52e7b7a185bb61e304
+created_local:
+  description: When the daemon's image was made, as it says itself; empty if it does not.
+  returned: success
+  type: str
+  sample: "2026-01-01T00:00:00Z"
+created_stored:
+  description: When the store's image was made, likewise.
+  returned: success
+  type: str
+  sample: "2026-01-01T00:00:00Z"
 layers_local:
   description: The number of layers of the daemon's image.
   returned: success

@@ -25,6 +25,7 @@ from ..oci.image import Identity, Reference, chain_ids
 from ..slurm import cgroup
 
 SOCKET = "/var/run/docker.sock"
+_CONTAINERD, _CONTAINERD_SOCKET = "/var/lib/containerd", "/run/containerd/containerd.sock"
 JOB_LABEL = "madengine.job"
 _CHUNK_BYTES = 1 << 20
 _WORKSPACE = "/myworkspace"  # where madengine mounts a node's workspace, `/tmp/madengine_job_<id>[_<run>][_node_<rank>]`
@@ -56,6 +57,12 @@ class Info:
         """Whether ``docker load`` takes layers that are packed with zstd: the classic store since 23.0, containerd's always."""
         major = self.version.partition(".")[0]
         return self.is_containerd_store or (major.isdigit() and int(major) >= 23)
+
+    @property
+    def data_dir(self) -> str:
+        """Return where the daemon of this node keeps its images: its own directory, or that of a containerd which it has found."""
+        is_found = self.is_containerd_store and os.path.exists(_CONTAINERD_SOCKET)  # as dockerd itself decides
+        return _CONTAINERD if is_found else self.root_dir
 
     @property
     def storage(self) -> Tuple[str, str, bool]:
@@ -164,10 +171,11 @@ class Engine:
             return _or_none(lambda: client.remove_image(name) or True) is not None
 
     def names(self) -> List[str]:
-        """Return all names of all images, those by tag and those by digest."""
+        """Return all names of all images, those by tag and those by digest, each once."""
         with self._mapped("list images") as client:
             found = client.images(all=True)
-        return [name for each in found for key in ("RepoTags", "RepoDigests") for name in each.get(key) or ()]
+        names = (name for each in found for key in ("RepoTags", "RepoDigests") for name in each.get(key) or ())
+        return list(dict.fromkeys(names))
 
     def tag(self, name: str, reference: Reference) -> None:
         """Give the image *name* the further name *reference*."""

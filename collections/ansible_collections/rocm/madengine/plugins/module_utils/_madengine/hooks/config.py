@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ..core import files
 from ..core.errors import JobFault
-from ..images import transports
+from ..images import conflict, transports
 from ..manifest import environment
 from ..peers import addresses, reserved
 
@@ -111,6 +111,8 @@ class Site:
     docker_socket: str = field(default="/run/docker.sock", metadata=_key("DockerSocket", _path, "an absolute path"))
     docker_access: str = field(default="user", metadata=_key("DockerAccess", _one_of("user", "service"), "user or service"))
     allow_images: Names = field(default=("*",), metadata=_key("AllowImages", _names, "patterns separated by commas"))
+    on_conflict: str = field(default=conflict.NEWEST, metadata=_key("OnConflict", _one_of(*conflict.POLICIES), "newest, leader or fail"))
+    default_registry: bool = field(default=True, metadata=_key("DefaultRegistry", _yes, "yes or no"))
     allow_build: bool = field(default=True, metadata=_key("AllowBuild", _yes, "yes or no"))
     deadline_seconds: float = field(default=600.0, metadata=_key("Deadline", _seconds, "seconds, more than 0 and less than a day"))
     port_range: Tuple[int, int] = field(

@@ -84,7 +84,7 @@ class JobImages:
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
         options = TransportOptions(
             self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
-            compression=self._site.compression, slurm_dir=self._site.slurm_dir,
+            compression=self._site.compression, slurm_dir=self._site.slurm_dir, on_conflict=self._site.on_conflict,
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         if alone:
@@ -109,8 +109,9 @@ class JobImages:
         return {**entry, "work_dir": self._work_dir}
 
     def _sources(self) -> Sequence[str]:
-        may_build = self._site.allow_build and self._work_dir
-        return tuple(source for source in sources.SOURCES if may_build or source != "build")
+        left_out = {"build"} if not (self._site.allow_build and self._work_dir) else set()
+        left_out |= {"hub"} if not self._site.default_registry else set()
+        return tuple(source for source in sources.SOURCES if source not in left_out)
 
     def _allow(self, names: Iterable[str]) -> None:
         for name in {str(Reference.parse(text)) for text in names}:

@@ -20,7 +20,7 @@ from ..core.errors import Fault, ShareFault
 from ..docker import archive
 from ..docker.engine import Engine
 from ..oci import lease
-from ..oci.image import Reference
+from ..oci.image import Identity, Reference
 from ..oci.store import ImageStore
 from ..slurm import sbcast
 from . import load as loading
@@ -49,10 +49,12 @@ def ensure_all(
     :returns: reference, identity and source of each.
     :raises JobFault: nobody has one of them.
     """
-    found, store = [], ImageStore(store_path) if store_path else None
+    found: List[Done] = []
+    known, store = options or TransportOptions(), ImageStore(store_path) if store_path else None
     for wanted in _distinct(images):
-        source, identity = sources.ensure(engine, store, wanted, namespace, deadline, (options or TransportOptions()).sources)
-        found.append({"reference": str(wanted.reference), "identity": identity.digest, "source": source, "method": "none"})
+        source, identity, decision = sources.ensure(engine, store, wanted, namespace, deadline, known.sources, known.on_conflict)
+        done = {"reference": str(wanted.reference), "identity": identity.digest, "source": source, "method": "none"}
+        found.append({**done, **({"decision": decision} if decision else {})})
     return found
 
 
@@ -81,9 +83,9 @@ def publish(
     started, options = time.monotonic(), options or TransportOptions()
     request = image if isinstance(image, ImageRequest) else ImageRequest.of(image)
     store = ImageStore(store_path) if store_path else None
-    source, identity = sources.ensure(engine, store, request, namespace, deadline, options.sources)
+    source, identity, decision = sources.ensure(engine, store, request, namespace, deadline, options.sources, options.on_conflict)
     offer = transports.choose(transports.Publication(engine, store, request, namespace, identity, deadline, options, started))
-    return dataclasses.replace(offer, source=source).to_dict()
+    return dataclasses.replace(offer, source=source, decision=decision).to_dict()
 
 
 def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, turns: str = "") -> Done:
@@ -153,17 +155,21 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
 def compare(engine: Engine, store_path: str, reference: str, namespaces: Sequence[str]) -> Dict[str, Any]:
     """Say what this node's daemon and the store hold under *reference*, and change nothing.
 
-    :returns: reference; local and stored, each an identity or None; layers_local and layers_stored; layers_lacking_in_store
+    :returns: reference; local and stored, each an identity or None, and created_local and created_stored, when they were made, or
+        ""; layers_local and layers_stored; layers_lacking_in_store
         and layers_lacking_in_daemon: how many of them the other side would get.
     """
     name, store = Reference.parse(reference), ImageStore(store_path)
-    local, stored = engine.identity(name), save.intact(store, name, namespaces)
+    document, stored = engine.inspect(str(name)), save.intact(store, name, namespaces)
+    local = Identity.of_inspect(document) if document else None
     diff_ids = local.diff_ids if local else ()
     held = engine.layers_held(stored.identity.diff_ids, engine.info().is_containerd_store) if stored else set()
     return {
         "reference": str(name),
         "local": local.digest if local else None,
         "stored": stored.identity.digest if stored else None,
+        "created_local": str(document.get("Created") or "") if document else "",
+        "created_stored": stored.created if stored else "",
         "layers_local": len(diff_ids),
         "layers_stored": len(stored.layers) if stored else 0,
         "layers_lacking_in_store": len(set(diff_ids) - set(save.present(store, local, namespaces) if local else ())),

@@ -22,10 +22,11 @@ import socket
 from dataclasses import dataclass
 from typing import AbstractSet, Dict, FrozenSet, Iterator, Optional, Protocol
 
+from ..core import files
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
-from ..docker.engine import Engine, Refused
+from ..docker.engine import Engine, Info, Refused
 from ..oci import endpoint
 from ..oci.image import Reference
 from ..oci.store import CONFIG_TYPE, MANIFEST_TYPE, ImageStore, Layer, Stored
@@ -90,12 +91,25 @@ def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) ->
     held = engine.layers_held(stored.identity.diff_ids, info.is_containerd_store)
     # The containerd store finds what it has by itself; of the classic one see above.
     refused = frozenset() if info.is_containerd_store else frozenset(held)
+    _require_room(engine, info, sum(each.size_bytes for each in archive.wanted(stored, held)))
     with endpoint.Endpoint(contents(supply, refused)) as server:
         try:
             return _pulled(engine, server, stored, name, deadline)
         except Refused as fault:
             reason = _reason(supply, server, fault, refused)
     return _archived(engine, supply, name, held, deadline, reason)
+
+
+def _require_room(engine: Engine, info: Info, lacking_bytes: int) -> None:
+    """Do nothing if the daemon's own disk has room for what it lacks; what it stages on the way comes on top of that.
+
+    :raises NodeFault: it has not (part ``disk``).
+    """
+    path = info.data_dir if "://" not in engine.socket else ""
+    # Blob and unpacked layer both stay in the containerd store; of the classic one's, only the layer does.
+    needed = lacking_bytes * (2 if info.is_containerd_store else 1)
+    with contextlib.suppress(OSError):  # the daemon's files are not of this machine, or not to be seen by this user
+        files.require_space(path, needed)
 
 
 def contents(supply: Supply, refused: FrozenSet[str] = frozenset()) -> Dict[str, endpoint.Content]:

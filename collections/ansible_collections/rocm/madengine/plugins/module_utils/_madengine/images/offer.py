@@ -56,6 +56,7 @@ class Offer:
     :param identity: what it is, as `Identity.digest` says it.
     :param transport: a name of `transports.TRANSPORTS`.
     :param source: where the leader had it from, one of `sources.SOURCES`.
+    :param decision: why it is this one, where several had its name.
     :param details: what the transport needs at the other end; it alone writes and reads it.
     """
 
@@ -65,6 +66,7 @@ class Offer:
     source: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     figures: Figures = Figures()
+    decision: str = ""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Offer:
@@ -76,12 +78,13 @@ class Offer:
         reference, identity, transport = (document.get(name) for name in ("reference", "identity", "transport"))
         if not is_digest(identity) or not isinstance(transport, str):
             raise ShareFault("transport: not an offer", "install the same release on all nodes", offer=str(dict(document))[:200])
-        known = ("reference", "identity", "transport", "source", *FIGURES)
+        known = ("reference", "identity", "transport", "source", "decision", *FIGURES)
         details = {name: value for name, value in document.items() if name not in known}
         figures = {name: document[name] for name in FIGURES if type(document.get(name)) is type(getattr(Figures, name))}
-        return cls(Reference.parse(str(reference)), str(identity), transport, str(document.get("source", "")), details, Figures(**figures))
+        source, decision = (str(document.get(name, "")) for name in ("source", "decision"))
+        return cls(Reference.parse(str(reference)), str(identity), transport, source, details, Figures(**figures), decision)
 
     def to_dict(self) -> Dict[str, Any]:
         """Return what fits into JSON; all stands on one level."""
         heads = {"reference": str(self.reference), "identity": self.identity, "transport": self.transport, "source": self.source}
-        return {**heads, **self.details, **self.figures.to_dict()}
+        return {**heads, **({"decision": self.decision} if self.decision else {}), **self.details, **self.figures.to_dict()}

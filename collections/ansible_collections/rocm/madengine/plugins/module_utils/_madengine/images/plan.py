@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..core.errors import JobFault, NodeFault, ShareFault
 from ..slurm import hostlist
+from . import conflict
 
 STORE = "store"
 _NOBODY = "image: nobody has it"  # as `sources.nowhere` says it of a store that is not the publisher's
@@ -25,17 +26,22 @@ _HEADINGS = ("node", "had", "loaded", "bytes", "seconds")
 
 @dataclass(frozen=True)
 class Look:
-    """What a node has under the image's name, and what it sees in the store: identities, "" for nothing."""
+    """What a node has under the image's name, and what it sees in the store: identities and when they were made, "" for nothing."""
 
     local: str = ""
     stored: str = ""
     failure: str = ""
+    created_local: str = ""
+    created_stored: str = ""
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> Look:
         """Return the look that a task's *result* shows; an empty one is a host that was never asked."""
         why = _failure(result) or ("" if "local" in result else "no answer")
-        return cls(failure=why) if why else cls(str(result["local"]), str(result.get("stored", "")))
+        if why:
+            return cls(failure=why)
+        local, stored, *created = (str(result.get(name) or "") for name in ("local", "stored", "created_local", "created_stored"))
+        return cls(local, stored, "", *created)
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,12 @@ class Plan:
 
     :param publisher: the host that puts it into the store; "" if it is there.
     :param identity: the image; "" if the publisher has to pull it first.
+    :param decision: why it is this one, where several have the name.
     """
 
     publisher: str
     identity: str
+    decision: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,13 +156,14 @@ class Report:
         return f"store: {done.host} published {_layers(done.layers)}, {size(done.size_bytes)}, in {done.seconds:.1f} s"
 
 
-def plan(image: str, looks: Mapping[str, Look], source: str = "", pull: bool = False) -> Plan:
+def plan(image: str, looks: Mapping[str, Look], source: str = "", pull: bool = False, on_conflict: str = conflict.NEWEST) -> Plan:
     """Return which image all nodes shall have, and who publishes it.
 
     :param looks: by host, in the play's order.
     :param source: the host whose image is meant, or `STORE`; "" where all who have it must have the same.
     :param pull: whether one may pull it where nobody has it.
-    :raises JobFault: nobody has it, the source does not, or there are several.
+    :param on_conflict: one of `conflict.POLICIES`, for several images of this name; ``leader`` is the first host that has one.
+    :raises JobFault: nobody has it, the source does not, or there are several and it cannot be decided.
     :raises ShareFault: the nodes look into different stores.
     :raises NodeFault: no node has answered.
     """
@@ -166,21 +175,14 @@ def plan(image: str, looks: Mapping[str, Look], source: str = "", pull: bool = F
     if source:
         return _of_source(image, looks, source, stored)
     found = _holders(answered, stored)
-    if len(found) > 1:
-        who = {hostlist.listed(hosts): identity[:19] for identity, hosts in found.items()}
-        raise JobFault(
-            "distribution: several images have this name",
-            "say whose is meant: image_distribute_source=<host>, or store",
-            image=image,
-            **who,
-        )
     if not found and not pull:
         remedy = "build or load it on one node; or set image_distribute_pull to pull it"
         raise JobFault("distribution: no node has the image, nor has the store", remedy, image=image)
     if not found:
         return Plan(next(iter(answered)), "")
-    identity, hosts = next(iter(found.items()))
-    return Plan("" if stored == identity else hosts[0], identity)
+    holders = [conflict.Holder(hostlist.listed(hosts), each, _created(answered, each)) for each, hosts in found.items()]
+    chosen, decision = conflict.decide(image, holders, on_conflict, "say whose is meant: image_distribute_source=<host>, or store")
+    return Plan("" if stored == chosen.identity else found[chosen.identity][0], chosen.identity, decision)
 
 
 def row(host: str, identity: str, look: Mapping[str, Any], load: Mapping[str, Any], publisher: str = "", check_mode: bool = False) -> Row:
@@ -231,6 +233,13 @@ def _of_source(image: str, looks: Mapping[str, Look], source: str, stored: str) 
             "distribution: the source does not have the image", "name a host that has it", source=source, image=image, said=look.failure
         )
     return Plan("" if look.local == stored else source, look.local)
+
+
+def _created(looks: Mapping[str, Look], identity: str) -> str:
+    """Return when the image was made, as those say who have it; the latest, should they not agree."""
+    told = [look.created_local for look in looks.values() if look.local == identity]
+    told += [look.created_stored for look in looks.values() if look.stored == identity]
+    return max(told, key=conflict.seconds_of, default="")
 
 
 def _stored(looks: Mapping[str, Look]) -> str:

@@ -19,10 +19,10 @@ from ..docker.engine import Engine, Refused
 from ..oci import digests, lease
 from ..oci.image import Identity, Reference
 from ..oci.store import SITE, ImageStore
-from . import load
-from .save import digests_of
+from . import conflict, load
+from .save import digests_of, intact
 
-SOURCES = ("local", "store", "archive", "registry", "build")
+SOURCES = ("local", "store", "archive", "registry", "hub", "build")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class _Search:
             ways["store"] = (f"store {self.store.path} ({', '.join(self.namespaces)})", functools.partial(self._from_store, self.store))
             ways["archive"] = (os.path.join(self.store.path, _archive_names(name)[0]), functools.partial(self._from_archive, self.store))
         registry = self.request.registry or name
-        ways["registry" if registry.has_registry or self.request.registry else "hub"] = (f"registry {registry.name}", self._from_registry)
+        if registry.has_registry or self.request.registry:
+            ways["registry"] = (f"registry {registry.name}", self._from_registry)
+        elif self.request.recipe is None:
+            # What the manifest knows how to build is nobody else's: a stranger may own its name in the default registry.
+            ways["hub"] = (f"registry {registry.name}", self._from_registry)
         if self.request.recipe is not None:
             ways["build"] = (self.request.recipe.dockerfile, functools.partial(self._from_recipe, self.request.recipe))
         return ways
@@ -112,10 +116,17 @@ class _Search:
 
 
 def ensure(
-    engine: Engine, store: Optional[ImageStore], request: ImageRequest, namespace: str, deadline: Deadline, sources: Sequence[str] = SOURCES
-) -> Tuple[str, Identity]:
-    """Bring the image into the local daemon; return where it came from and what it is.
+    engine: Engine,
+    store: Optional[ImageStore],
+    request: ImageRequest,
+    namespace: str,
+    deadline: Deadline,
+    sources: Sequence[str] = SOURCES,
+    on_conflict: str = conflict.NEWEST,
+) -> Tuple[str, Identity, str]:
+    """Bring the image into the local daemon; return where it came from, what it is, and what was decided on the way, if anything.
 
+    :param on_conflict: one of `conflict.POLICIES`, for a daemon and a store that have different images under the name.
     :param namespace: whose images of the store count before the site's.
     :param sources: where it is looked for, in this order: ``local`` is the daemon; ``store``; ``archive``, a plain ``docker
         save`` file in the store's directory; ``registry``, if a name names one; ``hub``, Docker's default registry;
@@ -123,15 +134,35 @@ def ensure(
     :raises JobFault: nobody has the image; the fault names the places.
     """
     looked: List[str] = []
-    ways = _Search(engine, store, request, list(dict.fromkeys([namespace, SITE])), deadline).ways()
-    for source in (each for each in sources if each in ways):
+    namespaces = list(dict.fromkeys([namespace, SITE]))
+    ways = _Search(engine, store, request, namespaces, deadline).ways()
+    first, decision = _decided(engine, store if "store" in sources else None, request.reference, namespaces, on_conflict)
+    for source in (each for each in [*first, *sources] if each in ways):
         place, bring = ways[source]
         reason = bring()
         identity = None if reason else engine.identity(request.reference)
         if identity is not None:
-            return source, identity
+            return source, identity, decision
         looked.append(place + (f": {reason}" if reason not in ("", "no") else ""))
     raise nowhere(str(request.reference), looked)
+
+
+def _decided(
+    engine: Engine, store: Optional[ImageStore], name: Reference, namespaces: Sequence[str], on_conflict: str
+) -> Tuple[Tuple[str, ...], str]:
+    """Return where to look first, if the daemon and the store disagree about *name*, and why.
+
+    :raises JobFault: they do, and it cannot be decided.
+    """
+    document = engine.inspect(str(name)) if store is not None and not name.digest else None
+    stored = intact(store, name, namespaces) if store is not None and document is not None else None
+    if store is None or document is None or stored is None:
+        return (), ""
+    local = conflict.Holder("docker of this node", Identity.of_inspect(document).digest, str(document.get("Created") or ""))
+    kept = conflict.Holder(f"the store {store.path}", stored.identity.digest, stored.created)
+    remedy = "name the image by digest, remove the wrong one, or set OnConflict=newest or leader"
+    chosen, decision = conflict.decide(str(name), (local, kept), on_conflict, remedy)
+    return (("store",) if chosen is kept else ()), decision
 
 
 def nowhere(image: str, looked: Sequence[str]) -> JobFault:

@@ -32,7 +32,7 @@ from ..oci import compression, digests, endpoint, lease
 from ..oci.image import Identity, Reference, chain_ids, digest_of, is_digest
 from ..oci.store import ImageStore, Layer, Stored, read_image
 from ..slurm import sbcast, settings
-from . import load, save, sources
+from . import conflict, load, save, sources
 from .offer import Figures, Offer
 from .sources import ImageRequest
 
@@ -56,6 +56,7 @@ class TransportOptions:
     :param nodes: how many will read the store, so that a thousand do not arrive at once.
     :param compression: how new layers are packed where this node's daemon, and so the others', takes them so: ``none``,
         ``gzip`` or ``zstd``.
+    :param on_conflict: what is done where the daemon and the store have different images: one of `conflict.POLICIES`.
     """
 
     sources: Sequence[str] = sources.SOURCES
@@ -68,6 +69,7 @@ class TransportOptions:
     slurm_dir: str = ""
     nodes: int = 1
     compression: str = compression.NONE
+    on_conflict: str = conflict.NEWEST
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class Stored:
     def size_bytes(self) -> int:
         return sum(each.size_bytes for each in self.layers)
 
+    @property
+    def created(self) -> str:
+        """Return when the image was made, as its config says, or ""."""
+        return str(json.loads(self.config_bytes).get("created") or "")
+
 
 class ImageStore:
     """One store.

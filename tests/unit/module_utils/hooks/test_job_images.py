@@ -90,6 +90,16 @@ def test_the_totals_are_sums() -> None:
         "images": 3, "method": "save,none", "bytes_total": 21, "bytes_moved": 10, "layers_total": 5, "layers_moved": 2,
     }  # fmt: skip
     assert job_images.totals([])["images"] == 0
+    told = [{**one, "reason": "no pull"}, {**two, "instead_of": "shared: full"}, {**one, "reason": "no pull", "decision": "the newest"}]
+    assert job_images.totals(told)["reason"] == "no pull; shared: full; the newest"
+
+
+def test_the_default_registry_is_asked_unless_the_site_says_no(user: process.Account, daemon: images.Daemon) -> None:
+    daemon.registry = {"a:1": IMAGE}
+    with pytest.raises(JobFault, match="nobody has it"):
+        staged(user, "", default_registry=False).stage(["a:1"], alone=True).result()
+    [found] = staged(user, "").stage(["a:1"], alone=True).result()
+    assert (found["source"], found["identity"]) == ("hub", IMAGE.identity.digest)
 
 
 def test_a_dockerfile_is_used_only_where_the_site_allows_it_and_the_manifest_lies_somewhere(

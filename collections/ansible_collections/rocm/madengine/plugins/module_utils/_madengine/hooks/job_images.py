@@ -132,7 +132,8 @@ def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:
     known = list(reports)
     added = ("bytes_total", "bytes_moved", "layers_total", "layers_moved")
     methods = ",".join(dict.fromkeys(str(each.get("method")) for each in known))
-    # Why an image was loaded and not pulled, or went another way than the first.
-    reasons = "; ".join(dict.fromkeys(str(each[name]) for each in known for name in ("reason", "instead_of") if each.get(name)))
+    # Why an image was loaded and not pulled, went another way than the first, or is this one of several.
+    names = ("reason", "instead_of", "decision")
+    reasons = "; ".join(dict.fromkeys(str(each[name]) for each in known for name in names if each.get(name)))
     sums = {name: sum(int(each.get(name) or 0) for each in known) for name in added}
     return {"images": len(known), "method": methods, **sums, **({"reason": reasons} if reasons else {})}

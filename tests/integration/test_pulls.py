@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a real daemon pulls from its own loopback: odd images whole, damaged ones never, and no name of ours is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any, Iterator, List
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine, Refused
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import load
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore, Stored
+from helpers import images
+
+SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")
+
+
+@pytest.fixture(params=SOCKETS)
+def engine(request: Any) -> Iterator[Engine]:
+    made = Engine(request.param)
+    try:
+        made.info()
+    except Fault as fault:
+        pytest.skip(f"no daemon: {fault}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def name(engine: Engine) -> Iterator[Reference]:
+    made = Reference.parse(f"mad-test-{os.urandom(4).hex()}/a:1")
+    yield made
+    engine.untag(str(made))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    made = ImageStore(str(tmp_path / "store"))
+    made.ensure()
+    return made
+
+
+def within() -> Deadline:
+    return Deadline(120)
+
+
+def stored(store: ImageStore, image: images.Image) -> Stored:
+    layers = [store.put_layer([data]) for data in image.layers]
+    return store.commit(Reference.parse("a:1"), "site", image.config, layers)
+
+
+def loopback(engine: Engine) -> List[str]:
+    return [each for each in engine.names() if each.startswith("127.0.0.1:")]
+
+
+def fresh(*sizes: int) -> images.Image:
+    return images.make(*map(random.randbytes, sizes), Env=["A=b"])
+
+
+def take(engine: Engine, store: ImageStore, image: images.Image, name: Reference) -> load.Loaded:
+    return load.load(engine, load.FromStore(store, stored(store, image)), name, within())
+
+
+def test_an_image_looks_as_if_it_had_been_loaded(engine: Engine, store: ImageStore, name: Reference) -> None:
+    image = fresh(3000, 300_000)
+    done = take(engine, store, image, name)
+    assert (done.method, done.layers, done.size_bytes, done.reason) == ("pull", 2, sum(map(len, image.layers)), "")
+    document = engine.inspect(str(name)) or {}
+    assert document["RepoTags"] == [str(name)]
+    assert [each for each in document["RepoDigests"] if not each.startswith(name.familiar + "@")] == []
+    assert engine.identity(name) == image.identity
+    assert loopback(engine) == []
+
+
+def test_a_layer_that_was_pulled_once_is_not_fetched_again(engine: Engine, store: ImageStore, name: Reference) -> None:
+    base = random.randbytes(100_000)
+    take(engine, store, images.make(base), name)
+    done = take(engine, store, images.make(base, random.randbytes(5000)), name)
+    assert (done.method, done.layers) == ("pull", 1)
+
+
+@pytest.mark.parametrize("kind", ["equal", "empty", "many"])
+def test_odd_images_arrive_whole(engine: Engine, store: ImageStore, name: Reference, kind: str) -> None:
+    one, nothing = images.tar({"a": random.randbytes(3000)}), images.tar({})
+    layers = {"equal": (one, images.tar({"b": b"b"}), one), "empty": (one, nothing), "many": tuple(
+        images.tar({"file": b"%d" % number + random.randbytes(9)}) for number in range(125)  # Docker's own limit: "max depth exceeded"
+    )}[kind]  # fmt: skip
+    root = {"type": "layers", "diff_ids": [images.digest(each) for each in layers]}
+    document = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": root}
+    image = images.Image(json.dumps(document).encode(), layers)
+    assert take(engine, store, image, name).method == "pull"
+    assert engine.identity(name) == image.identity
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
+def test_a_wrong_blob_is_named_and_leaves_nothing(engine: Engine, store: ImageStore, name: Reference, damage: str) -> None:
+    image = fresh(3000, 200_000)
+    supply = load.FromStore(store, stored(store, image))
+    victim = Path(store.blobs.path_of(image.diff_ids[1]))
+    data = victim.read_bytes()
+    victim.unlink()
+    if damage != "gone":
+        victim.write_bytes(data[:-1] if damage == "short" else data[:9000] + b"!" + data[9001:])
+    with pytest.raises(ShareFault) as caught:
+        load.load(engine, supply, name, within())
+    assert image.diff_ids[1] in str(caught.value)
+    assert (engine.inspect(str(name)), loopback(engine)) == (None, [])
+
+
+def test_two_pulls_at_once_end_well(engine: Engine, store: ImageStore, name: Reference) -> None:
+    supply, box = load.FromStore(store, stored(store, fresh(300_000, 3_000_000))), []  # type: ignore[var-annotated]
+    threads = [threading.Thread(target=lambda: box.append(load.load(Engine(engine.socket), supply, name, within()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {each.method for each in box} == {"pull"}
+    assert len(box) == 3
+    assert engine.identity(name) == supply.stored.identity
+    assert loopback(engine) == []
+
+
+class Slow(endpoint.File):
+    """A blob of which the first half comes, and then nothing."""
+
+    begun = threading.Event()
+
+    def send(self, peer: Any, start: int, stop: int) -> None:
+        super().send(peer, start, start + (stop - start) // 2)
+        os.write(int(os.environ["MADENGINE_TEST_PIPE"]), b"x")
+        threading.Event().wait()
+
+
+class HalfSupply(load.FromStore):
+    def content(self, layer: Any) -> endpoint.Content:
+        return Slow(self.store.blobs.path_of(layer.digest), layer.size_bytes, layer.media_type)
+
+
+def test_a_loader_that_is_killed_leaves_no_name_and_the_next_one_finishes(engine: Engine, store: ImageStore, name: Reference) -> None:
+    image = fresh(2_000_000)
+    kept = stored(store, image)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.environ["MADENGINE_TEST_PIPE"] = str(writer)
+        load.load(Engine(engine.socket), HalfSupply(store, kept), name, within())
+        os._exit(0)
+    assert os.read(reader, 1) == b"x"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert (engine.inspect(str(name)), loopback(engine)) == (None, [])
+    assert load.load(engine, load.FromStore(store, kept), name, within()).method == "pull"
+    assert engine.identity(name) == image.identity
+
+
+def test_the_name_of_an_endpoint_that_was_killed_goes_with_the_next_load(engine: Engine, store: ImageStore, name: Reference) -> None:
+    kept = stored(store, fresh(3000))
+    with endpoint.Endpoint(load.contents(load.FromStore(store, kept))) as server:
+        left = f"{server.name}@{kept.manifest_digest}"
+        engine.pull(Reference.parse(left), 60, has_login=False)
+        assert loopback(engine) == [left]
+        take(engine, store, fresh(3000), name)
+        assert loopback(engine) == [left]  # it listens: somebody is at it
+    take(engine, store, fresh(3000), name)
+    assert loopback(engine) == []
+
+
+def test_a_daemon_that_does_not_come_to_the_loopback_gets_an_archive(
+    engine: Engine, store: ImageStore, name: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a daemon of another network namespace sees it: nobody listens there.
+    monkeypatch.setattr(endpoint.Endpoint, "name", property(lambda _self: f"127.0.0.1:9/madengine/{'0' * 32}"))
+    image = fresh(3000, 200_000)
+    done = take(engine, store, image, name)
+    assert (done.method, done.layers) == ("load", 2)
+    assert "does not come to this node's loopback" in done.reason
+    assert engine.identity(name) == image.identity
+
+
+def test_a_daemon_does_not_keep_an_image_that_is_another_one(engine: Engine, store: ImageStore, name: Reference) -> None:
+    supply, other = load.FromStore(store, stored(store, fresh(3000))), stored(store, fresh(3000))
+    with endpoint.Endpoint(load.contents(load.FromStore(store, other))) as server, pytest.raises(Refused):
+        engine.pull(Reference.parse(f"{server.name}@{supply.stored.manifest_digest}"), 60, has_login=False)
+    assert loopback(engine) == []
+
+
+def test_no_credential_helper_of_the_users_is_asked_for_the_loopback(
+    engine: Engine, store: ImageStore, name: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"credsStore": "not-on-this-node"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert take(Engine(engine.socket), store, fresh(3000), name).method == "pull"
+
+
+def test_the_daemon_runs_what_was_pulled(engine: Engine, store: ImageStore, name: Reference) -> None:
+    take(engine, store, fresh(3000), name)
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}"}
+    made = subprocess.run(
+        ["docker", "create", "--pull=never", str(name), "x"], env=environment, check=False, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    engine.remove(made.stdout.strip())

@@ -36,7 +36,7 @@ def test_one_format_alone_can_be_asked_for(tmp_path: Path, run_module: Any) -> N
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"src": "/nowhere/at/all"}, "report: no collection directory"),
+        ({"src": "/nowhere/at/all"}, "results: no collection directory"),
         ({"dest": "/nowhere/at/all"}, "report: cannot write"),
         ({"formats": ["pdf"]}, "value of formats must be one or more of: html, text"),
     ],

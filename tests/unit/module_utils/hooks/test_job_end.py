@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end, madengine_dirs
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_end import JobEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState, Status
@@ -39,6 +39,7 @@ class Docker:
     def __init__(self) -> None:
         self.containers: Dict[str, str] = {}
         self.refusing: Dict[str, str] = {}
+        self.statuses: Dict[str, int] = {}
         self.is_dead = False
         self.asked: List[Tuple[str, str]] = []
 
@@ -55,6 +56,8 @@ class Docker:
         return self._do("remove", container)
 
     def container(self, container: str) -> Optional[Dict[str, Any]]:
+        if container in self.statuses:
+            return {"State": {"Status": "exited", "ExitCode": self.statuses[container]}}
         status = self.refusing[container]
         return {"State": {"Status": status}} if status else None
 
@@ -149,6 +152,65 @@ def test_a_job_that_failed_is_said_to_have(node: Node) -> None:
     ended.gather()
     ended.choose()
     assert (ended.has_failed, node.selection()["verdict"]) == (True, "job_failed")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "containers", "csv", "verdict"),
+    [
+        ("3:0", {}, csvs.table(12.5), "partial"),
+        ("3:0", {"a": 0}, csvs.table(12.5), "partial"),
+        ("3:0", {"a": 0, "b": 1}, csvs.table(12.5), "job_failed"),
+        ("3:0", {}, csvs.table(""), "job_failed"),
+        ("3:0", {}, None, "job_failed"),
+        ("0:9", {"a": 0}, csvs.table(12.5), "job_failed"),
+        ("1:0", {"a": 0}, csvs.table(12.5), "job_failed"),
+    ],
+)
+def test_the_exit_status_of_a_rank_0_without_a_number_is_told_and_containers_and_csvs_decide(
+    node: Node, exit_code: str, containers: Dict[str, int], csv: Optional[str], verdict: str
+) -> None:
+    node.has_run()
+    if csv is not None:
+        node.wrote(csvs.NAME, csv)
+    node.docker.containers = dict.fromkeys(containers, "exited")
+    node.docker.statuses = containers
+    ended = node.ended(exit_code)
+    ended.find()
+    ended.gather()
+    ended.choose()
+    assert node.selection()["verdict"] == verdict  # two of three nodes have not come
+    assert f"exit status was {exit_code}" in node.selection()["reason"]
+
+
+def test_madengine_s_workspace_goes_with_the_job_and_nobody_else_s(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp = node.share.parent / "tmp"
+    tmp.mkdir(mode=0o777)
+    monkeypatch.setattr(madengine_dirs.remove, "__defaults__", (None, str(tmp)))
+    mine = [f"madengine_job_{JOB_ID}_node_1", f"madengine_job_{JOB_ID}_20261006120000_a1b2c3_node_1", f"madengine_job_{JOB_ID}"]
+    others = [f"madengine_job_{JOB_ID}0_node_1", f"madengine_job_{JOB_ID}_node_0", "madengine_job_7", "madengine_node_1", "else"]
+    for name in (*mine, *others):
+        csvs.write(tmp / name / "deep/credential.json", "s3cr3t")
+    (tmp / f"madengine_job_{JOB_ID}_node_1/link").symlink_to(tmp / "else")
+    for path in tmp.rglob("*"):
+        os.lchown(path, node.uid, node.gid)
+    if os.geteuid() == 0:  # what the root of a container left
+        csvs.write(tmp / mine[0] / "root/of/container", "x")
+    for keeps in (True, False):
+        node.has_run()
+        node.site = Site(keep_workspace=keeps)
+        ended = node.ended()
+        ended.gather()
+        ended.clean()
+        assert sorted(os.listdir(tmp)) == sorted([*others, *(mine if keeps else [])])
+    assert (tmp / "else/deep/credential.json").exists()
+
+
+@as_root
+def test_a_directory_of_another_user_with_the_name_of_the_jobs_workspace_stays(tmp_path: Path) -> None:
+    csvs.write(tmp_path / f"madengine_job_{JOB_ID}_node_1/x", "x")
+    (tmp_path / f"madengine_job_{JOB_ID}").symlink_to(tmp_path / f"madengine_job_{JOB_ID}_node_1")
+    assert madengine_dirs.remove(JOB_ID, 1, 4242, str(tmp_path)) == []
+    assert (tmp_path / f"madengine_job_{JOB_ID}_node_1/x").exists()
 
 
 def test_a_job_whose_prolog_failed_has_nothing_to_gather(node: Node) -> None:

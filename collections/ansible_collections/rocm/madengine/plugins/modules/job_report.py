@@ -17,6 +17,7 @@ description:
     chosen, the image that each node ran, where the time went on each node, faults, diagnoses and the ends of logs.
   - The page loads nothing and runs nothing. It can be read on a phone, in dark mode and with hundreds of nodes.
   - All that the job wrote is shown as text, whatever it holds.
+  - Root works as the owner of O(src), in which links may lead anywhere. Anybody else may write to an own O(src) alone.
   - The epilog writes the same report where the node has Jinja2.
 options:
   src:
@@ -86,12 +87,12 @@ text:
   type: str
 """
 
-import os
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import render
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import ownership
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
@@ -108,10 +109,17 @@ def main() -> None:
 
 
 def _report(module: AnsibleModule) -> Dict[str, Any]:
-    src = module.params["src"]
-    if not os.path.isdir(src):
-        raise JobFault("report: no collection directory", "give the directory that holds node_0", src=src)
-    return render.write(src, module.params["formats"], module.params["dest"] or "", dry=module.check_mode)
+    src, dest, formats, is_check = module.params["src"], module.params["dest"], module.params["formats"], module.check_mode
+    owner = ownership.account_for(src, writes=dest is None and not is_check)
+    if dest is not None:
+        ownership.require_own(dest)
+    if owner is None:
+        return render.write(src, formats, dest or "", dry=is_check)
+    render.has_jinja()  # before we are somebody who may not be able to read it
+    if dest is None:
+        written: Dict[str, Any] = process.run(owner, render.write, src, formats, "", is_check)
+        return written
+    return render.put(process.run(owner, render.make, src, formats), dest, is_check)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ description:
     with rows of other runs, C(perf_super*), C(perf_entry*)).
   - Blanks, C(N/A), C(nan), C(inf), C(FAILED), ragged rows, repeated headers, byte order marks, NUL bytes, empty and binary
     files are survived and counted as what they are.
+  - Root works as the owner of O(src), in which links may lead anywhere. Anybody else may write to an own O(src) alone.
   - The epilog does the same at the end of every job; this module does it again at any time, from any host that sees the directory.
 options:
   src:
@@ -220,11 +221,13 @@ dest:
 """
 
 import os
-from typing import Any, Dict
+import tempfile
+from typing import IO, Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, selection
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files, process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, ownership, selection
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "further", "images", "images_agree")
@@ -248,20 +251,45 @@ def main() -> None:
 
 
 def _collect(module: AnsibleModule) -> Dict[str, Any]:
-    src, dest = module.params["src"], module.params["dest"]
-    if not os.path.isdir(src):
-        raise JobFault("results: no collection directory", "give the directory that holds node_0", src=src)
+    params, is_check = module.params, module.check_mode
+    owner = ownership.account_for(params["src"], writes=params["dest"] is None and not is_check)
+    if params["dest"] is not None and ownership.is_directory(params["dest"]):
+        ownership.require_own(params["dest"])
+    elif params["dest"] is not None:
+        ownership.require_own(os.path.dirname(params["dest"]) or ".")
+    with tempfile.TemporaryFile() as chosen:
+        answer = _chosen(params, is_check, chosen.fileno()) if owner is None else _chosen_as(owner, params, is_check, chosen.fileno())
+        if "msg" in answer:
+            module.fail_json(**answer)
+        if params["dest"] is not None and answer["dest"]:
+            chosen.seek(0)
+            answer["changed"] = _put(chosen, answer["dest"], is_check)
+    return answer
+
+
+def _chosen_as(owner: process.Account, params: Dict[str, Any], is_check: bool, handle: int) -> Dict[str, Any]:
+    answer = process.start(owner, _chosen, params, is_check, handle, keep=(handle,)).result()
+    assert isinstance(answer, dict)  # noqa: S101 (what our own function returned)
+    return answer
+
+
+def _chosen(params: Dict[str, Any], is_check: bool, handle: int) -> Dict[str, Any]:
+    """Choose, as whoever owns the directory; with a *dest* the result goes to the descriptor *handle*, whoever may write there."""
+    src, dest = params["src"], params["dest"]
     name, policy = selection.asked(src)
-    name = name if module.params["name"] is None else module.params["name"]
-    further = selection.further(src) if module.params["name"] is None else []
-    choice = selection.select(src, name, module.params["policy"] or policy, _facts(module.params), further=further)
+    name = name if params["name"] is None else params["name"]
+    further = selection.further(src) if params["name"] is None else []
+    choice = selection.select(src, name, params["policy"] or policy, _facts(params), further=further)
     target = _target(choice, src, dest)
     answer = {**{key: choice.document[key] for key in _SHOWN}, "line": selection.line(choice.document), "dest": target}
     answer["rows"] = choice.document["selected"]["rows"] if choice.document["selected"] else 0
-    if choice.document["verdict"] in module.params["fail_on"] or not selection.has_number(choice.document):
-        module.fail_json(msg=f"madengine: job: results: {answer['verdict']}: {answer['reason']}; see candidates and lacking", **answer)
+    if choice.document["verdict"] in params["fail_on"] or not selection.has_number(choice.document):
+        return {**answer, "msg": f"madengine: job: results: {answer['verdict']}: {answer['reason']}; see candidates and lacking"}
     diff = {"before": _start_of(target), "after": _start_of_choice(choice), "before_header": target, "after_header": target}
-    return {**answer, "changed": _publish(choice, src, dest, target, module.check_mode), "diff": diff}
+    if dest is not None:
+        _give(choice, handle)
+        return {**answer, "changed": False, "diff": diff}
+    return {**answer, "changed": _publish(choice, src, target, is_check), "diff": diff}
 
 
 def _facts(params: Dict[str, Any]) -> Dict[str, Any]:
@@ -281,20 +309,37 @@ def _target(choice: selection.Choice, src: str, dest: str) -> str:
     return os.path.join(dest, choice.name) if os.path.isdir(dest) else dest
 
 
-def _publish(choice: selection.Choice, src: str, dest: str, target: str, is_check: bool) -> bool:
+def _publish(choice: selection.Choice, src: str, target: str, is_check: bool) -> bool:
     if is_check:
-        is_known = dest is not None or selection.selection(src) == choice.document
-        return bool(target and not selection.is_same(choice, target)) or not is_known
-    if dest is None:
-        return selection.publish(choice, src)
-    return bool(target) and selection.put(choice, target)
+        return bool(target and not selection.is_same(choice, target)) or selection.selection(src) != choice.document
+    return selection.publish(choice, src)
+
+
+def _give(choice: selection.Choice, handle: int) -> None:
+    with choice.open() as source:
+        for block in iter(lambda: source.read(1 << 20), b""):
+            os.write(handle, block)
+
+
+def _put(chosen: IO[bytes], target: str, is_check: bool) -> bool:
+    """Put what was chosen under *target*; say whether that changes it."""
+    wanted = chosen.read()
+    try:
+        with files.opened(target) as present:
+            if present.read(len(wanted) + 1) == wanted:
+                return False
+    except Fault:
+        pass
+    if not is_check:
+        selection.write(target, wanted)
+    return True
 
 
 def _start_of(path: str) -> str:
     try:
-        with open(path, "rb") as stream:
+        with files.opened(path) as stream:
             return stream.read(_LONGEST_DIFF).decode("utf-8", "replace")
-    except OSError:
+    except (Fault, OSError):
         return ""
 
 

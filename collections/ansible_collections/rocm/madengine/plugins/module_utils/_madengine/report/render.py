@@ -33,18 +33,29 @@ def write(collection_dir: str, formats: Sequence[str] = ("html", "text"), dest: 
     :raises NodeFault: ``html`` is wanted and there is no Jinja2 on this node.
     :raises ShareFault: it cannot be written.
     """
+    return put(make(collection_dir, formats), dest or collection_dir, dry)
+
+
+def make(collection_dir: str, formats: Sequence[str] = ("html", "text")) -> Dict[str, Any]:
+    """Return the report of the job in *collection_dir*: ``{verdict, text, made: {file name: content}}``; errors as `write`."""
     seen = data.view(collection_dir)
-    made = {TEXT: text(seen)} if "text" in formats else {}
+    told = text(seen)
+    made = {TEXT: told} if "text" in formats else {}
     if "html" in formats:
         made[HTML] = html(seen)
-    paths = {os.path.join(dest or collection_dir, name): content for name, content in sorted(made.items())}
+    return {"verdict": seen["verdict"], "text": told, "made": made}
+
+
+def put(report: Mapping[str, Any], folder: str, dry: bool = False) -> Dict[str, Any]:
+    """Put the files of *report*, as `make` gives it, into *folder*; returns and errors as `write`."""
+    paths = {os.path.join(folder, name): content for name, content in sorted(report["made"].items())}
     stale = {path: content for path, content in paths.items() if _content(path) != content}
     for path, content in {} if dry else stale.items():
         try:
             files.write(path, content)
         except OSError as error:
             raise ShareFault("report: cannot write", "make room there", path=path, error=error.strerror or str(error)) from error
-    return {"changed": bool(stale), "verdict": seen["verdict"], "files": list(paths), "text": made.get(TEXT) or text(seen)}
+    return {"changed": bool(stale), "verdict": report["verdict"], "files": list(paths), "text": report["text"]}
 
 
 def write_if_last(collection_dir: str, is_last: bool = False) -> bool:
@@ -66,8 +77,8 @@ def write_if_last(collection_dir: str, is_last: bool = False) -> bool:
 def has_jinja() -> bool:
     """Say whether this node can make the HTML form."""
     try:
-        import jinja2  # noqa: F401
-    except ImportError:
+        _template()
+    except NodeFault:
         return False
     return True
 

@@ -188,6 +188,15 @@ def put(choice: Choice, target: str) -> bool:
     return True
 
 
+def write(target: str, content: bytes) -> None:
+    """Put *content* under *target*, at once and for good.
+
+    :raises ShareFault: it cannot be written.
+    """
+    with _explained(target):
+        files.write(target, content)
+
+
 def is_same(choice: Choice, target: str) -> bool:
     """Say whether *target* holds the choice's bytes already."""
     try:

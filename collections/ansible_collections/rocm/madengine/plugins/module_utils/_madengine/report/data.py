@@ -25,7 +25,15 @@ from ..results.candidates import Node, document, natural, nodes_in, refusal_of
 from . import diagnostics, log_errors, time_axis
 
 TIMELINE, DIAGNOSTICS = "timeline.jsonl", "diagnostics"
-COLOURS = 10
+RUN, _OTHER = "job", "other phases"
+# Every phase that a hook of ours has, in the order of a job's life; each has a colour of its own in every report.
+PHASES = (
+    *("manifest", "publish", "wait", "load", "rendezvous", "release", "handover", RUN),
+    *("find", "diagnose", "stop", "gather", "exchange", "choose", "remove", "report", "clean"),
+)
+COLOURS = len(PHASES) + 1  # and one for what there is no colour left for
+_OF_THE_PROLOG, _OF_THE_EPILOG = frozenset(PHASES[: PHASES.index(RUN)]), frozenset(PHASES[PHASES.index(RUN) + 1 :])
+_BELOW_SECONDS = 0.0005  # would be shown as 0 ms
 _MOST_ROWS = 100
 _MOST_COLUMNS = 12
 _MOST_PHASES = 100
@@ -48,13 +56,16 @@ def view(collection_dir: str) -> Dict[str, Any]:
     present = [node for node in nodes_in(collection_dir) if not refusal_of(node, facts)]
     budget = [_ALL_LOGS_BYTES]
     nodes = [_node(collection_dir, node, budget) for node in present]
-    axis = time_axis.Axis([(phase["begin"], phase["end"]) for node in nodes for phase in node["phases"]])
-    names = list(dict.fromkeys(phase["name"] for node in nodes for phase in node["phases"]))
+    # A run of hours is no reason to see nothing of the seconds around it: it lies across a break.
+    axis = time_axis.Axis([(phase["begin"], phase["end"]) for node in nodes for phase in node["phases"] if phase["name"] != RUN])
+    names = list(dict.fromkeys(phase["name"] for node in nodes for phase in node["phases"] if not phase["is_folded"]))
+    folded = dict.fromkeys(phase["name"] for node in nodes for phase in node["phases"] if phase["is_folded"])
+    colours = colours_of(names)
     for node in nodes:
         for phase in node["phases"]:
             phase["left"] = round(axis.place(phase["begin"]), 3)
             phase["width"] = round(max(axis.place(phase["end"]) - phase["left"], 0.15), 3)
-            phase["colour"] = names.index(phase["name"]) % COLOURS
+            phase["colour"] = colours.get(phase["name"], COLOURS - 1)
     return {
         "job_id": shown(str(chosen.get("job_id") or os.path.basename(os.path.normpath(collection_dir)))),
         "verdict": shown(str(chosen.get("verdict") or "missing")),
@@ -71,8 +82,9 @@ def view(collection_dir: str) -> Dict[str, Any]:
         ],
         "images": _images(nodes),
         "nodes": nodes,
-        "phases": _phases(nodes, names),
-        "legend": [{"name": name, "colour": number % COLOURS} for number, name in enumerate(names)],
+        "phases": _phases(nodes, names, colours),
+        "folded": ", ".join(name for name in folded if name not in names),
+        "legend": _legend(colours),
         "axis": {"ticks": axis.ticks() if names else [], "breaks": axis.breaks(), **_rows(len(nodes))},
         "faults": _faults(nodes),
         "diagnoses": _diagnoses(nodes),
@@ -84,11 +96,36 @@ def shown(text: str, keeps_lines: bool = False) -> str:
     return visible(masked(text), keeps_lines)
 
 
+def colours_of(names: Sequence[str]) -> Dict[str, int]:
+    """Return the number of each phase's colour: a known one has its own, another one that no phase here has, while there are some."""
+    known = {name: PHASES.index(name) for name in names if name in PHASES}
+    free = [number for number in range(len(PHASES)) if number not in known.values()]
+    strange = [name for name in names if name not in known]
+    return {**known, **{name: free[place] if place < len(free) else COLOURS - 1 for place, name in enumerate(strange)}}
+
+
+def _legend(colours: Mapping[str, int]) -> List[Dict[str, Any]]:
+    shown_ones = [{"name": name, "colour": colour} for name, colour in colours.items() if colour != COLOURS - 1]
+    return shown_ones + ([{"name": _OTHER, "colour": COLOURS - 1}] if len(shown_ones) < len(colours) else [])
+
+
+def _with_run(phases: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Return *phases* with the job's own run among them: what lies between the prolog's last phase and the epilog's first."""
+    before = [phase["end"] for phase in phases if phase["name"] in _OF_THE_PROLOG and phase["is_ok"]]
+    after = [phase["begin"] for phase in phases if phase["name"] in _OF_THE_EPILOG]
+    ends = [phase["end"] for phase in phases if phase["name"] in _OF_THE_PROLOG and after and phase["end"] <= min(after)]
+    if not before or not after or not ends or any(phase["name"] == RUN for phase in phases):
+        return phases
+    run = _described({"phase": RUN, "time": max(ends), "seconds": min(after) - max(ends)})
+    place = next(number for number, phase in enumerate(phases) if phase["begin"] >= min(after))
+    return [*phases[:place], run, *phases[place:]] if run else phases
+
+
 def _node(collection_dir: str, node: Node, budget: List[int]) -> Dict[str, Any]:
     folder = os.path.join(collection_dir, f"node_{node.rank}")
     summary = document(os.path.join(folder, DIAGNOSTICS, "summary.json"))
     gathered = _dicts(node.facts.get("files"))
-    phases = _timeline(os.path.join(folder, TIMELINE))
+    phases = _with_run(_timeline(os.path.join(folder, TIMELINE)))
     return {
         "name": shown(node.name),
         "rank": node.rank,
@@ -100,6 +137,7 @@ def _node(collection_dir: str, node: Node, budget: List[int]) -> Dict[str, Any]:
         "size": time_axis.size(sum(_number(item.get("size_bytes")) for item in gathered)),
         "skipped": [{"path": _field(item, "path"), "reason": _field(item, "reason")} for item in _dicts(node.facts.get("skipped"))[:20]],
         "phases": phases,
+        "folded": ", ".join(dict.fromkeys(phase["name"] for phase in phases if phase["is_folded"])),
         "total": time_axis.duration(sum(phase["seconds"] for phase in phases)),
         "diagnosis": _field(summary, "summary"),
         "logs": list(_logs(folder, budget)),
@@ -120,7 +158,11 @@ def _phase(line: str) -> Optional[Dict[str, Any]]:
         said = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or not 0 < _number(said.get("time")) < 1e11 or not 0 <= _number(said.get("seconds")) < 1e8:
+    return _described(said) if isinstance(said, dict) else None
+
+
+def _described(said: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    if not 0 < _number(said.get("time")) < 1e11 or not 0 <= _number(said.get("seconds")) < 1e8:
         return None
     begin, seconds = _number(said["time"]), _number(said.get("seconds"))
     moved = sum(_number(said.get(name)) for name in _BYTES)
@@ -133,6 +175,7 @@ def _phase(line: str) -> Optional[Dict[str, Any]]:
         "bytes": time_axis.size(moved) if moved > 0 else "",
         "result": _field(said, "result")[:40],
         "is_ok": said.get("result") in ("ok", None),
+        "is_folded": seconds < _BELOW_SECONDS and said.get("result") in ("ok", None),
         "fault": _field(said, "fault"),
     }
 
@@ -225,11 +268,12 @@ def _images(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     return [{"image": key[0], "image_id": key[1], "nodes": _named(names), "count": len(names)} for key, names in groups.items()]
 
 
-def _phases(nodes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> List[Dict[str, Any]]:
+def _phases(nodes: Sequence[Mapping[str, Any]], names: Sequence[str], colours: Mapping[str, int]) -> List[Dict[str, Any]]:
     found: Dict[str, List[Tuple[float, str]]] = {name: [] for name in names}
     for node in nodes:
         for phase in node["phases"]:
-            found[phase["name"]].append((phase["seconds"], node["name"]))
+            if phase["name"] in found:
+                found[phase["name"]].append((phase["seconds"], node["name"]))
     return [
         {
             "name": name,
@@ -238,9 +282,9 @@ def _phases(nodes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> List[Di
             "median": time_axis.duration(statistics.median(seconds for seconds, _node in times)),
             "slowest": time_axis.duration(max(times)[0]),
             "slowest_node": max(times)[1],
-            "colour": number % COLOURS,
+            "colour": colours[name],
         }
-        for number, (name, times) in enumerate(found.items())
+        for name, times in found.items()
     ]
 
 

@@ -6,7 +6,8 @@
 They are Python strings since Ansible carries nothing but Python files of a library to a target. Nothing in the page is
 loaded and nothing in it runs, and its own policy says so, should an escape ever be forgotten.
 
-Source: the columns and colours are ours; the palette was checked for contrast in both modes.
+Source: the columns and colours are ours; a test holds the phases' colours apart, also for colour-blind readers (Machado et
+al. 2009), in both modes.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ STYLE = """
   --page: #f7f7f5; --card: #ffffff; --ink: #1d2126; --soft: #5d666f; --line: #e3e5e6; --track: #eef0f0; --code: #f2f3f2;
   --good: #1c7c54; --good-back: #e2f2ea; --warn: #8a5a00; --warn-back: #fbefd5; --bad: #b3261e; --bad-back: #fbe6e4;
   --bar: #4c78a8;
-  --c0: #9aa5b1; --c1: #b79f6c; --c2: #4c78a8; --c3: #e08b3e; --c4: #54a08a; --c5: #8b6bb1; --c6: #c9667a; --c7: #6f8f3c;
-  --c8: #3f9fc0; --c9: #a87c5a;
+  --c0: #c098ac; --c1: #de580f; --c2: #31308f; --c3: #712e22; --c4: #6ba6fe; --c5: #fa8f7a; --c6: #583953; --c7: #4c60eb;
+  --c8: #a5e742; --c9: #846cb1; --c10: #af646e; --c11: #a02b0d; --c12: #2addf8; --c13: #fcd180; --c14: #c55d4e;
+  --c15: #95628b; --c16: #a3af46; --c17: #79337c;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171a; --card: #1c2024; --ink: #e6e8ea; --soft: #9aa4ad; --line: #2d3338; --track: #262b30; --code: #15181b;
     --good: #6fd3a4; --good-back: #17352a; --warn: #f0c26a; --warn-back: #3a2f16; --bad: #ff9d94; --bad-back: #431f1c;
     --bar: #6d9bd1;
-    --c0: #78838e; --c1: #c2ab78; --c2: #6d9bd1; --c3: #e59a55; --c4: #66b8a0; --c5: #a58ad0; --c6: #d97f92; --c7: #93b457;
-    --c8: #5bb8d8; --c9: #bf9472;
+    --c0: #6ad69d; --c1: #d666ef; --c2: #b93d06; --c3: #f3f045; --c4: #72808e; --c5: #cce9ff; --c6: #81503d; --c7: #f29f4e;
+    --c8: #a309a4; --c9: #ad8b5a; --c10: #b9b2ed; --c11: #3c52dc; --c12: #92c0bd; --c13: #2bfc8a; --c14: #9d7ebf;
+    --c15: #c0bc00; --c16: #eb1982; --c17: #a5fcdf;
   }
 }
 * { box-sizing: border-box; }
@@ -187,7 +190,7 @@ PAGE = """<!doctype html>
       {% set y = loop.index0 * axis.row + 22 %}
       {% set bar = axis.row - (4 if axis.row > 10 else 2) %}
       <rect class="track" x="0" width="100%" y="{{ y }}" height="{{ bar }}" rx="2"/>
-      {% for phase in node.phases | sort(attribute="seconds", reverse=true) %}
+      {% for phase in node.phases | rejectattr("is_folded") | sort(attribute="seconds", reverse=true) %}
       <rect class="c{{ phase.colour }}{{ "" if phase.is_ok else " failed" }}" x="{{ phase.left }}%" width="{{ phase.width }}%"
         y="{{ y }}" height="{{ bar }}" rx="1.5"><title>{{ node.name }}: {{ phase.name }} {{ phase.took }}
         {{- ", " ~ phase.bytes if phase.bytes else "" }}{{ "" if phase.is_ok else ", " ~ phase.result }}</title></rect>
@@ -208,6 +211,7 @@ PAGE = """<!doctype html>
     <td class="right wide">{{ phase.count }}</td><td class="right wide">{{ phase.fastest }}</td><td class="right">{{ phase.median }}</td>
     <td class="right">{{ phase.slowest }}</td><td>{{ phase.slowest_node }}</td></tr>
   {% endfor %}</tbody></table></div>
+  {% if folded %}<p class="small soft">below 1 ms: {{ folded }}</p>{% endif %}
 </section>
 {% endif %}
 
@@ -263,9 +267,10 @@ PAGE = """<!doctype html>
     {% if node.phases %}
     <div class="scroll"><table><thead><tr><th>phase</th><th class="right">time</th><th class="right">bytes</th><th>outcome</th></tr>
       </thead>
-    {% for phase in node.phases %}<tr><td><span class="dot c{{ phase.colour }}"></span>{{ phase.name }}</td>
+    {% for phase in node.phases | rejectattr("is_folded") %}<tr><td><span class="dot c{{ phase.colour }}"></span>{{ phase.name }}</td>
       <td class="right">{{ phase.took }}</td><td class="right">{{ phase.bytes }}</td><td>{{ phase.fault or phase.result }}</td></tr>
     {% endfor %}</table></div>
+    {% if node.folded %}<p class="small soft">below 1 ms: {{ node.folded }}</p>{% endif %}
     {% endif %}
     {% if node.skipped %}<details><summary class="small">Files left behind</summary><table>{% for item in node.skipped %}<tr>
       <td>{{ item.path }}</td><td>{{ item.reason }}</td></tr>{% endfor %}</table></details>{% endif %}

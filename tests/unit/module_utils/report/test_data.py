@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the report shows of a job's time: every phase in a colour of its own, the job's run among them."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import data, render
+from helpers import csvs
+from helpers.hooks import REPOSITORY
+
+LIBRARY = REPOSITORY / "collections/ansible_collections/rocm/madengine/plugins/module_utils/_madengine"
+START = 1_790_000_000.0
+
+
+def node(base: Path, rank: int, *phases: Any) -> None:
+    """Write a node's timeline: (name, begin after the start, seconds), and a result where it is not ok."""
+    csvs.node(base, rank)
+    lines = [dict(zip(("phase", "time", "seconds", "result"), phase)) for phase in phases]
+    text = "".join(json.dumps({**line, "time": START + line["time"]}) + "\n" for line in lines)
+    csvs.write(base / f"node_{rank}/timeline.jsonl", text)
+
+
+def phases(base: Path) -> List[Dict[str, Any]]:
+    found: List[Dict[str, Any]] = data.view(str(base))["nodes"][0]["phases"]
+    return found
+
+
+USUAL = [("manifest", 0, 1), ("load", 1, 20), ("rendezvous", 21, 2), ("handover", 23, 1), ("gather", 4000, 2), ("clean", 4002, 1)]
+
+
+def test_the_jobs_own_run_is_a_phase_between_prolog_and_epilog(tmp_path: Path) -> None:
+    node(tmp_path, 0, *USUAL)
+    run = next(phase for phase in phases(tmp_path) if phase["name"] == "job")
+    assert (run["begin"] - START, run["seconds"]) == (24, 3976)
+    assert [phase["name"] for phase in phases(tmp_path)] == ["manifest", "load", "rendezvous", "handover", "job", "gather", "clean"]
+    seen = data.view(str(tmp_path))
+    assert [fold["label"] for fold in seen["axis"]["breaks"]] == ["1 h 06 min"]
+    assert run["left"] + run["width"] <= 100.2
+    assert "job" in [item["name"] for item in seen["legend"]]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [USUAL[:4], USUAL[4:], [("manifest", 0, 1, "job"), ("clean", 5, 1)], [("gather", 0, 1), ("manifest", 5, 1)], []],
+)
+def test_where_there_was_no_run_none_is_drawn(tmp_path: Path, lines: Any) -> None:
+    node(tmp_path, 0, *lines)
+    assert "job" not in [phase["name"] for phase in phases(tmp_path)]
+
+
+def test_rows_of_0_ms_are_folded_unless_they_failed(tmp_path: Path) -> None:
+    node(tmp_path, 0, ("manifest", 0, 1), ("find", 2, 0.0001), ("stop", 2, 0.0), ("remove", 2, 0.0, "node"), ("clean", 3, 0.0006))
+    seen = data.view(str(tmp_path))
+    assert (seen["folded"], seen["nodes"][0]["folded"]) == ("find, stop", "find, stop")
+    assert [item["name"] for item in seen["phases"]] == ["manifest", "job", "remove", "clean"]
+    render.write(str(tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    assert "below 1 ms: find, stop" in page
+    assert "<title>n1: find" not in page
+
+
+def test_each_phase_has_one_colour_in_every_report(tmp_path: Path) -> None:
+    colours = data.colours_of(data.PHASES)
+    assert sorted(colours.values()) == list(range(len(data.PHASES)))
+    strange = data.colours_of(["load", "x", "y", "publish"])
+    assert len(set(strange.values())) == 4
+    assert (strange["load"], strange["publish"]) == (colours["load"], colours["publish"])
+    many = data.colours_of([f"p{number}" for number in range(100)])
+    assert len(set(many.values())) == data.COLOURS
+    node(tmp_path, 0, *((f"p{number}", number, 1) for number in range(30)))
+    legend = data.view(str(tmp_path))["legend"]
+    assert len({item["colour"] for item in legend}) == len(legend) == data.COLOURS
+
+
+def test_every_phase_of_a_hook_is_known() -> None:
+    used = set()
+    for path in (REPOSITORY / "prolog/prolog.py", REPOSITORY / "epilog/epilog.py", *LIBRARY.glob("hooks/*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "step" and isinstance(call.args[0], ast.Constant):
+                used.add(call.args[0].value)
+            if path.name == "epilog.py" and isinstance(call, ast.Tuple) and len(call.elts) == 2 and isinstance(call.elts[0], ast.Constant):
+                used.add(call.elts[0].value)
+    assert {"load", "gather"} <= used
+    assert used <= set(data.PHASES)

@@ -137,6 +137,32 @@ def test_a_csv_of_an_earlier_run_is_never_reported(cluster: Cluster, project: st
     assert ".nodes" not in cluster.run("n1", f"ls -A {collection}")
 
 
+# As madengine's own job script: each node works in a copy of the submit directory.
+COPY = """srun --ntasks-per-node=1 sh -c 'here=/tmp/madengine_job_${SLURM_JOB_ID}_node_$SLURM_NODEID
+    mkdir -p $here && cp -a . $here/ && mkdir -p $here/run_directory && cd $here
+    { echo model,performance,metric; echo tiny,100.0,tokens/s; } > run_directory/perf_tiny.csv'
+"""
+
+
+def test_another_jobs_fresh_number_in_the_copied_submit_directory_is_never_this_jobs(cluster: Cluster, project: str) -> None:
+    """Another job ends between this one's prolog and its copy; an earlier run's file lies in the directory's root."""
+    rows = "model,performance,metric\ntiny,555.0,tokens/s\ntiny,556.0,tokens/s\n"
+    cluster.write(f"{project}/perf_tiny.csv", rows)
+    plant = "mkdir -p slurm_results/tiny/19/node_0 && "
+    plant += (
+        "printf 'model,performance,metric\\ntiny,555.0,tokens/s\\ntiny,556.0,tokens/s\\n' > slurm_results/tiny/19/node_0/perf_tiny.csv\n"
+    )
+    ended = cluster.wait(submit(cluster, project, "#!/bin/sh\n" + plant + COPY))
+    assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    selection = cluster.json(f"{project}/madengine-{ended.job_id}/selection.json")
+    assert (selection["verdict"], selection["best"]["value"]) == ("ok", 100.0), selection
+    told = cluster.run("n1", f"cat {project}/madengine-{ended.job_id}/node_0/node.json")
+    assert "a copy of what was in the submit directory before the job began" in told
+    assert "other jobs' files" in told
+    for node in NODES:  # it goes with the job
+        assert cluster.run(node, "ls /tmp").count(f"madengine_job_{ended.job_id}") == 0
+
+
 def test_a_work_dir_that_cannot_be_written_keeps_the_results_on_the_node_and_the_journal_says_where(cluster: Cluster, project: str) -> None:
     cluster.run("n1", f"chmod 777 {project}")
     job_id = submit(cluster, project, SCRIPT + f"mkdir out; chmod 555 {project}\n", "--output=/tmp/out")

@@ -4,7 +4,7 @@
 """A job's directory on this node's own disk: ``/var/lib/madengine/jobs/<job id>/``.
 
 ``results/`` is what ``MAD_RESULTS_DIR`` names: the job's user writes there, and so may the root of a container. What no
-epilog could gather (the share was full, the node died) stays for a week.
+epilog could gather (the share was full, the node died) stays for a week, as far as `kept` has room for it.
 
 Source: results.md, "Gather".
 """
@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Callable
+from typing import Callable, List
 
 from ..core import files
+from . import kept
 
 BASE = "/var/lib/madengine"
 _MODE = 0o755
@@ -69,7 +70,7 @@ class Workspace:
         files.remove_tree(self.path)
 
     def sweep(self, is_running: Callable[[int], bool], now: Callable[[], float] = time.time) -> None:
-        """Remove what other jobs have left here longer ago than `KEPT_SECONDS`; what cannot be removed stays.
+        """Remove what other jobs have left here longer ago than `KEPT_SECONDS`, or beyond what is kept; what cannot be removed stays.
 
         :param is_running: says whether a job of this number has a state on this node.
         """
@@ -79,3 +80,10 @@ class Workspace:
             with contextlib.suppress(OSError):
                 if name.isdigit() and os.lstat(path).st_mtime < now() - KEPT_SECONDS and not is_running(int(name)):
                     files.remove_tree(path)
+        for path in kept.surplus([path for path in _others(folder) if not is_running(int(os.path.basename(path)))]):
+            with contextlib.suppress(OSError):
+                files.remove_tree(path)
+
+
+def _others(folder: str) -> List[str]:
+    return [os.path.join(folder, name) for name in os.listdir(folder) if name.isdigit()]

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine, Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import load
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore, Stored
@@ -202,11 +202,31 @@ def test_no_credential_helper_of_the_users_is_asked_for_the_loopback(
     assert take(Engine(engine.socket), store, fresh(3000), name).method == "pull"
 
 
+@pytest.mark.parametrize("tag", ["", ":1"])
+def test_an_image_by_digest_arrives_from_its_registry_under_that_name(engine: Engine, store: ImageStore, tag: str) -> None:
+    kept = stored(store, fresh(3000))
+    with endpoint.Endpoint(load.contents(load.FromStore(store, kept))) as registry:
+        pinned = f"{registry.name}{tag}@{kept.manifest_digest}"
+        try:
+            offer = distribute.publish(engine, store.path, pinned, "1001", within())
+            assert (offer["source"], offer["transport"]) == ("registry", "registry")
+            engine.untag(f"{registry.name}@{kept.manifest_digest}")
+            assert engine.identity(Reference.parse(pinned)) is None
+            done = distribute.obtain(engine, offer, within())
+            assert (done["method"], done["identity"]) == ("pull", kept.identity.digest)
+            assert created(engine, pinned)
+        finally:
+            engine.untag(f"{registry.name}@{kept.manifest_digest}")
+
+
+def created(engine: Engine, name: str) -> bool:
+    """Say whether the daemon makes a container of what it has by that name, and pulls nothing for it."""
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}"}
+    words = ["docker", "create", "--pull=never", name, "x"]
+    made = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
+    return made.returncode == 0 and engine.remove(made.stdout.strip())
+
+
 def test_the_daemon_runs_what_was_pulled(engine: Engine, store: ImageStore, name: Reference) -> None:
     take(engine, store, fresh(3000), name)
-    environment = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}"}
-    made = subprocess.run(
-        ["docker", "create", "--pull=never", str(name), "x"], env=environment, check=False, capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
-    engine.remove(made.stdout.strip())
+    assert created(engine, str(name))

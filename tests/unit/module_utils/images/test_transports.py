@@ -462,10 +462,28 @@ def test_loading_into_the_leader_heals_nothing_from_an_incomplete_store(leader: 
         publish(images.Daemon(), path)
 
 
-def test_a_name_by_digest_is_offered_too(leader: images.Daemon, path: str) -> None:
+def test_an_image_by_digest_that_no_registry_gives_is_refused_and_leaves_no_other_name(
+    leader: images.Daemon, member: images.Daemon, path: str
+) -> None:
     name = "r.io/a@sha256:" + "1" * 64
     leader.images[name] = BASE
-    assert publish(leader, path, name)["reference"] == str(Reference.parse(name))
+    offer = publish(leader, path, name)
+    assert (offer["reference"], offer["transport"]) == (str(Reference.parse(name)), "shared")
+    with pytest.raises(JobFault, match=r"comes from its registry alone .*name it by tag"):
+        distribute.obtain(member, offer, within())
+    assert member.images == {}
+    assert distribute.obtain(leader, offer, within())["method"] == "none"
+
+
+@pytest.mark.parametrize("name", ["r.io/a@sha256:" + "d" * 64, "r.io/a:1@sha256:" + "d" * 64])
+def test_an_image_by_digest_comes_from_its_registry_though_there_is_a_store(path: str, name: str) -> None:
+    leader, member = Registry(), Registry()
+    leader.images[name] = BASE
+    offer = publish(leader, path, name)
+    assert offer["transport"] == "registry"
+    member.registry["r.io/a"] = BASE
+    member.images["r.io/a@sha256:" + "d" * 64] = member.images[name] = BASE
+    assert distribute.obtain(member, offer, within())["method"] == "none"
 
 
 class Registry(images.Daemon):

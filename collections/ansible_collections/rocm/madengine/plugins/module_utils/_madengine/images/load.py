@@ -83,10 +83,15 @@ class Loaded:
 def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) -> Loaded:
     """Load what the daemon lacks and prove that it has the image now.
 
+    :param name: a name by tag.
     :raises ShareFault: a blob is missing or damaged.
-    :raises JobFault: the daemon refuses the image, or has another one after all.
+    :raises JobFault: the daemon refuses the image, or has another one after all; *name* has a digest.
     """
     stored = supply.stored
+    if name.digest:
+        # Docker keeps a name by digest only of what it pulled under that very name, and the digest is the registry's manifest's.
+        remedy = "let every node reach its registry, or name it by tag"
+        raise JobFault("loading: an image by digest comes from its registry alone", remedy, image=str(name))
     info = engine.info()
     held = engine.layers_held(stored.identity.diff_ids, info.is_containerd_store)
     # The containerd store finds what it has by itself; of the classic one see above.

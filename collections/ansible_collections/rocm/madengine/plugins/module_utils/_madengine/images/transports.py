@@ -320,6 +320,8 @@ def choose(image: Publication) -> Offer:
     """
     asked = image.options.transport
     ways = [each for each in _ALL if asked in (AUTO, each.name) and each.can(image)]
+    if image.name.digest:  # no other way brings it under that name
+        ways.sort(key=lambda each: each.name != Registry.name)
     if not ways:
         remedy = TRANSPORTS[asked].remedy if asked in TRANSPORTS else Nothing.remedy
         raise JobFault("transport: it cannot be used here", remedy, transport=asked)

@@ -30,6 +30,7 @@ TABLE = [
     ("AllowBuild", "0", False, "2"),
     ("Deadline", "0.5", 0.5, "0"),
     ("PortRange", "2000 - 2001", (2000, 2001), "2001-2000"),
+    ("ArrivalGrace", "12.5", 12.5, "soon"),
     ("KeyFile", "/etc/madengine/key", "/etc/madengine/key", "key"),
     ("Auth", "munge", "munge", "none"),
     ("DrainOn", "Disk,docker", ("disk", "docker"), "docker,weather"),

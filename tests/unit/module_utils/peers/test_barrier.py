@@ -26,7 +26,15 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, client, framing, server, session
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import (
+    addresses,
+    barrier,
+    client,
+    framing,
+    reserved,
+    server,
+    session,
+)
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.barrier_protocol import MemberEnd
 from helpers import peers
 
@@ -263,19 +271,23 @@ def until_loaded(meeting: Any, doing: Any = None) -> Any:
             return seen
 
 
-def publish_twice(meeting: Any) -> Any:
-    meeting.common()
-    meeting.publish([{"identity": "old"}])
-    meeting._serve(lambda: bool(meeting._state._loaded))  # the quick member has loaded the first
-    meeting.publish([{"identity": "new"}, {"identity": "newer"}])
-    meeting.finish()
-    return "go"
+def _load_for_ever(path: str) -> None:
+    Path(path).touch()
+    time.sleep(3600)
 
 
-def test_members_drop_what_is_withdrawn_and_load_what_is_offered_instead(at: str) -> None:
+def test_members_drop_what_is_withdrawn_and_load_what_is_offered_instead(at: str, tmp_path: Path) -> None:
     # n1 waits for the others when the offer goes, n2 is in the middle of a load that would never end.
-    slow = functools.partial(until_loaded, doing=(_sleep, 3600))
-    out = peers.run({"n0": publish_twice, "n2": slow, "*": until_loaded}, THREE, at)
+    def lead(meeting: Any) -> Any:
+        meeting.publish([{"identity": "old"}])
+        meeting.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / "loading")]))
+        meeting._serve(lambda: bool(meeting._state._loaded))
+        meeting.publish([{"identity": "new"}, {"identity": "newer"}])
+        meeting.finish()
+        return "go"
+
+    slow = functools.partial(until_loaded, doing=(_load_for_ever, str(tmp_path / "loading")))
+    out = peers.run({"n0": lead, "n2": slow, "*": until_loaded}, THREE, at)
     assert out["n0"].get("value") == "go", out
     assert out["n1"]["value"] == out["n2"]["value"] == [["old"], ["new", "newer"]]
 
@@ -690,11 +702,68 @@ def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghos
     assert peers.first_port(who) == peers.first_port(peers.allocation())
     with leading(at) as meeting:
         knocking = peers.start(who, peers.follow, grace_seconds=0.6)
-        turn(meeting, lambda: meeting._state.refused >= 1)
+        turn(meeting, lambda: meeting._state.refused + meeting._state.other_jobs >= 1)
+        is_ours = (ghost.job_id, ghost.attempt) == (4711, 0)
+        assert (meeting._state.refused > 0, meeting._state.other_jobs > 0) == (is_ours, not is_ours)
         out = knocking.outcome()
         assert out["fault"]["what"] == "rendezvous: the leader did not answer"
         assert int(out["fault"]["seen"]["refused_our_key"]) >= 1
         assert meeting._state.missing() == ["n1"]
+
+
+def test_nodes_that_do_not_come_are_named_after_a_grace_and_not_at_the_deadline(at: str) -> None:
+    # Without hooks on n2 and n3, or where another prolog failed there, the job is over for SLURM: nobody holds a node for it.
+    nodes = ("n0", "n1", "n2", "n3")
+    jobs = barrier.Allocation("c", 4711, 0, nodes, "n0", at), barrier.Allocation("c", 4711, 0, nodes, "n1", at)
+    lead, member = (peers.start(job, peers.both, within=3600, grace_seconds=0.5) for job in jobs)
+    fault = lead.outcome()["fault"]
+    assert fault["what"] == "rendezvous: not all nodes came"
+    assert (fault["seen"]["never_arrived"], fault["seen"]["no_answer_from"]) == ("n[2-3]", "n[2-3]")
+    assert "ArrivalGrace" in fault["remedy"]
+    assert member.outcome()["line"].startswith("madengine: share: n0: rendezvous: not all nodes came (")
+
+
+def test_a_machine_that_refuses_is_told_from_one_that_does_not_answer(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "resolve", lambda name: [(socket.AF_INET, {"up": at, "off": "127.0.0.1"}[name])])
+    monkeypatch.setattr(addresses, "_ANSWER_SECONDS", 0.05)
+    with socket.socket() as silent:
+        reserved.admit_no_users(silent)
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr(addresses, "_UNUSED_PORT", silent.getsockname()[1])
+        assert (addresses.answers("up"), addresses.answers("off")) == (True, False)
+
+
+def test_once_all_have_come_a_long_load_is_no_matter_of_the_grace(at: str) -> None:
+    def slow(meeting: Any) -> Any:
+        meeting.images()
+        meeting.run_child(process.start(peers.me(), _sleep, 0.8))
+        meeting.loaded(["sha256:1"])
+        return "loaded"
+
+    out = peers.run({"n2": slow, "*": peers.both}, THREE, at, grace_seconds=0.4)
+    assert out["n2"].get("value") == "loaded", out
+
+
+def _late_with_a_reason() -> None:
+    time.sleep(0.5)
+    raise ShareFault("pull: no progress", "look at the registry", registry="r.example:5000")
+
+
+def test_a_child_that_is_at_work_when_the_time_is_up_says_why_and_all_nodes_say_the_same(at: str) -> None:
+    def pull(meeting: Any) -> Any:
+        return meeting.run_child(process.start(peers.me(), _late_with_a_reason))
+
+    out = peers.run({"n0": pull, "*": peers.both}, THREE, at, within=0.3)
+    assert out["n0"]["fault"]["what"] == "pull: no progress"
+    for name in ("n1", "n2"):
+        assert out[name]["line"].startswith("madengine: share: n0: pull: no progress (registry='r.example:5000')")
+
+
+def test_a_child_that_says_nothing_when_the_time_is_up_is_ended(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_LAST_WORD_SECONDS", 0.05)
+    with pytest.raises(ShareFault, match="the time is up"), peers.meet(peers.allocation("n0", 1), within=0.1) as meeting:
+        meeting.run_child(process.start(peers.me(), _sleep, 3600))
 
 
 def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:

@@ -45,6 +45,7 @@ options:
       - V(AllowBuild) (V(yes)) says whether an image that nobody has may be built.
       - V(Deadline) (V(600)) is the longest that a prolog may take, in seconds.
       - V(PortRange) (V(288-307)) holds the ports on which a job's first node may listen.
+      - V(ArrivalGrace) (V(60)) is how long, in seconds, a job's nodes wait for one that does not come.
       - V(KeyFile) (none) is a file with the key of the nodes. Without it the key comes from SLURM's own.
       - V(Auth) (V(key)) is how nodes prove that they belong to a job, V(key) or V(munge).
       - V(DrainOn) (V(docker)) lists what takes a node out of service, of V(docker), V(disk), V(key), or V(none).

@@ -118,6 +118,7 @@ class Site:
     port_range: Tuple[int, int] = field(
         default=addresses.PORTS, metadata=_key("PortRange", _ports, "two ports, both of 1-1023 or both of 1024-65535, such as 288-307")
     )
+    arrival_grace_seconds: float = field(default=60.0, metadata=_key("ArrivalGrace", _seconds, "seconds, more than 0 and less than a day"))
     key_file: str = field(default="", metadata=_key("KeyFile", _path, "an absolute path, or nothing"))
     auth: str = field(default="key", metadata=_key("Auth", _one_of("key", "munge"), "key or munge"))
     drain_on: Names = field(

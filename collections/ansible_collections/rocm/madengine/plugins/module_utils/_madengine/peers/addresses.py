@@ -9,6 +9,7 @@ section 5.1.1), which nobody else can reach.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from typing import List, Tuple
@@ -21,6 +22,7 @@ PORTS = (288, 307)  # nobody but root can bind them, and IANA has given them to 
 _TRIED_PORTS = 16  # how many others can hold a port before the leader gives up; each costs a late member a packet
 _BACKLOG = 4096
 _ASKED_PEERS = 3
+_ANSWER_SECONDS, _UNUSED_PORT = 0.5, 9  # discard
 
 Address = Tuple[int, str]
 
@@ -130,12 +132,23 @@ def _listener(family: int, number: str, port: int) -> socket.socket:
     return listener
 
 
+def answers(node: str) -> bool:
+    """Say whether the machine *node* answers at all, be it by a refusal: one that is off does not."""
+    try:
+        family, number = resolve(node)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_ANSWER_SECONDS)
+            return probe.connect_ex((number, _UNUSED_PORT)) in (0, errno.ECONNREFUSED)
+    except (OSError, UnicodeError, IndexError):
+        return False
+
+
 def _routes_to(node: str) -> List[Address]:
     routes = []
     try:
         for family, number in resolve(node):
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((number, 9))  # picks a route; nothing is sent
+                probe.connect((number, _UNUSED_PORT))  # picks a route; nothing is sent
                 routes.append((family, str(probe.getsockname()[0])))
     except (OSError, UnicodeError):
         return routes

@@ -20,17 +20,18 @@ from ..core.deadline import Deadline
 from ..core.errors import Fault
 from ..slurm.allocation import Allocation
 from . import addresses
-from .barrier_protocol import LeaderEnd, LeaderState, MemberEnd, late
+from .barrier_protocol import LeaderEnd, LeaderState, MemberEnd, absent, late
 from .client import Client
 from .credential import Credential
 from .server import Server
 from .session import Session, SoloBarrier, Withdrawn, check_offers, peer_fault
 
 PORTS = addresses.PORTS
-GRACE_SECONDS = 60.0
+GRACE_SECONDS = 60.0  # ArrivalGrace
 _ABORT_SECONDS = 3.0  # a node that gives up before it has joined looks for its peers no longer than this
 _FAREWELL_SECONDS = 1.0
 _LATECOMER_SECONDS = 2.0
+_ASKED_MACHINES = 4
 
 
 class Barrier:
@@ -42,7 +43,7 @@ class Barrier:
     :param credential: gives this node's proof that it belongs to the cluster; a node that is alone needs none, and no key.
     :param deadline: the leader's is the one deadline of all; a member's own counts until it is welcome.
     :param ports: first and last, the same on all nodes.
-    :param grace_seconds: how long a member looks for a leader that is not up yet.
+    :param grace_seconds: how long the leader waits for members that do not come, and a member for a leader.
     """
 
     def __init__(
@@ -88,16 +89,19 @@ class Barrier:
         if len(self._allocation.nodes) == 1:
             return SoloBarrier(self._allocation, self._deadline)
         if self._allocation.is_leader:
-            return Leader(self._allocation, self._credential(), self._deadline, self._ports)
+            return Leader(self._allocation, self._credential(), self._deadline, self._ports, grace_seconds)
         return Member(self._allocation, self._credential(), self._deadline, have, self._ports, grace_seconds)
 
 
 class Leader(Server[LeaderState, LeaderEnd]):
     """The barrier as the first node sees it."""
 
-    def __init__(self, allocation: Allocation, credential: Credential, deadline: Deadline, ports: Tuple[int, int]) -> None:
+    def __init__(
+        self, allocation: Allocation, credential: Credential, deadline: Deadline, ports: Tuple[int, int], grace_seconds: float
+    ) -> None:
         super().__init__(allocation, deadline, ports)
-        self._credential = credential
+        self._credential, self._arrival = credential, deadline.sooner(grace_seconds)
+        self._have_all_come = False
 
     def publish(self, offers: Sequence[Any]) -> None:
         check_offers(offers)
@@ -135,6 +139,13 @@ class Leader(Server[LeaderState, LeaderEnd]):
             raise self._state.fault
         if self._limit.has_passed():
             raise late(self._state, self._limit.spent())
+        self._have_all_come = self._have_all_come or self._state.has_all()
+        if self._arrival.has_passed() and not self._have_all_come:
+            raise absent(self._state, self._arrival.spent(), self._silent())
+
+    def _silent(self) -> List[str]:
+        """Return those of the first few who are missing whose machines do not answer at all."""
+        return [node for node in self._state.missing()[:_ASKED_MACHINES] if not addresses.answers(node)]
 
     def _tell(self, fault: Fault) -> None:
         self._state.abort(peer_fault(self.allocation.node, fault))

@@ -306,10 +306,23 @@ def late(leader: LeaderState, waited_seconds: float) -> ShareFault:
         seen["never_arrived"] = listed(missing)
     if not_loaded:
         seen["not_loaded"] = listed(not_loaded)
-    if leader.refused:
-        seen["refused_for_their_key"] = leader.refused
+    seen.update(leader.strangers())
     first = (missing or not_loaded or [leader.allocation.leader])[0]
     return ShareFault("rendezvous: the time is up", f"read the prolog log of {first}, or raise Deadline", **seen)
+
+
+def absent(leader: LeaderState, waited_seconds: float, silent: Sequence[str]) -> ShareFault:
+    """Return the fault of a barrier that not all nodes have come to, with their names.
+
+    :param silent: those of them whose machines do not answer at all.
+    """
+    missing = leader.missing()
+    seen: Dict[str, object] = {"waited_seconds": round(waited_seconds, 1), "never_arrived": listed(missing)}
+    if silent:
+        seen["no_answer_from"] = listed(silent)
+    seen.update(leader.strangers())
+    remedy = f"see whether {missing[0]} has the hooks, and what other prologs do there, or raise ArrivalGrace"
+    return ShareFault("rendezvous: not all nodes came", remedy, **seen)
 
 
 def _differs(wanted: Sequence[str], got: Sequence[str]) -> Fault:

@@ -101,7 +101,12 @@ class ServerState:
         self.challenge = credential.challenge(left())
         self._secret, self._port = secret_for(purpose, credential, self.challenge), port
         self.pending_output: Dict[Any, None] = {}  # who has something to send, in order
-        self.refused = 0
+        self.refused, self.other_jobs = 0, 0
+
+    def strangers(self) -> Dict[str, object]:
+        """Return, for a message, how many came who do not belong here: with another key, or for another job."""
+        counts = {"refused_for_their_key": self.refused, "members_of_other_jobs": self.other_jobs}
+        return {name: count for name, count in counts.items() if count}
 
     def keys(self, rank: int, leader_nonce: str, member_nonce: str) -> Tuple[bytes, bytes]:
         """Return the two keys of a connection, in the order of `framing.Channel`."""
@@ -138,7 +143,11 @@ class ServerEnd(End):
         try:
             proven = channel.open(line)
         except framing.BadLine:
-            self._server.refused += 1
+            allocation = self._server.allocation
+            if (claim.get("job"), claim.get("attempt")) == (allocation.job_id, allocation.attempt):
+                self._server.refused += 1
+            else:
+                self._server.other_jobs += 1
             raise
         if proven.get("line") != "JOIN":
             raise framing.BadLine("not a JOIN")

@@ -19,6 +19,7 @@ from ..core.process import Child
 from ..slurm.allocation import Allocation
 from . import framing
 
+_LAST_WORD_SECONDS = 2.0
 IDLE_SECONDS = 1.0  # the longest sleep: timers are looked at this often at least
 
 
@@ -58,6 +59,8 @@ class Session:
     def run_child(self, child: Child) -> Any:
         """Return the child's answer, while the session goes on.
 
+        A child that is at work when the time is up has a moment for its own reason: it knows what was slow.
+
         :raises Withdrawn: the leader offers something else than `images` has returned; the child is dead then.
         :raises PeerFault: another node gave up; the child is dead then.
         :raises ShareFault: the time is up, or the other end vanished; the child is dead then.
@@ -69,6 +72,8 @@ class Session:
             self._serve(lambda: bool(ended))
         except BaseException:
             self._selector.unregister(child)
+            if self._limit.has_passed() and child.ends(Deadline(_LAST_WORD_SECONDS)):
+                child.result()
             child.kill()
             raise
         self._selector.unregister(child)

@@ -43,8 +43,8 @@ def coming_from(source: int, listener: socket.socket, wait: float = 5.0) -> str:
         sock.bind(("", source))
         try:
             sock.connect(listener.getsockname()[:2])
-        except OSError as error:
-            return type(error).__name__
+        except socket.timeout:
+            return "silence"
     return "connected"
 
 
@@ -56,10 +56,10 @@ def has_accepted(listener: socket.socket) -> bool:
     return True
 
 
-@pytest.mark.parametrize("source", [1024, 1025, 40000, 65535, 0])
+@pytest.mark.parametrize("source", [1024, 1025, 65535, 0])
 def test_a_port_that_anybody_can_bind_gets_no_answer(at: str, source: int) -> None:
     with listening(at) as listener:
-        assert coming_from(source, listener, wait=0.3) == "TimeoutError"
+        assert coming_from(source, listener, wait=0.3) == "silence"
         assert not has_accepted(listener)
 
 
@@ -91,7 +91,7 @@ def test_a_user_gets_neither_the_port_nor_through_to_it(at: str) -> None:
     family = socket.AF_INET6 if at == "::1" else socket.AF_INET
     with listening(at) as listener:
         assert process.run(user, squat, deadline=Deadline(20)) == "refused"
-        assert process.run(user, coming_from, 0, listener, 0.3, deadline=Deadline(20)) in ("TimeoutError", "OSError")
+        assert process.run(user, coming_from, 0, listener, 0.3, deadline=Deadline(20)) == "silence"
         assert not has_accepted(listener)
 
 

@@ -39,6 +39,21 @@ def test_a_file_of_bytes_that_are_no_utf8_survives(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"caf\xe9"
 
 
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_anybody_relies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def fsync(handle: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        names = [name for name in os.listdir(tmp_path) if not name.startswith(".new.")]
+        synced.append(("directory", names) if os.path.isdir(path) else (Path(path).read_bytes(), names))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write(str(tmp_path / "file"), b"content")
+    assert synced == [(b"content", []), ("directory", ["file"])]
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_the_permissions_are_those_asked_for_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)

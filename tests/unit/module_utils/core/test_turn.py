@@ -33,6 +33,18 @@ def test_who_has_waited_too_long_goes_ahead(tmp_path: Path) -> None:
             assert not is_late
 
 
+def test_half_of_the_time_is_waited_and_half_is_left_for_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(turn.time, "sleep", sleep)
+    with turn.of(str(tmp_path), "a", Deadline(10)):
+        with turn.of(str(tmp_path), "a", Deadline(100, clock=lambda: now[0])) as is_late:
+            assert (is_late, round(now[0])) == (True, 50)
+
+
 def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     pid = os.fork()

@@ -766,6 +766,17 @@ def test_a_child_that_says_nothing_when_the_time_is_up_is_ended(at: str, monkeyp
         meeting.run_child(process.start(peers.me(), _sleep, 3600))
 
 
+def test_a_member_that_finds_nobody_asks_later_and_later_and_never_at_one_instant_with_others(at: str) -> None:
+    member = barrier.Member(peers.allocation("n1", 2, at), peers.KEY, Deadline(10), [], peers.PORTS, 5.0)
+    pauses = []
+    for _ in range(200):
+        member._dial_next(0.0)  # no target is left in this round
+        pauses.append(member._next)
+    for pause, backoff in zip(pauses, [0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * 195]):
+        assert 0.5 * backoff <= pause <= 1.5 * backoff
+    assert len(set(pauses[5:])) > 50
+
+
 def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
     jobs = [peers.allocation(f"n{rank}", 2, at) for rank in range(2)]
     here = peers.start(jobs[0], peers.lead, within=0.8)

@@ -122,6 +122,18 @@ def test_whenever_offers_are_withdrawn_all_load_the_last_ones_and_nobody_goes_wi
     assert [(one.member.is_released, one.member.fault) for one in wires] == [(True, None)] * 3
 
 
+@pytest.mark.parametrize("name", ["HAVE", "LOADED", "FAILED", "join", ""])
+def test_the_first_line_is_a_join_or_nothing_also_from_one_who_has_the_key(name: str) -> None:
+    leader = a_leader(2)
+    one = Wire(leader, 1, 2)
+    say = one.member.say
+    one.member.say = lambda _name, **fields: say(name, **fields)  # type: ignore[method-assign]
+    settle([one])
+    assert one.end.is_over
+    assert not one.member.is_welcome
+    assert leader.members() == []
+
+
 def test_an_offer_that_is_older_than_the_last_one_is_a_bad_line() -> None:
     leader, wires = meeting(2)
     leader.publish(OFFERS)

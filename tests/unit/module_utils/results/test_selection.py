@@ -60,6 +60,11 @@ def test_rows_that_count_then_rows_then_the_lowest_rank_decide(tmp_path: Path, c
     assert chosen["selected"]["path"] == path
 
 
+def test_of_equal_candidates_the_one_whose_name_counts_lower_comes_first() -> None:
+    later, earlier = (candidates.Candidate(f"node_0/perf_{number}.csv", "n0", 0, 100, 0) for number in (10, 9))
+    assert min([later, earlier], key=candidates.Candidate.order) is earlier
+
+
 def test_rank_10_comes_after_rank_2() -> None:
     assert sorted(["perf_rank10.csv", "perf_rank2.csv", "perf.csv"], key=candidates.natural) == [
         "perf.csv",

@@ -61,15 +61,15 @@ class Site:
     def texts(self) -> List[str]:
         return [self.cluster.run(host, f"cat {CONF}") for host in self.hosts]
 
-    def managed(self, name: str = "site", **variables: object) -> str:
-        played = self.built.play(name, slurm_hooks_manage_slurm_conf=True, **variables)
+    def managed(self, name: str = "site", *options: str, **variables: object) -> str:
+        played = self.built.play(name, *options, slurm_hooks_manage_slurm_conf=True, **variables)
         assert played.status == 0, played.output
         return str(played.output)
 
-    def refused(self, **variables: object) -> str:
+    def refused(self, *options: str, **variables: object) -> str:
         """Apply the role, which must refuse and change no slurm.conf."""
         before = self.texts()
-        played = self.built.play("site", slurm_hooks_manage_slurm_conf=True, **variables)
+        played = self.built.play("site", *options, slurm_hooks_manage_slurm_conf=True, **variables)
         assert (played.status != 0, self.texts() == before) == (True, True), played.output
         return str(played.output)
 
@@ -156,10 +156,12 @@ def test_a_program_that_leads_back_to_ours_is_refused_before_anything_is_changed
 
 def test_nodes_that_slurm_does_not_use_keep_nobody_from_managing_slurm_conf(site: Site) -> None:
     site.has("Prolog=/etc/slurm/prolog.d/*\nEpilog=/etc/slurm/epilog.d/*\nTaskProlog=/etc/slurm/task_prolog\n", {})
-    assert "SLURM knows nodes that this play does not reach" in site.refused(madengine_compute_group="slurm_compute[0:1]")
-    site.managed(slurm_hooks_absent_nodes=["n3"], madengine_compute_group="slurm_compute[0:1]")
+    without = ("--limit", "c0:n1:n2")
+    said = site.refused(*without)
+    assert "SLURM knows nodes that this play does not reach" in said
+    assert "n3" in said
     site.cluster.run("c0", "scontrol update nodename=n3 state=down reason=test")
-    assert "apply rocm.madengine.site to these before they come back: n3" in site.managed(madengine_compute_group="slurm_compute[0:1]")
+    assert "apply rocm.madengine.site to these before they come back: n3" in site.managed("site", *without)
 
 
 def test_a_serial_prolog_on_shared_nodes_is_refused_and_stays(site: Site) -> None:

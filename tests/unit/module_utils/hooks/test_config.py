@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
+from helpers.hooks import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
+COLLECTION = REPOSITORY / "collections/ansible_collections/rocm/madengine"
 # Key, a good value, what it means, and a bad twin (None where every text is a value).
 TABLE = [
     ("Enabled", "no", False, "perhaps"),
@@ -55,6 +58,17 @@ def test_a_range_of_ports_lies_on_one_side_of_those_that_users_can_bind(text: st
 
 def test_the_table_of_this_test_knows_every_key() -> None:
     assert tuple(key for key, _text, _value, _bad in TABLE) == config.KEYS
+
+
+@pytest.mark.parametrize("key", config.KEYS)
+def test_a_key_is_told_wherever_keys_are_told(key: str) -> None:
+    """With its default in the module's documentation; tuning.rst's table is held against this one by the test of the guides."""
+    default = config.render({key: config.settings_of(config.Site())[key]}).strip().partition("=")[2]
+    module = (COLLECTION / "plugins/modules/hooks_config.py").read_text()
+    told = {"Deadline": "600", "ResultsWait": "10"}.get(key, default)
+    assert f"- V({key}) ({f'V({told})' if told else 'none'})" in module
+    design = (REPOSITORY / "docs/design/architecture.md").read_text().partition("## Configuration")[2].partition("\n## ")[0]
+    assert re.search(rf"[`\s]{key}[(`\s]", design)
 
 
 @pytest.mark.parametrize(("key", "text", "value", "bad"), TABLE, ids=[row[0] for row in TABLE])

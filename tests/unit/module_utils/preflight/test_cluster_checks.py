@@ -182,3 +182,16 @@ def test_an_answer_is_both_steps_of_a_node_and_nothing_else_is_one() -> None:
     )
     assert cluster_checks.of(look, {}) == Answer((Check("pigz", "ok", "here"),), {"node": "n1"}, None)
     assert cluster_checks.of({"unreachable": True, "msg": "no route"}, {}) is None
+
+
+def test_a_node_that_others_cannot_connect_to_is_named_with_them() -> None:
+    blocked = {**GOOD_MET, "blocked": {"n3": "10.0.0.3 port 27800: No route to host"}}
+    answers = cluster(n1=answer("n1", blocked), n2=answer("n2", blocked))
+    assert bad(answers) == [("n3", "ports", "fail")]
+    (check,) = [check for check in cluster_checks.judge(answers, 2.0)["n3"] if check.name == "ports"]
+    assert ("n[1-2]" in check.seen, "No route to host" in check.seen, "PortRange" in check.remedy) == (True, True, True)
+
+
+def test_a_node_that_goes_by_its_host_name_is_known_to_slurm() -> None:
+    names = ["n1", "node2", "n2", "n3.site.example", "n4"]
+    assert bad(cluster(n1=answer("n1", slurm_nodes=names))) == []

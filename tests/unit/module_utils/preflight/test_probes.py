@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault
@@ -360,3 +361,45 @@ def test_madengine_is_asked_as_nobody(tmp_path: Path) -> None:
     finally:
         program.unlink()
     assert found["madengine"]["said"] == "nobody"
+
+
+def test_a_port_that_refuses_has_been_reached_and_one_that_is_silent_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"n2": ["127.0.0.1"], "n3": ["127.0.0.2"]}
+    monkeypatch.setattr(probes.addresses, "resolve", lambda name: [(socket.AF_INET, number) for number in known[name]])
+    others = [{"node": name, "addresses": []} for name in ("n1", "n2", "n3")]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=0))
+        port = server.getsockname()[1]
+        assert probes.reach("n1", others, (port, port), 5) == {}  # n2 refuses, n3 answers
+        for _ in range(4):  # whoever comes after these gets no answer, as from behind a firewall that drops
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", port))
+        assert list(probes.reach("n1", others, (port, port), 0.2)["blocked"]) == ["n3"]
+
+
+def test_each_node_tries_the_next_ones_so_that_all_are_tried_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: Dict[str, List[str]] = {}
+    others = [{"node": f"n{number}", "addresses": []} for number in range(40)]
+    for other in others:
+        me = other["node"]
+        monkeypatch.setattr(probes, "_unreached", lambda name, ports, seconds, me=me: tried.setdefault(name, []).append(me) or "")
+        probes.reach(me, others, (27800, 27999))
+    assert {len(askers) for askers in tried.values()} == {8}
+    assert all(name not in askers for name, askers in tried.items())
+
+
+def test_containerd_is_looked_for_where_it_was_moved_to(tmp_path: Path) -> None:
+    assert probes.containerd_roots("/d", str(tmp_path / "none")) == ["/var/lib/containerd", "/d/containerd"]
+    (tmp_path / "config.toml").write_text('version = 2\n# root = "/old"\nroot = "/data/containerd"\n[plugins]\n  root = "/other"\n')
+    assert probes.containerd_roots("/d", str(tmp_path / "config.toml")) == ["/data/containerd", "/d/containerd"]
+
+
+def test_who_asks_is_one_of_the_users_where_the_node_knows_the_name(tmp_path: Path) -> None:
+    (tmp_path / "sock").touch()
+    assert probes.users([], str(tmp_path / "sock"), "nobody-of-this-name") == {**NOBODY, "group": probes._group(os.getgid())}
+    seen = probes.users(["root"], str(tmp_path / "sock"), "root")
+    assert [*seen["may"], *seen["barred"]] == ["root"]
+
+
+NOBODY: Dict[str, Any] = {"may": [], "barred": [], "unknown": []}

@@ -83,6 +83,10 @@ options:
     type: list
     elements: str
     default: []
+  invoking_user:
+    description: Who asks. Is one of O(users) on a node that knows this name, and nobody on another.
+    type: str
+    default: ""
   madengine:
     description: The program that must answer C(--version) and leave nothing behind; a name or a path.
     type: str
@@ -177,6 +181,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight import checks, probes, store_probe
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _MEGABYTE = 1_000_000
@@ -205,6 +210,7 @@ def main() -> None:
             "free_gib": {"type": "float", "default": 50},
             "least_free_gib": {"type": "float", "default": 5},
             "users": {"type": "list", "elements": "str", "default": []},
+            "invoking_user": {"type": "str", "default": ""},
             "madengine": {"type": "str", "default": "madengine"},
             "skip": {"type": "list", "elements": "str", "default": []},
         },
@@ -250,7 +256,10 @@ def gather(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 
 def peers(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Look for the peers and for their notes."""
-    plan: Dict[str, probes.Probe] = {"names": (probes.peers, (asked["node"], asked["peers"]), 60)}
+    plan: Dict[str, probes.Probe] = {
+        "names": (probes.peers, (asked["node"], asked["peers"]), 60),
+        "ports": (probes.reach, (asked["node"], asked["peers"], site.port_range), 60),
+    }
     if asked["store"]:
         plan["store"] = (store_probe.missing, (asked["store"], asked["session"], asked["peers"]), 60)
     found = probes.gather({name: probe for name, probe in plan.items() if name not in asked["skip"]})
@@ -273,21 +282,24 @@ def cleanup(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 
 def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe]:
     """Return what to look at: a function, its arguments, and its limit in seconds."""
-    users = [process.SERVICE] if site.docker_access == "service" else asked["users"]
+    is_service = site.docker_access == "service"
+    users = ([process.SERVICE], site.docker_socket) if is_service else (asked["users"], site.docker_socket, asked["invoking_user"])
     plan: Dict[str, probes.Probe] = {
         "docker": (probes.docker, (site.docker_socket, 10), 15),
         "pigz": (probes.pigz, (), 5),
-        "python": (probes.python, (probes.PYTHON, 20), 25),
-        "users": (probes.users, (users, site.docker_socket), 15),
+        "python": (probes.python, (site.python, 20), 25),
+        "users": (probes.users, users, 15),
         "settings": (probes.settings, (asked["path"], os.path.join(os.path.dirname(asked["path"]), "disabled")), 5),
-        "release": (probes.hook_release, (asked["root"], _places(asked), 60), 65),
+        "release": (probes.hook_release, (asked["root"], _places(asked), 60, site.python), 65),
         "key": (probes.key, (site.auth, site.key_file, asked["session"]), 15),
         "ports": (probes.ports, site.port_range, 15),
         "names": (probes.names, (asked["node"],), 20),
         "madengine": (probes.madengine, (shutil.which(asked["madengine"]) or "", 60), 65),
     }
     if asked["ask_slurm"]:
-        scontrol = shutil.which("scontrol", path=f"{os.environ.get('PATH', '')}:{_SLURM_PATH}") or "scontrol"
+        scontrol = (
+            shutil.which("scontrol", path=settings.search_path(site.slurm_dir, f"{os.environ.get('PATH', '')}:{_SLURM_PATH}")) or "scontrol"
+        )
         plan["slurm"] = (probes.slurm_settings, (scontrol, 20), 45)
     if asked["store"]:
         size_bytes = 0 if "store_speed" in asked["skip"] else asked["store_probe_mb"] * _MEGABYTE
@@ -314,7 +326,7 @@ def _facts(node: str, found: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
         "key": ("key", "fingerprint"),
         "settings": ("settings", "digest"),
         "release": ("release", "current"),
-        "slurm_nodes": ("slurm", "nodes"),
+        "slurm_nodes": ("slurm", "names"),
         "docker_version": ("docker", "version"),
     }
     facts: Dict[str, Any] = {"node": node}

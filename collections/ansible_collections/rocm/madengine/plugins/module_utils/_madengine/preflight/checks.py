@@ -125,7 +125,7 @@ def _python(seen: Facts, wanted: Wanted) -> List[Check]:
     version = tuple(int(part) for part in str(seen["version"]).split("."))
     shown = f"Python {seen['version']}, Docker SDK {seen['docker'] or 'missing'}"
     if version < _OLDEST_PYTHON:
-        return [Check("python", FAIL, shown, "the hooks need a /usr/bin/python3 of version 3.9 or newer")]
+        return [Check("python", FAIL, shown, "set Python in hooks.conf to one of version 3.9 or newer")]
     if not seen["docker"]:
         return [Check("python", FAIL, shown, "install the package python3-docker")]
     return [Check("python", OK, shown)]
@@ -152,8 +152,10 @@ def _release(seen: Facts, wanted: Wanted) -> List[Check]:
 
 
 def _slurm(seen: Facts, wanted: Wanted) -> List[Check]:
-    deadline = wanted.site.deadline_seconds
-    problems = settings.judge(seen["settings"], wanted.prolog, wanted.epilog, wanted.task_prolog, deadline)
+    deadline, site = wanted.site.deadline_seconds, wanted.site
+    needs_sbcast = site.transport == "sbcast" or (site.transport == "auto" and not site.image_store)
+    cluster = settings.Cluster(bool(seen.get("is_exclusive")), needs_sbcast)
+    problems = settings.judge(seen["settings"], wanted.prolog, wanted.epilog, wanted.task_prolog, deadline, cluster)
     if problems:
         remedy = "change slurm.conf, then `scontrol reconfigure`"
         return [Check("slurm", FAIL, str(problem), remedy) for problem in problems]

@@ -60,6 +60,7 @@ def judge(answers: Mapping[str, Optional[Answer]], clock_seconds: float, skip: C
         _clocks(answered, clock_seconds),
         _known(answered),
         _names(answered),
+        _reach(answered),
         _stores(answered),
     ):
         for node, check in comparison:
@@ -149,6 +150,7 @@ def _clock(offset: float, uncertainty: float, most_seconds: float) -> Check:
 
 def _known(answers: Mapping[str, Answer]) -> Iterable[Tuple[str, Check]]:
     known = {name for answer in answers.values() for name in answer.facts.get("slurm_nodes") or ()}
+    known |= {name.partition(".")[0] for name in known if not name.replace(".", "").isdigit()}
     for node in answers if known else ():
         if node not in known:
             remedy = "set preflight_node to its NodeName for this host, or add it to slurm.conf"
@@ -168,6 +170,16 @@ def _names(answers: Mapping[str, Answer]) -> Iterable[Tuple[str, Check]]:
         else:
             for asker, found in askers.items():
                 yield asker, Check("names", FAIL, f"{subject} {_leads(found)} here", f"correct {subject} in this node's /etc/hosts or DNS")
+
+
+def _reach(answers: Mapping[str, Answer]) -> Iterable[Tuple[str, Check]]:
+    """Name each node with those that cannot connect to it."""
+    asked = {node: answer.met["blocked"] for node, answer in answers.items() if answer.met and isinstance(answer.met.get("blocked"), dict)}
+    for subject in answers:
+        askers = {asker: str(found[subject]) for asker, found in asked.items() if subject in found}
+        if askers:
+            seen = f"{listed(list(askers))} cannot connect to it ({most(askers.values())})"
+            yield subject, Check("ports", FAIL, seen, "open PortRange between the nodes in its firewall, or set slurm_hooks_open_ports")
 
 
 def _misnamed(subject: str, askers: Mapping[str, Tuple[str, ...]]) -> Check:

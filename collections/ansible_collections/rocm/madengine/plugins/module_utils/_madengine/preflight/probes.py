@@ -19,6 +19,7 @@ import http.client
 import ipaddress
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -31,6 +32,7 @@ from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, NodeFault
 from ..hooks import config, release
 from ..peers import addresses, credential, reserved
+from ..slurm import nodes as slurm_nodes
 from ..slurm import settings as slurm
 
 PYTHON = "/usr/bin/python3"
@@ -38,6 +40,9 @@ _GIB = 1 << 30
 _LARGEST_ANSWER_BYTES = 64 << 20
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 _CONTAINERD = "/var/lib/containerd"
+_CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+_CONTAINERD_ROOT = re.compile(r"""\s*root\s*=\s*(["'])(.*?)\1""")
+_MOST_PEERS = 8
 
 Probe = Tuple[Callable[..., Dict[str, Any]], Tuple[Any, ...], float]
 
@@ -60,7 +65,7 @@ def docker(path: str, seconds: float) -> Dict[str, Any]:
     kinds = dict(pair for pair in info.get("DriverStatus") or [] if len(pair) == 2)
     is_containerd = str(kinds.get("driver-type", "")).startswith("io.containerd.snapshotter")
     root = str(info.get("DockerRootDir") or "")
-    places = [root, docker_temporary(root), *([_CONTAINERD] if is_containerd else [])]
+    places = [root, docker_temporary(root), *(containerd_roots(root) if is_containerd else [])]
     return {
         "version": str(info.get("ServerVersion")),
         "driver": str(info.get("Driver")),
@@ -79,6 +84,12 @@ def docker_temporary(root: str, pid_file: str = "/run/docker.pid", proc: str = "
                 if pair.startswith(b"DOCKER_TMPDIR="):
                     return os.fsdecode(pair.partition(b"=")[2])
     return os.path.join(root, "tmp")
+
+
+def containerd_roots(root: str, path: str = _CONTAINERD_CONFIG) -> List[str]:
+    """Return where containerd may keep what Docker gives it: where its configuration has moved it to, and where Docker runs its own."""
+    moved = [match.group(2) for match in map(_CONTAINERD_ROOT.match, _lines(path)) if match]
+    return [*(moved[:1] or [_CONTAINERD]), os.path.join(root, "containerd")]
 
 
 def free_gib(paths: Iterable[str]) -> Dict[str, float]:
@@ -115,11 +126,13 @@ def python(program: str, seconds: float) -> Dict[str, Any]:
     return {"version": lines[0], "docker": lines[1] if len(lines) > 1 else ""}
 
 
-def users(names: Sequence[str], path: str) -> Dict[str, Any]:
+def users(names: Sequence[str], path: str, invoking: str = "") -> Dict[str, Any]:
     """Return who of *names* may use the daemon's socket *path*.
 
+    :param invoking: one more, who is nobody where this node does not know the name.
     :raises NodeFault: there is no such socket.
     """
+    names = list(dict.fromkeys([*names, *([invoking] if invoking else [])]))
     if not names:
         return {"may": [], "barred": [], "unknown": [], "group": ""}
     try:
@@ -131,7 +144,7 @@ def users(names: Sequence[str], path: str) -> Dict[str, Any]:
         try:
             user = process.named(name)
         except JobFault:
-            found["unknown"].append(name)
+            found["unknown"] += [name] if name != invoking else []
         else:
             found["may" if _may_write(user, status) else "barred"].append(name)
     return found
@@ -149,7 +162,7 @@ def settings(path: str, disabled: str) -> Dict[str, Any]:
     return {"path": path, "is_there": is_there, "is_disabled": os.path.lexists(disabled), "digest": digest}
 
 
-def hook_release(root: str, places: Sequence[str], seconds: float) -> Dict[str, Any]:
+def hook_release(root: str, places: Sequence[str], seconds: float, python_path: str = PYTHON) -> Dict[str, Any]:
     """Return the release that new jobs run, what it says of itself, and which files that SLURM starts are not there.
 
     :param places: what SLURM starts, each with its full path.
@@ -157,21 +170,27 @@ def hook_release(root: str, places: Sequence[str], seconds: float) -> Dict[str, 
     """
     releases = release.Releases(root)
     current = releases.named("current") or ""
-    broken = _disproved(releases.path(current), seconds) if current else ""
+    broken = _disproved(releases.path(current), seconds, python_path) if current else ""
     return {"current": current, "broken": broken, "missing": [path for path in places if not os.path.isfile(path)]}
 
 
 def slurm_settings(program: str, seconds: float) -> Dict[str, Any]:
     """Return what the controller says of its settings, and the names of its nodes: two questions for the whole cluster.
 
+    :returns: ``nodes``: their NodeNames; ``names``: those, and the names and addresses that lead to them as well;
+        ``is_exclusive``: whether no two jobs ever share a node, asked only where it matters.
     :raises NodeFault: it does not answer.
     """
-    config_text, nodes_text = (
-        _scontrol(program, ["show", "config"], seconds),
-        _scontrol(program, ["--oneliner", "show", "nodes"], seconds),
-    )
-    nodes = [line.split()[0].partition("=")[2] for line in nodes_text.splitlines() if line.startswith("NodeName=")]
-    return {"settings": slurm.parse(config_text), "nodes": nodes}
+    found = slurm.parse(_scontrol(program, ["show", "config"], seconds))
+    known = slurm_nodes.parse(_scontrol(program, ["--oneliner", "show", "nodes"], seconds))
+    is_serial = "serial" in found.get("PrologFlags", "").lower()
+    partitions = _scontrol(program, ["--oneliner", "show", "partitions"], seconds) if is_serial else ""
+    return {
+        "settings": found,
+        "nodes": [node.name for node in known],
+        "names": sorted({name for node in known for name in node.names}),
+        "is_exclusive": slurm.is_exclusive(found, partitions),
+    }
 
 
 def key(auth: str, path: str, session: str) -> Dict[str, Any]:
@@ -253,6 +272,48 @@ def peers(me: str, others: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
             if not set(found) & set(other["addresses"]):
                 wrong[name] = found
     return {"unknown": unknown, "wrong": wrong}
+
+
+def reach(me: str, others: Sequence[Mapping[str, Any]], ports: Tuple[int, int], seconds: float = 5.0) -> Dict[str, Any]:
+    """Return which of the next nodes in line do not let this one connect to a port of the range.
+
+    Nobody need listen there: a node that refuses has been reached. What a firewall drops is silence, and what it rejects is
+    "no route to host". Each node tries some that follow it, so all are tried by some, however many there are.
+
+    :param others: ``{"node": name, "addresses": [number]}`` each, in one order on all nodes.
+    :returns: ``blocked``: by name, what the system says; nothing where all can be reached.
+    """
+    names = [str(other["node"]) for other in others]
+    place = names.index(me) + 1 if me in names else 0
+    following = [name for name in [*names[place:], *names[:place]] if name != me][:_MOST_PEERS]
+    blocked: Dict[str, str] = {}
+    within = Deadline(seconds * _MOST_PEERS)
+    for name in following:
+        said = _unreached(name, ports, min(seconds, max(0.1, within.left())))
+        if said:
+            blocked[name] = said
+    return {"blocked": blocked} if blocked else {}
+
+
+def _unreached(name: str, ports: Tuple[int, int], seconds: float) -> str:
+    """Return why no packet comes back from *name*, "" if one does; a name that leads nowhere is another check's."""
+    try:
+        found = addresses.resolve(name)
+    except (OSError, UnicodeError):
+        return ""
+    said = ""
+    for family, number in found:
+        with socket.socket(family, socket.SOCK_STREAM) as link:
+            link.settimeout(seconds)
+            try:
+                link.connect((number, ports[0]))
+            except ConnectionRefusedError:
+                return ""
+            except OSError as error:
+                said = f"{number} port {ports[0]}: {error.strerror or 'no answer'}"
+            else:
+                return ""
+    return said
 
 
 def madengine(program: str, seconds: float) -> Dict[str, Any]:
@@ -348,7 +409,7 @@ def _scontrol(program: str, words: Sequence[str], seconds: float) -> str:
     return done.stdout
 
 
-def _disproved(path: str, seconds: float) -> str:
+def _disproved(path: str, seconds: float, python_path: str) -> str:
     # Its own library knows what belongs to it; this one may be of a newer version.
     code = (
         "import sys; sys.path.insert(0, sys.argv[1] + '/lib')\n"
@@ -356,7 +417,7 @@ def _disproved(path: str, seconds: float) -> str:
         "try: release.prove(sys.argv[1])\n"
         "except Exception as fault: sys.exit(str(fault))"
     )
-    done = _run([PYTHON, "-I", "-B", "-c", code, path], seconds)
+    done = _run([python_path, "-I", "-B", "-c", code, path], seconds)
     return "" if done.returncode == 0 else _end(done.stderr) or f"status {done.returncode}"
 
 

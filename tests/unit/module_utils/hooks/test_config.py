@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +62,10 @@ def test_the_table_of_this_test_knows_every_key() -> None:
 @pytest.mark.parametrize("key", config.KEYS)
 def test_a_key_is_told_wherever_keys_are_told(key: str) -> None:
     """With its default in the module's documentation; tuning.rst's table is held against this one by the test of the guides."""
-    default = config.render({key: config.settings_of(config.Site())[key]}).strip().partition("=")[2]
+    default = config.settings_of(config.Site())[key]
+    told = f"{default:g}" if isinstance(default, float) else config.render({key: default}).strip().partition("=")[2]
     module = (COLLECTION / "plugins/modules/hooks_config.py").read_text()
-    told = {"Deadline": "600", "ResultsWait": "10"}.get(key, default)
     assert f"- V({key}) ({f'V({told})' if told else 'none'})" in module
-    design = (REPOSITORY / "docs/design/architecture.md").read_text().partition("## Configuration")[2].partition("\n## ")[0]
-    assert re.search(rf"[`\s]{key}[(`\s]", design)
 
 
 @pytest.mark.parametrize(("key", "text", "value", "bad"), TABLE, ids=[row[0] for row in TABLE])

@@ -21,6 +21,7 @@ from typing import Any, Dict, Iterator, List, Set
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.rocm.madengine.plugins.module_utils import _options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import job_spec
@@ -198,6 +199,30 @@ def module_options(module: str) -> Dict[str, Any]:
     return options
 
 
+def fragments() -> List[str]:
+    """Return the fragments that have options."""
+    return sorted(path.stem for path in (COLLECTION / "plugins/doc_fragments").glob("*.py") if path.stem != "attributes")
+
+
+def documented_options(path: str) -> Dict[str, Any]:
+    """Return the options that a module or a fragment itself documents."""
+    text = re.search(r'DOCUMENTATION = r"""\n(.*?)"""', (COLLECTION / "plugins" / path).read_text(), re.DOTALL)
+    options = yaml.safe_load(text[1]).get("options") or {}  # type: ignore[index]
+    return {name: {key: value for key, value in option.items() if key != "description"} for name, option in options.items()}
+
+
+@pytest.mark.parametrize("fragment", fragments())
+def test_a_fragment_describes_what_its_argument_spec_takes(fragment: str) -> None:
+    assert documented_options(f"doc_fragments/{fragment}.py") == getattr(_options, fragment.upper())
+
+
+def test_no_module_has_an_option_of_its_own_that_a_fragment_describes() -> None:
+    shared = [(name, option) for fragment in fragments() for name, option in getattr(_options, fragment.upper()).items() if len(option) > 1]
+    for path in (COLLECTION / "plugins/modules").glob("*.py"):
+        twice = [name for name, option in documented_options(f"modules/{path.name}").items() if (name, option) in shared]
+        assert twice == [], path.name
+
+
 def wrong_in(play: Dict[str, Any]) -> List[str]:
     """Return what the roles and modules of ours would refuse of what *play* gives them."""
     wrong = []
@@ -312,6 +337,6 @@ def test_a_comment_that_cannot_work_is_found() -> None:
 def test_the_execution_environment_gets_the_sdk_that_the_documentation_asks_for() -> None:
     told = yaml.safe_load((COLLECTION / "meta/execution-environment.yml").read_text())["dependencies"]
     lines = [line for line in (COLLECTION / told["python"]).read_text().splitlines() if not line.startswith("#")]
-    documented = re.search(r"Docker SDK for Python .*, ([0-9.]+) or newer", (COLLECTION / "plugins/doc_fragments/image.py").read_text())
+    documented = re.search(r"Docker SDK for Python .*, ([0-9.]+) or newer", (COLLECTION / "plugins/doc_fragments/docker.py").read_text())
     assert documented
     assert lines == [f"docker>={documented[1]}"]

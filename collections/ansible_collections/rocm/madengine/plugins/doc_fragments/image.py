@@ -1,13 +1,13 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of the modules that move images."""
+"""The options of the modules about one image of the store."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Which image, which store, which daemon, how long."""
+    """Which image, in which store."""
 
     DOCUMENTATION = r"""
 options:
@@ -28,18 +28,4 @@ options:
       - Whose images are meant. V(site) holds those of the site; each user has one called by the user's numeric id.
     type: str
     default: site
-  docker_socket:
-    description:
-      - The path of the Docker daemon's socket, or a URL as in C(DOCKER_HOST).
-    type: str
-    default: /var/run/docker.sock
-    aliases: [docker_host]
-  timeout_seconds:
-    description:
-      - How long all of it may take.
-    type: int
-    default: 3600
-requirements:
-  - Docker SDK for Python (C(python3-docker)), 5.0.3 or newer
-  - Docker Engine 20.10 or newer, with the classic or the containerd image store
 """

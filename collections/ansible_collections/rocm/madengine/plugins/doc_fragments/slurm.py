@@ -23,8 +23,4 @@ options:
     description: What SLURM's C(TaskProlog) must be.
     type: path
     default: /etc/slurm/task_prolog
-  slurm_dir:
-    description: The directory that holds SLURM's C(bin), where that is in none of the usual places, such as V(/opt/slurm).
-    type: path
-    default: ""
 """

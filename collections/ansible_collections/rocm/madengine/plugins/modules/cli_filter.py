@@ -37,12 +37,9 @@ options:
   entry:
     description: What C(cli_filter.lua) beside C(slurm.conf) shall hold where the site has none of its own; needed for V(present).
     type: str
-  slurm_dir:
-    description: The directory that holds SLURM's C(bin), where that is in none of the usual places, such as V(/opt/slurm).
-    type: path
-    default: ""
 extends_documentation_fragment:
   - rocm.madengine.attributes
+  - rocm.madengine.slurm_dir
 attributes:
   check_mode:
     support: full
@@ -93,6 +90,7 @@ import tempfile
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings, site_files, slurm_conf
@@ -121,7 +119,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "slurm_conf": {"type": "path", "default": "/etc/slurm/slurm.conf"},
             "script": {"type": "str"},
-            "slurm_dir": {"type": "path", "default": ""},
+            **options.SLURM_DIR,
             "entry": {"type": "str"},
         },
         required_if=[("state", "present", ["script", "entry"])],

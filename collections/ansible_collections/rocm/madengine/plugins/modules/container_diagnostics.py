@@ -40,14 +40,9 @@ options:
     description: How long one probe may take, in seconds.
     type: float
     default: 10
-  docker_socket:
-    description:
-      - The path of the Docker daemon's socket, or a URL as in C(DOCKER_HOST).
-    type: str
-    default: /var/run/docker.sock
-    aliases: [docker_host]
 extends_documentation_fragment:
   - rocm.madengine.attributes
+  - rocm.madengine.docker
 attributes:
   check_mode:
     support: full
@@ -57,8 +52,6 @@ attributes:
   idempotent:
     support: none
     details: Each run looks again and writes down what it sees.
-requirements:
-  - Docker SDK for Python (C(python3-docker)), 5.0.3 or newer
 seealso:
   - module: rocm.madengine.job_report
 """
@@ -133,7 +126,8 @@ notes:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import SOCKET, Engine
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import diagnostics
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
@@ -146,7 +140,7 @@ def main() -> None:
             "dest": {"type": "path", "required": True},
             "lines": {"type": "int", "default": diagnostics.LINES},
             "probe_seconds": {"type": "float", "default": diagnostics.PROBE_SECONDS},
-            "docker_socket": {"type": "str", "default": SOCKET, "aliases": ["docker_host"]},
+            **options.DOCKER,
         },
         required_one_of=[["job_id", "container"]],
         mutually_exclusive=[["job_id", "container"]],

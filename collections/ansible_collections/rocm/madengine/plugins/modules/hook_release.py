@@ -17,10 +17,6 @@ description:
     lets new jobs run it from one instant to the next. A release that is broken is refused before it is switched on.
   - A running job's epilog runs the release that its prolog ran, so a release in use is never removed.
 options:
-  root:
-    description: Directory of the releases and of the link C(current).
-    type: path
-    default: /opt/madengine-hooks
   state:
     description:
       - V(present) installs the release of this collection and switches to it. The same version with another content is
@@ -54,6 +50,7 @@ options:
     type: str
 extends_documentation_fragment:
   - rocm.madengine.attributes
+  - rocm.madengine.hooks
 attributes:
   check_mode:
     support: full
@@ -103,6 +100,7 @@ import tempfile
 from typing import Any, Callable, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.release import Releases, examine, name_of
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
@@ -180,7 +178,7 @@ def report(
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "default": "/opt/madengine-hooks"},
+            **options.HOOKS,
             "state": {"type": "str", "choices": ["present", "rolled_back", "absent"], "default": "present"},
             "keep": {"type": "int", "default": 3},
             "python": {"type": "path"},

@@ -17,32 +17,8 @@ description:
   - An image that neither has is no failure.
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
-options:
-  image:
-    description:
-      - The image's name as C(docker run) takes it, for example V(rocm/vllm:1.0).
-      - A name without tag and digest means C(latest).
-    type: str
-    required: true
-    aliases: [name]
-  store:
-    description:
-      - The absolute path of the image store, a directory that all nodes share.
-    type: path
-    required: true
-  namespace:
-    description:
-      - Whose images are meant. V(site) holds those of the site; each user has one called by the user's numeric id.
-    type: str
-    default: site
-  docker_socket:
-    description:
-      - The path of the Docker daemon's socket, or a URL as in C(DOCKER_HOST).
-    type: str
-    default: /var/run/docker.sock
-    aliases: [docker_host]
-requirements:
-  - Docker SDK for Python (C(python3-docker)), 5.0.3 or newer
+  - rocm.madengine.image
+  - rocm.madengine.docker
 seealso:
   - module: rocm.madengine.image_save
   - module: rocm.madengine.image_load
@@ -118,6 +94,7 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
@@ -133,10 +110,8 @@ def compare(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "image": {"type": "str", "required": True, "aliases": ["name"]},
-            "store": {"type": "path", "required": True},
-            "namespace": {"type": "str", "default": "site"},
-            "docker_socket": {"type": "str", "default": "/var/run/docker.sock", "aliases": ["docker_host"]},
+            **options.IMAGE,
+            **options.DOCKER,
         },
         supports_check_mode=True,
     )

@@ -18,20 +18,13 @@ description:
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
   - rocm.madengine.store
+  - rocm.madengine.docker
 options:
   node:
     description:
       - Whether this node's Docker daemon is asked too.
     type: bool
     default: true
-  docker_socket:
-    description:
-      - The path of the Docker daemon's socket, or a URL as in C(DOCKER_HOST).
-    type: str
-    default: /var/run/docker.sock
-    aliases: [docker_host]
-requirements:
-  - Docker SDK for Python (C(python3-docker)), 5.0.3 or newer, if O(node=true)
 seealso:
   - module: rocm.madengine.image_prune
 """
@@ -99,6 +92,7 @@ from functools import partial
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
@@ -137,10 +131,9 @@ def on_node(entry: prune.Entry, docker: Engine) -> str:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "store": {"type": "path", "required": True},
-            "namespaces": {"type": "list", "elements": "str"},
+            **options.STORE,
+            **options.DOCKER,
             "node": {"type": "bool", "default": True},
-            "docker_socket": {"type": "str", "default": "/var/run/docker.sock", "aliases": ["docker_host"]},
         },
         supports_check_mode=True,
     )

@@ -22,6 +22,8 @@ description:
 extends_documentation_fragment:
   - rocm.madengine.attributes
   - rocm.madengine.image
+  - rocm.madengine.docker
+  - rocm.madengine.timeout
 attributes:
   check_mode:
     support: full
@@ -99,6 +101,7 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
@@ -128,11 +131,9 @@ def load(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "image": {"type": "str", "required": True, "aliases": ["name"]},
-            "store": {"type": "path", "required": True},
-            "namespace": {"type": "str", "default": "site"},
-            "docker_socket": {"type": "str", "default": "/var/run/docker.sock", "aliases": ["docker_host"]},
-            "timeout_seconds": {"type": "int", "default": 3600},
+            **options.IMAGE,
+            **options.DOCKER,
+            **options.TIMEOUT,
         },
         supports_check_mode=True,
     )

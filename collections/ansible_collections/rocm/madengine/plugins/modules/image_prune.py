@@ -102,6 +102,7 @@ from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
@@ -141,10 +142,9 @@ def budget_of(text: Optional[str]) -> Optional[int]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "store": {"type": "path", "required": True},
+            **options.STORE,
             "older_than_days": {"type": "float"},
             "budget": {"type": "str"},
-            "namespaces": {"type": "list", "elements": "str"},
             "grace_seconds": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,

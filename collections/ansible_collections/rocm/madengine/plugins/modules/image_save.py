@@ -21,6 +21,8 @@ description:
 extends_documentation_fragment:
   - rocm.madengine.attributes
   - rocm.madengine.image
+  - rocm.madengine.docker
+  - rocm.madengine.timeout
 attributes:
   check_mode:
     support: full
@@ -115,6 +117,7 @@ from functools import partial
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
@@ -152,11 +155,9 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "image": {"type": "str", "required": True, "aliases": ["name"]},
-            "store": {"type": "path", "required": True},
-            "namespace": {"type": "str", "default": "site"},
-            "docker_socket": {"type": "str", "default": "/var/run/docker.sock", "aliases": ["docker_host"]},
-            "timeout_seconds": {"type": "int", "default": 3600},
+            **options.IMAGE,
+            **options.DOCKER,
+            **options.TIMEOUT,
             "pull": {"type": "bool", "default": False},
             "compression": {"type": "str", "choices": ["none", "gzip", "zstd"], "default": "none"},
         },

@@ -45,10 +45,6 @@ options:
     description: Where the hooks' settings are.
     type: path
     default: /etc/madengine/hooks.conf
-  root:
-    description: Directory of the hooks' releases.
-    type: path
-    default: /opt/madengine-hooks
   ask_slurm:
     description: Whether to ask SLURM's controller for its settings, which one node can do for all.
     type: bool
@@ -99,6 +95,7 @@ options:
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
   - rocm.madengine.slurm
+  - rocm.madengine.hooks
 attributes:
   check_mode:
     details: >-
@@ -177,6 +174,7 @@ import time
 from typing import Any, Dict, List, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
@@ -198,10 +196,8 @@ def main() -> None:
             "session": {"type": "str", "default": ""},
             "peers": {"type": "list", "elements": "dict", "default": []},
             "path": {"type": "path", "default": config.PATH},
-            "root": {"type": "path", "default": "/opt/madengine-hooks"},
-            "prolog": {"type": "str", "default": "/etc/slurm/prolog.d/*"},
-            "epilog": {"type": "str", "default": "/etc/slurm/epilog.d/*"},
-            "task_prolog": {"type": "path", "default": "/etc/slurm/task_prolog"},
+            **options.HOOKS,
+            **options.SLURM,
             "ask_slurm": {"type": "bool", "default": True},
             "store": {"type": "path"},
             "store_probe_mb": {"type": "int", "default": 64},

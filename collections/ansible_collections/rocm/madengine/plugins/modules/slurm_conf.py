@@ -35,34 +35,17 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  prolog:
-    description: The value of C(Prolog).
-    type: str
-    default: /etc/slurm/prolog.d/*
-  epilog:
-    description: The value of C(Epilog).
-    type: str
-    default: /etc/slurm/epilog.d/*
-  task_prolog:
-    description: The value of C(TaskProlog).
-    type: path
-    default: /etc/slurm/task_prolog
-  deadline:
-    description: The longest that the prolog may take, in seconds; SLURM's timers must lie behind it.
-    type: float
-    default: 600
   cli_filter:
     description:
       - Whether C(CliFilterPlugins) holds C(cli_filter/lua) as well; where not, it is taken out again if this module has put it there.
       - Every submission fails where SLURM cannot load that filter, so M(rocm.madengine.cli_filter) comes first.
     type: bool
     default: false
-  slurm_dir:
-    description: The directory that holds SLURM's C(bin), where that is in none of the usual places, such as V(/opt/slurm).
-    type: path
-    default: ""
 extends_documentation_fragment:
   - rocm.madengine.attributes
+  - rocm.madengine.slurm
+  - rocm.madengine.slurm_dir
+  - rocm.madengine.deadline
 attributes:
   check_mode:
     support: full
@@ -133,6 +116,7 @@ import tempfile
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings, slurm_conf
@@ -148,12 +132,10 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "default": "/etc/slurm/slurm.conf"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "prolog": {"type": "str", "default": "/etc/slurm/prolog.d/*"},
-            "epilog": {"type": "str", "default": "/etc/slurm/epilog.d/*"},
-            "task_prolog": {"type": "path", "default": "/etc/slurm/task_prolog"},
-            "deadline": {"type": "float", "default": 600},
+            **options.SLURM,
+            **options.DEADLINE,
             "cli_filter": {"type": "bool", "default": False},
-            "slurm_dir": {"type": "path", "default": ""},
+            **options.SLURM_DIR,
         },
         supports_check_mode=True,
     )

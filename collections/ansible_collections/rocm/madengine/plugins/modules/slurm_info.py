@@ -17,10 +17,6 @@ description:
   - With O(hosts), also says which of SLURM's nodes are none of them.
   - Changes nothing.
 options:
-  deadline:
-    description: The longest that the prolog may take, in seconds; SLURM's timers must lie behind it.
-    type: float
-    default: 600
   needs_sbcast:
     description: Whether images may have to travel by SLURM's C(sbcast), as where there is no image store.
     type: bool
@@ -40,6 +36,8 @@ options:
 extends_documentation_fragment:
   - rocm.madengine.attributes.info
   - rocm.madengine.slurm
+  - rocm.madengine.slurm_dir
+  - rocm.madengine.deadline
 seealso:
   - name: slurm.conf
     description: SLURM's manual of the settings.
@@ -96,6 +94,7 @@ import os
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import nodes, settings
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
@@ -104,11 +103,9 @@ from ansible_collections.rocm.madengine.plugins.module_utils._module import fini
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "prolog": {"type": "str", "default": "/etc/slurm/prolog.d/*"},
-            "epilog": {"type": "str", "default": "/etc/slurm/epilog.d/*"},
-            "task_prolog": {"type": "path", "default": "/etc/slurm/task_prolog"},
-            "slurm_dir": {"type": "path", "default": ""},
-            "deadline": {"type": "float", "default": 600},
+            **options.SLURM_DIR,
+            **options.SLURM,
+            **options.DEADLINE,
             "needs_sbcast": {"type": "bool", "default": False},
             "hosts": {"type": "list", "elements": "str", "default": []},
             "absent_nodes": {"type": "list", "elements": "str", "default": []},

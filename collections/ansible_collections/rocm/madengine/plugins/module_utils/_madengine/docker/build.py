@@ -77,6 +77,8 @@ def run(recipe: Recipe, name: str, docker_socket: str, deadline: Deadline) -> No
     :raises ShareFault: the time is up.
     """
     words = command(recipe, name)
+    for path in (recipe.dockerfile, words[-1], *([_TOOLS] if "--build-context" in words else [])):
+        _require_below(recipe.work_dir, path, name)
     host = docker_socket if "://" in docker_socket else f"unix://{docker_socket}"
     environment = {"PATH": process.PATH, "HOME": os.path.expanduser("~"), "DOCKER_HOST": host, "LC_ALL": "C.UTF-8"}
     try:
@@ -87,6 +89,13 @@ def run(recipe: Recipe, name: str, docker_socket: str, deadline: Deadline) -> No
         raise ShareFault("build: the time is up", "build the image before the job, or raise Deadline", image=name) from error
     if status != 0:
         raise JobFault("build: docker build failed", "build it by hand to see all of it", image=name, output=_tail(output))
+
+
+def _require_below(work_dir: str, path: str, name: str) -> None:
+    """Do nothing if *path* lies below *work_dir*, wherever links lead: what a builder can read beyond it is not the job's to send."""
+    top, place = os.path.realpath(work_dir), os.path.realpath(os.path.join(work_dir, path))
+    if os.path.commonpath((top, place)) != top:
+        raise JobFault("build: outside the work directory", "put it beside the manifest", path=path, work_dir=work_dir, image=name)
 
 
 def _finished(words: List[str], work_dir: str, environment: Mapping[str, str], deadline: Deadline) -> Tuple[int, bytes]:

@@ -103,6 +103,69 @@ def saved_25(image: Image, tags: Sequence[str] = (), is_gzip: bool = False) -> b
     return tar({**members, "index.json": index, "manifest.json": json.dumps(entry).encode(), "oci-layout": b"{}"})
 
 
+def by_skopeo(image: Image, tags: Sequence[str] = ()) -> bytes:
+    """Return what skopeo and podman write as docker-archive: layers by their diff ids, and Docker's old names as links to them."""
+    names = [f"{each[7:]}.tar" for each in image.diff_ids]
+    links = {f"{hashlib.sha256(name.encode()).hexdigest()}/layer.tar": f"../{name}" for name in names}
+    entry = [{"Config": digest(image.config)[7:] + ".json", "RepoTags": list(tags) or None, "Layers": names}]
+    members = {**dict(zip(names, image.layers)), entry[0]["Config"]: image.config, "manifest.json": json.dumps(entry).encode()}
+    return tar({str(name): data for name, data in members.items()}, links)
+
+
+def by_jib(image: Image, tags: Sequence[str] = ()) -> bytes:
+    """Return what jib writes: packed layers by their digests, and a config called config.json."""
+    blobs = [gzip.compress(each, mtime=0) for each in image.layers]
+    names = [digest(each)[7:] + ".tar.gz" for each in blobs]
+    entry = [{"Config": "config.json", "RepoTags": list(tags) or None, "Layers": names}]
+    return tar({**dict(zip(names, blobs)), "config.json": image.config, "manifest.json": json.dumps(entry).encode()})
+
+
+def by_kaniko(image: Image, tags: Sequence[str] = ()) -> bytes:
+    """Return what kaniko, ko and crane write: a config called by its digest, packed layers, the list of them last."""
+    blobs = [gzip.compress(each, mtime=0) for each in image.layers]
+    names = [digest(each)[7:] + ".tar.gz" for each in blobs]
+    entry = [{"Config": digest(image.config), "RepoTags": list(tags) or None, "Layers": names}]
+    return tar({digest(image.config): image.config, **dict(zip(names, blobs)), "manifest.json": json.dumps(entry).encode()})
+
+
+def by_bazel(image: Image, tags: Sequence[str] = ()) -> bytes:
+    """Return what bazel's rules write: names below ``./``, a directory a layer, two links from a name to its file."""
+    names = [f"./{number:03d}/layer.tar" for number in range(len(image.layers))]
+    links = {f"./links/{number}": f"../{name[2:]}" for number, name in enumerate(names)}
+    links.update({f"./more/{number}.tar": f"../links/{number}" for number in range(len(names))})
+    layers = [f"./more/{number}.tar" for number in range(len(names))]
+    entry = [{"Config": "./image.json", "RepoTags": list(tags) or None, "Layers": layers}]
+    members = {"./image.json": image.config, **dict(zip(names, image.layers)), "./manifest.json": json.dumps(entry).encode()}
+    return tar(members, links)
+
+
+def by_buildah(image: Image, tags: Sequence[str] = (), foreign: bool = True) -> bytes:
+    """Return an OCI layout in a tar, as buildah, podman, skopeo and buildx write it: no manifest.json.
+
+    :param foreign: whether the image is one of two platforms, beside an attestation.
+    """
+    blobs = [gzip.compress(each, mtime=0) for each in image.layers]
+    kept = {_path(data): data for data in [*blobs, image.config]}
+
+    def described(data: bytes, **more: Any) -> Dict[str, Any]:
+        kept[_path(data)] = data
+        return {"digest": digest(data), "size": len(data), "mediaType": "application/vnd.oci.image.manifest.v1+json", **more}
+
+    layers = [{"digest": digest(each), "size": len(each), "mediaType": f"{PLAIN}+gzip"} for each in blobs]
+    entry = described(json.dumps({"schemaVersion": 2, "config": {"digest": digest(image.config)}, "layers": layers}).encode())
+    if foreign:
+        config = json.dumps({**json.loads(image.config), "architecture": "s390x"}).encode()
+        kept[_path(config)] = config
+        other = described(json.dumps({"schemaVersion": 2, "config": {"digest": digest(config)}, "layers": layers}).encode())
+        note = {"vnd.docker.reference.type": "attestation-manifest"}
+        proof = described(json.dumps({"schemaVersion": 2, "config": {}, "layers": []}).encode(), annotations=note)
+        absent = {**entry, "digest": digest(b"another platform, whose blobs are not here")}
+        entry = described(json.dumps({"schemaVersion": 2, "manifests": [other, proof, absent, entry]}).encode())
+    entries = [{**entry, "annotations": {"org.opencontainers.image.ref.name": tag}} for tag in tags] or [entry]
+    index = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    return tar({**dict(sorted(kept.items())), "index.json": index, "oci-layout": b"{}"})
+
+
 def pieces(data: bytes, size: int = 4096) -> Iterator[bytes]:
     return (data[start : start + size] for start in range(0, len(data), size))
 

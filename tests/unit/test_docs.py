@@ -130,7 +130,7 @@ def test_a_message_that_nobody_says_is_found() -> None:
 
 def test_the_troubleshooting_guide_knows_the_faults_of_every_noun_that_users_meet_most() -> None:
     nouns = {what.partition(":")[0] for what, _remedy in guides.messages(TEXTS["troubleshooting"])}
-    assert nouns >= {"request", "handover", "manifest", "image", "engine", "rendezvous", "credential", "layout", "config", "release"}
+    assert nouns >= {"request", "handover", "manifest", "image", "engine", "rendezvous", "credential", "store", "config", "release"}
 
 
 # --- Settings -----------------------------------------------------------------------------------------------------------

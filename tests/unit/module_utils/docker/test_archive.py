@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
+import subprocess
 from pathlib import Path
 from typing import Any, Callable
 
@@ -26,7 +28,39 @@ def gzipped(image: images.Image, tags: Any = ()) -> bytes:
     return images.saved_25(image, tags, is_gzip=True)
 
 
-FORMS = pytest.mark.parametrize("saved", [images.saved_20, images.saved_25, gzipped], ids=["20.10", "25", "25 with gzip"])
+def packed(program: str, image: images.Image, tags: Any = ()) -> bytes:
+    return subprocess.run([program, "-c"], input=images.saved_20(image, tags), stdout=subprocess.PIPE, check=True).stdout
+
+
+FORMS = pytest.mark.parametrize(
+    "saved",
+    [
+        images.saved_20,
+        images.saved_25,
+        gzipped,
+        images.by_skopeo,
+        images.by_jib,
+        images.by_kaniko,
+        images.by_bazel,
+        images.by_buildah,
+        functools.partial(images.by_buildah, foreign=False),
+        functools.partial(packed, "gzip"),
+        functools.partial(packed, "zstd"),
+    ],
+    ids=[
+        "20.10",
+        "25",
+        "25 with gzip",
+        "skopeo",
+        "jib",
+        "kaniko",
+        "bazel",
+        "buildah",
+        "buildah, one platform",
+        "save | gzip",
+        "save | zstd",
+    ],
+)
 
 
 @pytest.fixture
@@ -63,6 +97,30 @@ def test_layers_that_the_store_has_are_not_written_again(store: ImageStore, save
     again = unpack(store, saved(IMAGE), present)
     assert [each.diff_id for each in again.layers] == IMAGE.diff_ids
     assert {path: path.stat().st_mtime_ns for path in Path(store.blobs.path).rglob("*")} == before
+
+
+@FORMS
+def test_an_archive_of_any_tool_is_refused_for_another_name(store: ImageStore, saved: Callable[..., bytes]) -> None:
+    with pytest.raises(JobFault, match="no image of this name") as caught:
+        unpack(store, saved(IMAGE, ["c/d:2"]))
+    assert caught.value.seen["holds"] == "c/d:2"
+
+
+def test_a_bare_tag_in_an_oci_layout_is_no_other_name(store: ImageStore) -> None:
+    assert unpack(store, images.by_buildah(IMAGE, ["1"])).config == IMAGE.config
+
+
+def test_links_in_a_circle_lead_to_no_layer(store: ImageStore) -> None:
+    entry = json.dumps([{"Config": "c.json", "RepoTags": None, "Layers": ["a.tar"]}]).encode()
+    one = images.make(b"one")
+    with pytest.raises(ShareFault, match="disagree"):
+        unpack(store, images.tar({"c.json": one.config, "manifest.json": entry}, {"a.tar": "b.tar", "b.tar": "a.tar"}))
+
+
+def test_a_layer_whose_first_file_looks_like_json_is_a_layer(store: ImageStore) -> None:
+    layer = images.tar({"{a}": b"x"})
+    config = json.dumps({"os": "linux", "rootfs": {"type": "layers", "diff_ids": [images.digest(layer)]}}).encode()
+    assert [each.diff_id for each in unpack(store, images.by_skopeo(images.Image(config, (layer,)))).layers] == [images.digest(layer)]
 
 
 def test_a_large_layer_of_the_size_of_a_present_one_is_read_but_not_written(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +214,7 @@ def test_an_archive_of_endless_members_or_documents_is_refused(store: ImageStore
         unpack(store, images.tar({f"{number}.json": b"{}" for number in range(12)}))
     monkeypatch.setattr(archive, "LARGEST_DOCUMENT", 100)
     with pytest.raises(JobFault, match="too many documents"):
-        unpack(store, images.tar({f"{number}.json": b"x" * 90 for number in range(5)}))
+        unpack(store, images.tar({f"{number}.json": b"{" + b"x" * 89 for number in range(5)}))
 
 
 def test_names_in_an_archive_lead_nowhere(store: ImageStore, tmp_path: Path) -> None:

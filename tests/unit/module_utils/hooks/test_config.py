@@ -158,14 +158,24 @@ def test_what_is_no_plain_file_leaves_the_defaults_without_waiting(tmp_path: Pat
 @pytest.mark.parametrize(("patterns", "reference", "allowed"), [
     ("", "rocm/vllm:1", False),
     ("rocm/*", "rocm/vllm:1", True),
-    ("rocm/*", "docker.io/rocm/vllm:1", False),
+    ("rocm/*", "docker.io/rocm/vllm:1", True),
+    ("rocm/*", "registry.example.org/rocm/vllm:1", False),
+    ("docker.io/rocm/*,library/x,debian", "debian:12", True),
     ("rocm/*,mad/x:1", "mad/x:1", True),
     ("rocm/*,mad/x:1", "mad/x:11", False),
-    ("Rocm/*", "rocm/vllm:1", False),
 ])  # fmt: skip
 def test_an_image_is_allowed_by_a_pattern_that_covers_all_of_its_name(patterns: str, reference: str, allowed: bool) -> None:
     assert config.parse(f"AllowImages={patterns}", strict=True).allows(reference) is allowed
     assert config.Site().allows(reference)
+
+
+@pytest.mark.parametrize("patterns", ["Rocm/*", "rocm/*,https://r.io/a", "rocm/x@1.0"])
+def test_a_pattern_that_is_for_no_image_is_refused_by_the_role_and_opens_nothing_in_a_file(patterns: str) -> None:
+    with pytest.raises(JobFault, match="not a value for this key"):
+        config.parse(f"AllowImages={patterns}", strict=True)
+    site = config.parse(f"AllowImages={patterns}")
+    assert "not a value for this key" in site.warnings[0]
+    assert (site.allows("mad/x:1"), site.allows("rocm/vllm:1")) == (False, "rocm/*" in patterns)
 
 
 @given(st.lists(st.sampled_from(TABLE), unique=True))

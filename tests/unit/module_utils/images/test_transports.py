@@ -6,7 +6,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
 import threading
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -236,6 +238,43 @@ def test_a_plain_archive_in_the_stores_directory_is_a_source(leader: images.Daem
     assert empty.images == {str(Reference.parse(name)): BASE}
 
 
+@pytest.mark.parametrize(("suffix", "program"), [(".tar.gz", "gzip"), (".tgz", "gzip"), (".tar.zst", "zstd"), (".tar", "gzip")])
+def test_an_archive_that_was_packed_on_its_way_is_a_source(path: str, suffix: str, program: str) -> None:
+    os.mkdir(path)
+    data = subprocess.run([program, "-c"], input=images.saved_20(BASE, ["a/b:1"]), stdout=subprocess.PIPE, check=True).stdout
+    Path(path, f"a_b_1{suffix}").write_bytes(data)
+    assert publish(images.Daemon(), path, "a/b:1")["source"] == "archive"
+
+
+@pytest.mark.parametrize("damage", ["archive", "link", "store"])
+def test_a_fault_in_one_place_does_not_end_the_search(leader: images.Daemon, path: str, damage: str) -> None:
+    os.mkdir(path)
+    if damage == "archive":
+        Path(path, "r.io_a_1.tar").write_bytes(b"x" * 2000)
+    elif damage == "link":
+        Path(path, "r.io_a_1.tar").symlink_to("/dev/zero")
+    else:
+        leader.images["r.io/a:1"] = NEXT
+        publish(leader, path, "r.io/a:1")
+        Path(ImageStore(path).index_path(Reference.parse("r.io/a:1"), "1001")).write_text("{")
+    daemon = images.Daemon()
+    daemon.registry = {"r.io/a:1": BASE}
+    offer = publish(daemon, path, "r.io/a:1")
+    assert (offer["source"], offer["identity"]) == ("registry", BASE.identity.digest)
+
+
+def test_where_nobody_has_the_image_all_reasons_are_told(leader: images.Daemon, path: str) -> None:
+    leader.images["r.io/a:1"] = NEXT
+    publish(leader, path, "r.io/a:1")
+    Path(ImageStore(path).index_path(Reference.parse("r.io/a:1"), "1001")).write_text("{")
+    Path(path, "r.io_a_1.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(JobFault, match="nobody has it") as caught:
+        publish(images.Daemon(), path, "r.io/a:1")
+    assert "index is damaged" in str(caught.value.seen["store"])
+    assert "cut off or damaged" in str(caught.value.seen["archive"])
+    assert "registry r.io/a" in str(caught.value.seen["looked_in"])
+
+
 def test_an_archive_of_another_image_is_refused_though_its_file_name_fits(leader: images.Daemon, path: str) -> None:
     os.mkdir(path)
     Path(path, "a_b_1.tar").write_bytes(leader._save(BASE, ["a_b:1"]))
@@ -412,9 +451,9 @@ def test_five_images_two_of_them_the_same_are_four(leader: images.Daemon, member
 
 def test_a_lease_spares_the_blobs_until_it_is_released(leader: images.Daemon, path: str) -> None:
     offer = publish(leader, path)
-    assert set(BASE.diff_ids) <= lease.leased(ImageStore(path), 0)
+    assert set(BASE.diff_ids) <= lease.leased(ImageStore(path), time.time())
     distribute.release([offer, {"where": "relative"}, {}])
-    assert lease.leased(ImageStore(path), 0) == set()
+    assert lease.leased(ImageStore(path), time.time()) == set()
 
 
 def test_loading_by_name_takes_what_the_store_has(leader: images.Daemon, member: images.Daemon, path: str) -> None:

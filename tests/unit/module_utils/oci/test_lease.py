@@ -59,7 +59,7 @@ def test_a_lease_that_cannot_be_read_proves_and_names_nothing(store: ImageStore,
 
 def test_a_lease_names_digests_only(store: ImageStore) -> None:
     Path(store.leases, "x").write_text(json.dumps({"digests": [DIGEST, "../x", 5]}))
-    assert lease.leased(store, 0) == {DIGEST}
+    assert lease.leased(store, time.time()) == {DIGEST}
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "x" * 201])
@@ -74,14 +74,21 @@ def test_a_store_without_leases_has_none(tmp_path: Path) -> None:
 
 def test_a_lease_in_a_store_that_cannot_be_written_is_named(store: ImageStore) -> None:
     os.rmdir(store.leases)
-    with pytest.raises(ShareFault, match="cannot write the store"):
+    with pytest.raises(ShareFault, match="store: cannot write"):
         lease.take(store, [])
 
 
 def test_a_lease_that_vanishes_while_it_is_looked_at_is_none(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(store.leases, "gone").symlink_to("nowhere")
-    monkeypatch.setattr(lease.os, "lstat", lambda path: os.stat(path))
-    assert lease.leased(store, 0) == set()
+    monkeypatch.setattr(lease, "_names", lambda _store: ["gone"])
+    assert lease.leased(store, time.time()) == set()
+
+
+@pytest.mark.parametrize(("ahead_seconds", "counts"), [(-23 * 3600, True), (-25 * 3600, False), (30, True), (3600, False), (2**31, False)])
+def test_a_lease_counts_for_a_day_whatever_date_it_bears(store: ImageStore, ahead_seconds: int, counts: bool) -> None:
+    taken, now = lease.take(store, [DIGEST]), time.time()
+    os.utime(os.path.join(store.leases, taken.name), (now + ahead_seconds,) * 2)
+    assert lease.leased(store, now) == ({DIGEST} if counts else set())
+    assert lease.expired(store, now) == ([] if counts else [taken.name])
 
 
 def test_what_a_job_took_is_given_back_when_it_is_over_and_nobody_elses(store: ImageStore) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import store as stores
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs, folder
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.folder import Folder
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore, Layer, Stored
 from helpers import images
@@ -266,7 +265,7 @@ def test_a_full_store_is_named(store: ImageStore, monkeypatch: pytest.MonkeyPatc
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path, store: ImageStore) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ShareFault, match="cannot write the store"):
+    with pytest.raises(ShareFault, match="store: cannot write"):
         ImageStore(str(tmp_path / "file" / "store")).ensure()
     os.rmdir(store.temporary)
     with pytest.raises(ShareFault, match="cannot write"):
@@ -326,14 +325,13 @@ def test_strangers_in_the_store_are_passed_over(store: ImageStore) -> None:
 
 
 def test_a_directory_that_another_publisher_makes_at_the_same_time_is_no_fault(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = images.make(b"one")
-    symlink = os.symlink
+    image, mkdir = images.make(b"one"), os.mkdir
 
-    def late(source: str, target: str) -> None:
-        symlink(source, target)
-        raise FileExistsError(17, "File exists", target)
+    def late(name: str, *args: Any, **named: Any) -> None:
+        mkdir(name, *args, **named)
+        raise FileExistsError(17, "File exists", name)
 
-    monkeypatch.setattr(stores.os, "symlink", late)
+    monkeypatch.setattr(folder.os, "mkdir", late)
     assert put(store, image).identity == image.identity
 
 
@@ -343,7 +341,7 @@ def test_a_write_that_fails_leaves_the_name_as_it_was(store: ImageStore, monkeyp
     def full(*_args: Any, **_named: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "write", full)
+    monkeypatch.setattr(Folder, "write", full)
     with pytest.raises(ShareFault, match="no space left"):
         put(store, images.make(b"two"))
     assert store.find(NAME, ["site"]) == old

@@ -14,19 +14,28 @@ Source: Docker image-spec v1.2 ("Combined Image JSON + Filesystem Changeset Form
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import os
 import posixpath
 import tarfile
 from dataclasses import dataclass, field
-from typing import IO, AbstractSet, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, cast
+from typing import AbstractSet, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..core.errors import JobFault, ShareFault
 from ..oci import compression, digests
 from ..oci.blobs import LARGEST_DOCUMENT
-from ..oci.image import Identity, Reference
+from ..oci.image import Identity, Reference, is_digest
 from ..oci.store import ImageStore, Layer, Stored, index_of
+from .tar_stream import Member, TarStream
 
 _MOST_MEMBERS = 20_000
+_MOST_IMAGES = 100  # in one index
+_MOST_LINKS = 8  # from a name to its file, and from index to index
+_HEAD_BYTES = 512
+_MAGIC = slice(257, 262)  # of a tar's first header
+_LAYER_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _BLOCK = 512
 _LARGE = 16 << 20  # bytes; below that, writing a layer in vain costs less than reading the archive twice
 
@@ -79,7 +88,8 @@ def unpack(
 ) -> Unpacked:
     """Take an archive apart while it comes, and put the layers that the store lacks into its blobs.
 
-    :param chunks: what ``docker save`` writes: the layout of Docker 20.10 (a directory a layer) or that of 25 and later.
+    :param chunks: what ``docker load`` takes, plain or packed with gzip or zstd: an archive of ``docker save``, old or new, of
+        skopeo, podman, buildah, jib, bazel or kaniko, or an OCI layout in a tar.
     :param reference: which image of the archive, or None for the only one.
     :param present: diff id → layer that the store has; it is not written again.
     :param trusts_size: whether a large layer that is as long as a present one is only read, not written: Docker 20.10 does
@@ -89,16 +99,22 @@ def unpack(
     :raises ShareFault: the archive is cut off or damaged.
     :raises JobFault: it is no image archive, or not of this image.
     """
-    state = _Reading(store, dict(present), trusts_size, kind)
-    try:
-        with tarfile.open(fileobj=cast(IO[bytes], _Readable(chunks)), mode="r|", bufsize=digests.CHUNK_BYTES) as archive:
-            for count, member in enumerate(archive):
-                if count > _MOST_MEMBERS:
-                    raise JobFault("archive: too many members", "give an archive that docker save wrote", limit=_MOST_MEMBERS)
-                state.take(member, archive)
-    except (tarfile.TarError, EOFError) as error:
-        raise ShareFault("archive: cut off or damaged", "save the image again", error=str(error)) from error
+    state, stream = _Reading(store, dict(present), trusts_size, kind), TarStream(_plain(chunks))
+    for count, member in enumerate(stream.members()):
+        if count > _MOST_MEMBERS:
+            raise JobFault("archive: too many members", "give an archive that docker save wrote", limit=_MOST_MEMBERS)
+        state.take(member, stream)
     return state.finished(reference)
+
+
+def _plain(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give an archive's bytes unpacked, if it was packed as a whole."""
+    source = iter(chunks)
+    head = b""
+    while len(head) < _HEAD_BYTES and (chunk := next(source, b"")):
+        head += chunk
+    whole = itertools.chain([head], source)
+    return compression.inflated(whole, compression.guess(head))
 
 
 @dataclass
@@ -113,42 +129,39 @@ class _Reading:
     layers: Dict[str, Layer] = field(default_factory=dict)
     links: Dict[str, str] = field(default_factory=dict)
 
-    def take(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
+    def take(self, member: Member, stream: TarStream) -> None:
         name = posixpath.normpath(member.name)
-        if member.issym():  # a layer that occurs twice, in Docker 20.10's archives
-            self.links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
-        elif member.islnk():
-            self.links[name] = posixpath.normpath(member.linkname)
-        elif member.isreg():
-            stream = archive.extractfile(member)
-            if stream is not None:
-                self._take_file(name, member.size, stream)
-
-    def _take_file(self, name: str, size_bytes: int, stream: IO[bytes]) -> None:
-        is_blob = name.startswith("blobs/")
-        named = f"sha256:{posixpath.basename(name)}"
-        known = self.present.get(named) if is_blob else None
-        if known is not None and (known.digest != named or known.size_bytes == size_bytes):
+        if member.target:  # a layer that occurs twice, or one that has two names
+            above = posixpath.dirname(name) if member.is_symbolic else ""
+            self.links[name] = posixpath.normpath(posixpath.join(above, member.target))
+            return
+        digest = _digest_in(name)
+        known = self.present.get(digest)
+        if known is not None and (known.digest != digest or known.size_bytes == member.size_bytes):
             self.layers[name] = known
-        elif is_blob or name.endswith("/layer.tar"):
-            self._take_blob(name, size_bytes, stream)
-        elif name.endswith(".json") and size_bytes <= LARGEST_DOCUMENT:
-            self._keep(name, stream.read())
+        else:
+            self._take_file(name, member.size_bytes, stream.chunks())
+
+    def _take_file(self, name: str, size_bytes: int, chunks: Iterator[bytes]) -> None:
+        """Keep what is JSON, and take what may be a layer by its name or its first bytes; tools call them as they like."""
+        head = b""
+        while len(head) < _HEAD_BYTES and (chunk := next(chunks, b"")):
+            head += chunk
+        is_tar, packed = head[_MAGIC] == b"ustar", compression.guess(head)
+        if head.lstrip()[:1] in (b"{", b"[") and not is_tar:
+            if size_bytes <= LARGEST_DOCUMENT:
+                self._keep(name, head + b"".join(chunks))
+        elif is_tar or packed != compression.NONE or name.endswith(_LAYER_NAMES) or name.startswith("blobs/"):
+            self._take_layer(name, size_bytes, packed, itertools.chain([head], chunks))
 
     def _keep(self, name: str, data: bytes) -> None:
         self.documents[name] = data
         if sum(map(len, self.documents.values())) > 4 * LARGEST_DOCUMENT:
             raise JobFault("archive: too many documents", "give an archive that docker save wrote", limit_bytes=4 * LARGEST_DOCUMENT)
 
-    def _take_blob(self, name: str, size_bytes: int, stream: IO[bytes]) -> None:
-        head = stream.read(digests.CHUNK_BYTES)
-        if head.startswith(b"{") and size_bytes <= LARGEST_DOCUMENT:
-            self._keep(name, head + stream.read())
-            return
-        chunks = _joined(head, stream)
-        packed = compression.guess(head)
+    def _take_layer(self, name: str, size_bytes: int, packed: str, chunks: Iterable[bytes]) -> None:
         has_equal = any(each.digest == each.diff_id and each.size_bytes == size_bytes for each in self.present.values())
-        if packed == compression.NONE and self.trusts_size and size_bytes > _LARGE and name.endswith("/layer.tar") and has_equal:
+        if packed == compression.NONE and self.trusts_size and size_bytes > _LARGE and not _digest_in(name) and has_equal:
             self._compare(name, chunks)
         else:
             known = {each.digest: each.size_bytes for each in self.present.values()}
@@ -161,8 +174,11 @@ class _Reading:
         self.layers[name] = self.present[diff_id]
 
     def finished(self, reference: Optional[Reference]) -> Unpacked:
-        entry = _entry(_json(self.documents.get("manifest.json"), "manifest.json"), reference)
-        config = self.documents.get(posixpath.normpath(str(entry.get("Config"))))
+        if "manifest.json" not in self.documents and "index.json" in self.documents:
+            entry = self._oci_entry(reference)
+        else:
+            entry = _entry(_json(self.documents.get("manifest.json"), "manifest.json"), reference)
+        config = self.documents.get(self._resolved(entry.get("Config")))
         identity = Identity.of_config(_json(config, "config"))
         names = entry.get("Layers") or []
         layers = [self.layers.get(self._resolved(name)) for name in names] if isinstance(names, list) else []
@@ -171,31 +187,69 @@ class _Reading:
         return Unpacked(config or b"", tuple(each for each in layers if each))
 
     def _resolved(self, name: object) -> str:
+        """Return where a name leads, link by link; links that lead nowhere end somewhere."""
         path = posixpath.normpath(str(name))
-        return self.links.get(path, path)
-
-
-class _Readable:
-    """A file to read from, over pieces that somebody makes."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks, self._rest = iter(chunks), b""
-
-    def read(self, size: int) -> bytes:
-        parts: List[bytes] = []
-        while size > 0:
-            chunk = self._rest or next(self._chunks, b"")
-            if not chunk:
+        for _step in range(_MOST_LINKS):
+            if path not in self.links:
                 break
-            parts.append(chunk[:size])
-            self._rest = chunk[size:]
-            size -= len(parts[-1])
-        return b"".join(parts)
+            path = self.links[path]
+        return path
+
+    def _oci_entry(self, reference: Optional[Reference]) -> Mapping[str, Any]:
+        """Return what Docker's manifest.json would say of an OCI layout's image: its config's and its layers' files."""
+        found = [each for each in self._manifests("index.json") if self._is_ours(each[1])] or list(self._manifests("index.json"))
+        entries = [
+            {"RepoTags": names, "Config": _blob(manifest.get("config")), "Layers": [_blob(each) for each in manifest.get("layers") or []]}
+            for names, manifest in found
+        ]
+        return _entry(entries, reference)
+
+    def _manifests(self, name: str, names: Sequence[str] = (), depth: int = 0) -> Iterator[Tuple[Sequence[str], Mapping[str, Any]]]:
+        """Give the image manifests that an index leads to and that are in the archive, with their names."""
+        document = _mapping(_json(self.documents[name], name))
+        entries = document.get("manifests")
+        if isinstance(entries, list) and depth < _MOST_LINKS:
+            for entry in map(_mapping, entries[:_MOST_IMAGES]):
+                path = self._resolved(_blob(entry))
+                if path in self.documents and not _is_attestation(entry):
+                    yield from self._manifests(path, names or _annotated(entry), depth + 1)
+        elif isinstance(document.get("layers"), list):
+            yield names, document
+
+    def _is_ours(self, manifest: Mapping[str, Any]) -> bool:
+        """Say whether an image is for this node: of an image for several platforms each node takes its own."""
+        config = self.documents.get(self._resolved(_blob(manifest.get("config"))))
+        document = _mapping(_json(config, "config")) if config else {}
+        machine = os.uname().machine
+        return (document.get("os"), document.get("architecture")) == ("linux", _ARCHITECTURES.get(machine, machine))
 
 
-def _joined(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from digests.chunks_of(stream)
+def _digest_in(name: str) -> str:
+    """Return the digest by which a file may be called, ``<hex>`` or ``<hex>.tar``, or ""."""
+    base = posixpath.basename(name)
+    digest = "sha256:" + (base[: -len(".tar")] if base.endswith(".tar") else base)
+    return digest if is_digest(digest) else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _blob(descriptor: Any) -> str:
+    """Return the file in which an OCI layout keeps what a descriptor names."""
+    digest = _mapping(descriptor).get("digest")
+    return _path(str(digest)) if is_digest(digest) else ""
+
+
+def _is_attestation(entry: Mapping[str, Any]) -> bool:
+    return _mapping(entry.get("annotations")).get("vnd.docker.reference.type") == "attestation-manifest"
+
+
+def _annotated(entry: Mapping[str, Any]) -> List[str]:
+    """Return the names that an index gives an image; a bare tag, as some tools write it, is no name."""
+    notes = _mapping(entry.get("annotations"))
+    found = [notes.get("io.containerd.image.name"), notes.get("org.opencontainers.image.ref.name")]
+    return [str(name) for name in found if name and (":" in str(name) or "/" in str(name))]
 
 
 def _json(data: Optional[bytes], name: str) -> Any:

@@ -13,7 +13,6 @@ Source: slurm.conf(5), "DESCRIPTION", for the syntax.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -21,6 +20,8 @@ from ..core import files
 from ..core.errors import JobFault
 from ..images import conflict, transports
 from ..manifest import environment
+from ..oci import patterns
+from ..oci.image import Reference
 from ..peers import addresses, reserved
 
 PATH = "/etc/madengine/hooks.conf"
@@ -51,6 +52,13 @@ def _ports(text: str) -> Tuple[int, int]:
 
 def _names(text: str) -> Names:
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def _patterns(text: str) -> Names:
+    found = _names(text)
+    if not all(map(patterns.can_match, found)):
+        raise ValueError(text)
+    return found
 
 
 def _words(text: str) -> Names:
@@ -93,8 +101,12 @@ def _any_of(*choices: str) -> Callable[[str], Names]:
     return choose
 
 
-def _key(name: str, read: Callable[[str], Any], expected: str) -> Dict[str, Any]:
-    return {"key": name, "read": read, "expected": expected}
+def _key(name: str, read: Callable[[str], Any], expected: str, lenient: Optional[Callable[[str], Any]] = None) -> Dict[str, Any]:
+    """Return what the table says of a key.
+
+    :param lenient: reads a value that *read* refuses, where the default would allow what the site has meant to forbid.
+    """
+    return {"key": name, "read": read, "expected": expected, "lenient": lenient}
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,9 @@ class Site:
     compression: str = field(default="none", metadata=_key("Compression", _one_of("none", "gzip", "zstd"), "none, gzip or zstd"))
     docker_socket: str = field(default="/run/docker.sock", metadata=_key("DockerSocket", _path, "an absolute path"))
     docker_access: str = field(default="user", metadata=_key("DockerAccess", _one_of("user", "service"), "user or service"))
-    allow_images: Names = field(default=("*",), metadata=_key("AllowImages", _names, "patterns separated by commas"))
+    allow_images: Names = field(
+        default=("*",), metadata=_key("AllowImages", _patterns, "patterns of image names, separated by commas", _names)
+    )
     on_conflict: str = field(default=conflict.NEWEST, metadata=_key("OnConflict", _one_of(*conflict.POLICIES), "newest, leader or fail"))
     default_registry: bool = field(default=True, metadata=_key("DefaultRegistry", _yes, "yes or no"))
     allow_build: bool = field(default=True, metadata=_key("AllowBuild", _yes, "yes or no"))
@@ -136,7 +150,7 @@ class Site:
 
     def allows(self, reference: str) -> bool:
         """Say whether ``AllowImages`` lets a job use *reference*."""
-        return any(fnmatch.fnmatchcase(reference, pattern) for pattern in self.allow_images)
+        return any(patterns.matches(pattern, Reference.parse(reference)) for pattern in self.allow_images)
 
 
 _KEYS = {item.metadata["key"].lower(): item for item in dataclasses.fields(Site) if item.metadata}
@@ -173,6 +187,7 @@ def parse(text: str, where: str = PATH, strict: bool = False) -> Site:
             if strict:
                 raise
             warnings.append(str(fault))
+            values.update(_lenient(content))
         else:
             values[name] = value
     return Site(**values, warnings=tuple(warnings))
@@ -227,6 +242,13 @@ def _setting(content: str, place: str) -> Tuple[str, Any]:
     if not equals:
         raise JobFault("config: a key without a value", "write Key=Value", key=key, place=place)
     return item.name, _value(item, key, value, place)
+
+
+def _lenient(content: str) -> Dict[str, Any]:
+    """Return what of a refused line holds nevertheless."""
+    key, _equals, value = (part.strip() for part in content.partition("="))
+    item = _KEYS.get(key.lower())
+    return {item.name: item.metadata["lenient"](value)} if item is not None and item.metadata["lenient"] else {}
 
 
 def _known(key: str, place: str) -> dataclasses.Field[Any]:

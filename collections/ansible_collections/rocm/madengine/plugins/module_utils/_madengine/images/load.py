@@ -224,7 +224,7 @@ def require_whole(store: ImageStore, stored: Stored, name: Reference) -> None:
     """
     for absent in store.missing(stored):
         store.blobs.set_aside(absent.digest)
-        raise ShareFault("layout: a blob is missing", "publish the image again", digest=absent.digest, image=str(name), store=store.path)
+        raise ShareFault("store: a blob is missing", "publish the image again", digest=absent.digest, image=str(name), store=store.path)
 
 
 def _another(name: Reference) -> JobFault:

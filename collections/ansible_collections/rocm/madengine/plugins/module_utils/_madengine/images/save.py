@@ -16,7 +16,8 @@ from ..docker.layer_server import Source
 from ..docker.layerdb import Unexpected
 from ..oci import compression, digests, lease
 from ..oci.image import Identity, Reference, digest_of
-from ..oci.store import SITE, ImageStore, Layer, Stored, manifest_of
+from ..oci.root import SITE
+from ..oci.store import ImageStore, Layer, Stored, manifest_of
 
 
 def publish(
@@ -63,7 +64,7 @@ def intact(store: ImageStore, name: Reference, namespaces: Sequence[str]) -> Opt
         stored = store.find(name, namespaces)
     except ShareFault:
         return None
-    return stored if stored is not None and not store.missing(stored) else None
+    return stored if stored is not None and not store.doubtful(stored) else None
 
 
 def present(store: ImageStore, identity: Identity, namespaces: Sequence[str]) -> Dict[str, Layer]:
@@ -72,7 +73,7 @@ def present(store: ImageStore, identity: Identity, namespaces: Sequence[str]) ->
     :param namespaces: in whose images a layer is looked for that does not lie there plain: only an image tells which blob
         is the packed form of which layer.
     """
-    found = {diff_id: Layer(diff_id, diff_id, size) for diff_id in identity.diff_ids if (size := store.blobs.size_of(diff_id)) is not None}
+    found = {diff_id: Layer(diff_id, diff_id, size) for diff_id in identity.diff_ids if (size := store.blobs.counted(diff_id)) is not None}
     for namespace, _name, manifest_digest in store.images() if namespaces else ():
         if len(found) == len(set(identity.diff_ids)):
             break
@@ -84,7 +85,7 @@ def present(store: ImageStore, identity: Identity, namespaces: Sequence[str]) ->
 
 
 def _is_whole(store: ImageStore, each: Layer) -> bool:
-    return store.blobs.size_of(each.digest) == each.size_bytes
+    return store.blobs.counted(each.digest, each.size_bytes) is not None
 
 
 def digests_of(stored: Stored) -> List[str]:

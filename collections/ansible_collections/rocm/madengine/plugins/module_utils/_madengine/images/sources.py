@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ..core import files
 from ..core.deadline import Deadline
-from ..core.errors import JobFault
+from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive, build
 from ..docker.engine import Engine, Refused
 from ..oci import digests, lease
+from ..oci.folder import Foreign, require_owner
 from ..oci.image import Identity, Reference
-from ..oci.store import SITE, ImageStore
+from ..oci.root import SITE
+from ..oci.store import ImageStore
 from . import conflict, load
 from .save import digests_of, intact
 
@@ -89,11 +91,10 @@ class _Search:
     def _from_archive(self, store: ImageStore) -> str:
         """Publish and load what a plain archive in the store's directory holds, if there is one."""
         name = self.request.reference
-        found = [path for path in (os.path.join(store.path, each) for each in _archive_names(name)) if os.path.isfile(path)]
-        if not found:
-            return "no"
-        store.ensure()
-        with files.opened(found[0]) as stream:
+        with _archive_of(store, name) as stream:
+            if stream is None:
+                return "no"
+            store.ensure()
             store.require_space(os.fstat(stream.fileno()).st_size)
             unpacked = archive.unpack(digests.chunks_of(stream), store, name, {})
         stored = store.commit(name, self.namespaces[0], unpacked.config, unpacked.layers)
@@ -132,19 +133,29 @@ def ensure(
         save`` file in the store's directory; ``registry``, if a name names one; ``hub``, Docker's default registry;
         ``build``, if there is a recipe.
     :raises JobFault: nobody has the image; the fault names the places.
+    :raises Foreign: somebody else has made what should be this user's, or the site's.
+    :raises Fault: the only one that has kept a place from giving the image.
     """
     looked: List[str] = []
+    faults: Dict[str, Fault] = {}
     namespaces = list(dict.fromkeys([namespace, SITE]))
     ways = _Search(engine, store, request, namespaces, deadline).ways()
     first, decision = _decided(engine, store if "store" in sources else None, request.reference, namespaces, on_conflict)
     for source in (each for each in [*first, *sources] if each in ways):
         place, bring = ways[source]
-        reason = bring()
+        try:
+            reason = bring()
+        except Foreign:
+            raise
+        except (JobFault, ShareFault) as fault:  # the next place may have it all the same
+            reason, faults[source] = str(fault), fault
         identity = None if reason else engine.identity(request.reference)
         if identity is not None:
             return source, identity, decision
-        looked.append(place + (f": {reason}" if reason not in ("", "no") else ""))
-    raise nowhere(str(request.reference), looked)
+        looked.append(place + (f": {reason}" if reason not in ("", "no") and source not in faults else ""))
+    if len(faults) == 1:
+        raise next(iter(faults.values()))
+    raise nowhere(str(request.reference), looked, **{source: str(fault) for source, fault in faults.items()})
 
 
 def _decided(
@@ -165,13 +176,43 @@ def _decided(
     return (("store",) if chosen is kept else ()), decision
 
 
-def nowhere(image: str, looked: Sequence[str]) -> JobFault:
-    """Return the fault of an image that is in none of the places where it was *looked* for."""
+def nowhere(image: str, looked: Sequence[str], **reasons: str) -> JobFault:
+    """Return the fault of an image that is in none of the places where it was *looked* for.
+
+    :param reasons: source → why it could not give the image, though it may have it.
+    """
     remedy = "build or pull it on the job's first node, or publish it into the store"
-    return JobFault("image: nobody has it", remedy, image=image, looked_in="; ".join(looked))
+    return JobFault("image: nobody has it", remedy, image=image, looked_in="; ".join(looked), **reasons)
+
+
+@contextlib.contextmanager
+def _archive_of(store: ImageStore, name: Reference) -> Iterator[Optional[IO[bytes]]]:
+    """Open the archive of *name* in the store's directory, or give None.
+
+    :raises Foreign: neither this user nor the store's owner has put it there.
+    :raises JobFault: it is no plain file, or cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = None
+        with contextlib.suppress(FileNotFoundError):
+            folder = stack.enter_context(store.root.folder())
+        for file in _archive_names(name) if folder else ():
+            path = os.path.join(store.path, file)
+            try:
+                stream = stack.enter_context(folder.opened(file))  # type: ignore[union-attr]
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                remedy = "give a plain file that this user can read"
+                raise JobFault("archive: cannot read", remedy, path=path, error=error.strerror or str(error)) from error
+            require_owner(path, os.fstat(stream.fileno()), store.root.user, store.root.owner, 0)
+            yield stream
+            return
+        yield None
 
 
 def _archive_names(name: Reference) -> List[str]:
     """Return what madengine, or a person, calls the archive of *name*."""
     untagged = [name.familiar] if name.tag == "latest" and not name.digest else []
-    return list(dict.fromkeys(re.sub(r"[^A-Za-z0-9.-]", "_", text) + ".tar" for text in [str(name), name.full, *untagged]))
+    stems = dict.fromkeys(re.sub(r"[^A-Za-z0-9.-]", "_", text) for text in [str(name), name.full, *untagged])
+    return [stem + suffix for stem in stems for suffix in (".tar", ".tar.gz", ".tgz", ".tar.zst")]

@@ -18,16 +18,16 @@ import os
 import re
 import socket
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, Set
+from typing import Any, Iterable, Iterator, List, Set
 
-from ..core import files
-from ..core.errors import Fault, ShareFault
+from ..core.errors import ShareFault
 from .image import is_digest
 from .store import ImageStore
 
 LIFETIME_SECONDS = 24 * 3600
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _LARGEST = 1 << 20
+_CLOCK_SECONDS = 60.0  # by which a lease of this instant may seem to lie ahead
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def extend(store: ImageStore, lease: Lease, digests: Iterable[str]) -> None:
     """
     document = json.dumps({"nonce": lease.nonce, "digests": sorted(set(digests))})
     try:
-        files.write(_path(store, lease.name), document, store.file_mode)
+        with store.root.folder("leases") as folder:
+            folder.write(_checked(lease.name), document.encode(), store.root.file_mode)
     except OSError as error:
         raise store.unwritable(error) from error
 
@@ -78,8 +79,8 @@ def held(store: ImageStore, digests: Iterable[str]) -> Iterator[None]:
 
 def give_back(store: ImageStore, name: str) -> None:
     """Remove a lease; harmless if it is gone or somebody else's."""
-    with contextlib.suppress(OSError):
-        os.unlink(_path(store, name))
+    with contextlib.suppress(OSError), store.root.folder("leases") as folder:
+        folder.unlink(_checked(name))
 
 
 def give_back_all(store: ImageStore, job_id: str) -> None:
@@ -95,11 +96,10 @@ def prove(store: ImageStore, lease: Lease) -> None:
     :raises ShareFault: it does not.
     """
     try:
-        document = json.loads(files.read(_path(store, lease.name), _LARGEST))
-        if document["nonce"] == lease.nonce:
+        if _read(store, lease.name)["nonce"] == lease.nonce:
             return
         error = "another number"
-    except (ValueError, RecursionError, LookupError, TypeError, Fault) as problem:
+    except (OSError, ValueError, RecursionError, LookupError, TypeError) as problem:
         error = str(problem)
     raise ShareFault("lease: not the store of the publishing node", "give a store that all nodes share", store=store.path, error=error)
 
@@ -121,28 +121,40 @@ def _of_job(job_id: str) -> str:
     return f"job-{job_id}." if job_id else ""
 
 
-def _names(store: ImageStore) -> Iterator[str]:
-    with contextlib.suppress(FileNotFoundError):
-        yield from sorted(name for name in os.listdir(store.leases) if _NAME.fullmatch(name) and not name.startswith("."))
+def _names(store: ImageStore) -> List[str]:
+    with contextlib.suppress(FileNotFoundError), store.root.folder("leases") as folder:
+        return [name for name in folder.names() if _is_name(name)]
+    return []
 
 
 def _is_living(store: ImageStore, name: str, now: float, lifetime_seconds: float) -> bool:
+    """Say whether a lease counts: it is neither too old nor dated into the future, where it would count for ever."""
     try:
-        return os.lstat(_path(store, name)).st_mtime > now - lifetime_seconds
+        with store.root.folder("leases") as folder:
+            age_seconds = now - folder.status(name).st_mtime
     except OSError:
         return False
+    return -_CLOCK_SECONDS < age_seconds < lifetime_seconds
 
 
 def _digests(store: ImageStore, name: str) -> List[str]:
     """Return what a lease names; one that cannot be read names nothing, it was not written by us."""
     try:
-        document = json.loads(files.read(_path(store, name), _LARGEST))
-        return [digest for digest in document["digests"] if is_digest(digest)]
-    except (ValueError, RecursionError, LookupError, TypeError, Fault):
+        return [digest for digest in _read(store, name)["digests"] if is_digest(digest)]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return []
 
 
-def _path(store: ImageStore, name: str) -> str:
-    if not _NAME.fullmatch(name) or name.startswith("."):
+def _read(store: ImageStore, name: str) -> Any:
+    with store.root.folder("leases") as folder:
+        return json.loads(folder.read(_checked(name), _LARGEST))
+
+
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and not name.startswith(".")
+
+
+def _checked(name: str) -> str:
+    if not _is_name(name):
         raise ShareFault("lease: not a lease's name", "publish the image again", name=name)
-    return os.path.join(store.leases, name)
+    return name

@@ -10,7 +10,8 @@
     <store>/tmp/  <store>/leases/
 
 Each image directory is an OCI layout by itself, so skopeo, podman or crane read it as it is. A store is written by
-users: no path is taken from what is read, only sha256 digests, and every byte is proved before it is believed.
+users: no path is taken from what is read, only sha256 digests, and every byte is proved before it is believed. A name
+counts only if its namespace, its directory and its index belong to the user whose namespace it is.
 
 Source: OCI image-spec v1.1, image-layout.md, manifest.md, image-index.md.
 """
@@ -18,10 +19,9 @@ Source: OCI image-spec v1.1, image-layout.md, manifest.md, image-index.md.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import re
-import stat
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote, unquote
@@ -29,17 +29,18 @@ from urllib.parse import quote, unquote
 from ..core import files
 from ..core.errors import Fault, JobFault, ShareFault
 from . import compression, digests
-from .blobs import BlobStore
+from .blobs import OWN, BlobStore
+from .folder import Folder, Foreign
 from .image import Identity, Reference, digest_of, is_digest
+from .root import Root, is_namespace
 
-SITE = "site"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _MANIFEST_TYPES = (MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json")
 _LONGEST_FILE_NAME = 255
-_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_FOLDERS = ("blobs", "blobs/sha256", "images", "tmp", "leases")
+_LARGEST_INDEX = 1 << 20
+_BLOBS, _WITH_OWN = "../../../blobs", f"../{OWN}"  # where an image's layout finds its blobs
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,12 @@ class ImageStore:
     """One store.
 
     :param path: an absolute path; it need not exist before something is written.
+    :param user: whose view it is, if not this process' own.
     """
 
-    def __init__(self, path: str) -> None:
-        if not os.path.isabs(path):
-            raise JobFault("layout: the store is no absolute path", "give an absolute path", path=path)
-        self.path = path
-        self._mode = _mode_of(path)
-        self.blobs = BlobStore(os.path.join(path, "blobs", "sha256"), self.temporary, self.file_mode)
+    def __init__(self, path: str, user: Optional[int] = None) -> None:
+        self.path, self.root = path, Root(path, user)
+        self.blobs = BlobStore(self.root)
 
     @property
     def temporary(self) -> str:
@@ -94,11 +93,9 @@ class ImageStore:
     def leases(self) -> str:
         return os.path.join(self.path, "leases")
 
-    @property
-    def file_mode(self) -> int:
-        """Return the permissions of the store's files."""
-        # The store's owner decides who may read: a file is as readable as the store's own directory.
-        return (self._mode & 0o444) | 0o600
+    def seen_by(self, namespace: str) -> ImageStore:
+        """Return the store as the user sees it whose namespace that is."""
+        return ImageStore(self.path, self.root.uid_of(namespace))
 
     def ensure(self) -> None:
         """Make the store's directories, each open to whom the store itself is open.
@@ -106,10 +103,7 @@ class ImageStore:
         :raises ShareFault: that cannot be.
         """
         try:
-            if not os.path.isdir(self.path):
-                os.makedirs(self.path, exist_ok=True)
-            for folder in _FOLDERS:
-                self._make(os.path.join(self.path, folder), self._mode)
+            self.root.make()
         except OSError as error:
             raise self.unwritable(error) from error
 
@@ -134,19 +128,34 @@ class ImageStore:
     def pointer(self, reference: Reference, namespace: str) -> Optional[str]:
         """Return the digest of the image manifest that *reference* names in *namespace*, or None.
 
-        :raises ShareFault: there is an index, but it cannot be read.
+        :raises ShareFault: there is an index, but it cannot be read, or it is not that of the namespace's user.
         """
         path = self.index_path(reference, namespace)
-        if not os.path.lexists(path):
-            return None
         try:
-            return _only_digest(json.loads(files.read(path, 1 << 20)))
-        except (ValueError, RecursionError, Fault) as error:
-            raise ShareFault("layout: index is damaged", "publish the image again", path=path, error=str(error)) from error
+            with self._image(reference, namespace) as folder:
+                return _only_digest(json.loads(folder.read("index.json", _LARGEST_INDEX, folder.uid)))
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise _damaged(path, error.strerror or str(error)) from error
+        except Foreign:
+            raise
+        except (ValueError, RecursionError, ShareFault) as error:
+            raise _damaged(path, str(error)) from error
 
     def index_path(self, reference: Reference, namespace: str) -> str:
         """Return the file whose presence makes *reference* an image of *namespace*."""
-        return os.path.join(self._folder(reference, namespace), "index.json")
+        self.root.uid_of(namespace)
+        return os.path.join(self.path, "images", namespace, _file_name(reference), "index.json")
+
+    def published(self, reference: Reference, namespace: str) -> os.stat_result:
+        """Return the status of the index of *reference*, whose times say when it was published or found to be.
+
+        :raises OSError: there is none.
+        :raises ShareFault: it is not that of the namespace's user.
+        """
+        with self._image(reference, namespace) as folder:
+            return folder.status("index.json")
 
     def read(self, manifest_digest: str) -> Stored:
         """Return the image with this manifest; its layers' presence is another matter (`missing`).
@@ -158,6 +167,10 @@ class ImageStore:
     def missing(self, stored: Stored) -> List[Layer]:
         """Return the layers whose blob is not there in full length, readable; no byte is read for that."""
         return [each for each in stored.layers if self.blobs.size_of(each.digest) != each.size_bytes]
+
+    def doubtful(self, stored: Stored) -> List[Layer]:
+        """Return the layers that a publisher cannot build on: missing, or another user's and not what they should be."""
+        return [each for each in stored.layers if self.blobs.counted(each.digest, each.size_bytes) is None]
 
     def chunks(self, each: Layer, is_proved: bool = True) -> Iterator[bytes]:
         """Give a layer's blob as it lies there, proved while it flows, or by who reads it.
@@ -197,17 +210,18 @@ class ImageStore:
         :raises ShareFault: a blob is missing, or the store cannot be written; the name is as it was then.
         """
         self.blobs.put_bytes(config)
-        manifest_digest, size_bytes = self.blobs.put_bytes(manifest_of(config, layers))
+        manifest_digest, _size_bytes = self.blobs.put_bytes(manifest_of(config, layers))
         stored = self.read(manifest_digest)
-        for absent in self.missing(stored):
-            raise ShareFault("layout: a blob is missing", "publish the image again", digest=absent.digest)
-        self._point(reference, namespace, manifest_digest, size_bytes)
+        for absent in self.doubtful(stored):
+            raise ShareFault("store: a blob is missing", "publish the image again", digest=absent.digest)
+        self._point(reference, namespace, stored)
         return stored
 
     def remove(self, reference: Reference, namespace: str) -> bool:
         """Forget *reference*; say whether it was there. Blobs stay until they are pruned."""
         try:
-            os.unlink(self.index_path(reference, namespace))
+            with self._image(reference, namespace) as folder:
+                folder.unlink("index.json")
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -216,14 +230,19 @@ class ImageStore:
 
     def touch(self, reference: Reference, namespace: str) -> None:
         """Note that the image is in use, for the pruner; only its publisher can, and if not, nothing is lost."""
-        with contextlib.suppress(OSError):
-            os.utime(self.index_path(reference, namespace))
+        with contextlib.suppress(OSError, ShareFault), self._image(reference, namespace) as folder:
+            folder.touch("index.json")
+
+    def namespaces(self) -> List[str]:
+        """Return the namespaces that belong to the users whom they name."""
+        with contextlib.suppress(OSError), self.root.folder("images") as folder:
+            return [name for name in folder.names() if is_namespace(name) and self._names(name) is not None]
+        return []
 
     def images(self) -> Iterator[Tuple[str, Reference, str]]:
         """Give (namespace, reference, manifest digest) of every image that can be read; damaged ones are passed over."""
-        for namespace in _listing(os.path.join(self.path, "images")):
-            names = _listing(os.path.join(self.path, "images", namespace)) if _NAMESPACE.fullmatch(namespace) else []
-            for name in names:
+        for namespace in self.namespaces():
+            for name in self._names(namespace) or []:
                 try:
                     reference = Reference.parse(unquote(name))
                     digest = self.pointer(reference, namespace)
@@ -235,43 +254,53 @@ class ImageStore:
     def unwritable(self, error: OSError) -> ShareFault:
         """Return the fault of a store that took no writing."""
         if files.is_full(error):
-            return ShareFault("layout: no space left", "free space on the store, or prune it", path=self.path)
+            return ShareFault("store: no space left", "free space on the store, or prune it", path=self.path)
         reason = error.strerror or str(error)
         return ShareFault(
-            "layout: cannot write the store", "check the store's path and permissions", path=error.filename or self.path, error=reason
+            "store: cannot write the store",
+            "check the store's path and permissions",
+            path=os.path.join(self.path, error.filename or ""),
+            error=reason,
         )
 
-    def _point(self, reference: Reference, namespace: str, manifest_digest: str, size_bytes: int) -> None:
-        folder = self._folder(reference, namespace)
+    def _names(self, namespace: str) -> Optional[List[str]]:
+        """Return what lies in a namespace, or None if it is none that counts."""
+        with contextlib.suppress(OSError, ShareFault), self.root.namespace(namespace) as folder:
+            return folder.names()
+        return None
+
+    @contextlib.contextmanager
+    def _image(self, reference: Reference, namespace: str) -> Iterator[Folder]:
+        """Open the directory of an image, which belongs to the user whose namespace it is in."""
+        name = _file_name(reference)
+        with self.root.namespace(namespace) as above, above.child(name, above.uid) as folder:
+            yield folder
+
+    def _point(self, reference: Reference, namespace: str, stored: Stored) -> None:
+        name, mode = _file_name(reference), self.root.namespace_mode
+        file_mode = self.root.file_mode & (0o600 if mode == 0o700 else 0o666)
+        index = index_of(reference, stored.manifest_digest, len(stored.manifest_bytes))
         try:
-            # A namespace belongs to its publisher alone, however open the store is.
-            self._make(os.path.dirname(folder), self._mode & 0o7755)
-            self._make(folder, self._mode & 0o7755)
-            if not os.path.lexists(os.path.join(folder, "oci-layout")):
-                files.write(os.path.join(folder, "oci-layout"), '{"imageLayoutVersion":"1.0.0"}', self.file_mode)
-            if not os.path.lexists(os.path.join(folder, "blobs")):
-                os.symlink("../../../blobs", os.path.join(folder, "blobs"))
-            index = index_of(reference, manifest_digest, size_bytes)
-            files.write(os.path.join(folder, "index.json"), json.dumps(index, indent=1), self.file_mode)
-        except FileExistsError:
-            return self._point(reference, namespace, manifest_digest, size_bytes)  # another publisher made it meanwhile
+            with self.root.namespace(namespace, makes=True) as above:
+                above.make(name, mode, above.uid)
+                blobs = self._blobs_for(stored, namespace)
+                with above.child(name, above.uid) as folder:
+                    folder.write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}', file_mode)
+                    folder.link(blobs, "blobs")
+                    folder.write("index.json", json.dumps(index, indent=1).encode(), file_mode)
         except OSError as error:
             raise self.unwritable(error) from error
 
-    def _folder(self, reference: Reference, namespace: str) -> str:
-        name = _encoded(reference)
-        if len(name) > _LONGEST_FILE_NAME:
-            raise JobFault("layout: the image's name is too long for the store", "give it a shorter name", image=str(reference))
-        if not _NAMESPACE.fullmatch(namespace):
-            raise JobFault("layout: not a namespace", "use letters, digits, - and _", namespace=namespace)
-        return os.path.join(self.path, "images", namespace, name)
-
-    def _make(self, path: str, mode: int) -> None:
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            return
-        os.chmod(path, mode)
+    def _blobs_for(self, stored: Stored, namespace: str) -> str:
+        """Return where the image's layout finds its blobs; beside the user's own copies it needs links to the others."""
+        own = set(self.blobs.own_names()) if namespace == str(self.root.user) else set()
+        needed = {stored.manifest_digest, stored.config_digest, *(each.digest for each in stored.layers)}
+        if not own & needed:
+            return _BLOBS
+        with self.blobs.own() as folder:
+            for digest in needed - own:
+                folder.link(f"../{_BLOBS}/sha256/{digest[7:]}", digest[7:])
+        return _WITH_OWN
 
 
 def read_image(manifest_digest: str, read: Callable[[str], bytes]) -> Stored:
@@ -313,27 +342,24 @@ def _encoded(reference: Reference) -> str:
     return quote(str(reference), safe="")
 
 
-def _mode_of(path: str) -> int:
-    try:
-        return stat.S_IMODE(os.stat(path).st_mode)
-    except OSError:
-        return 0o755
+def _file_name(reference: Reference) -> str:
+    name = _encoded(reference)
+    if len(name) > _LONGEST_FILE_NAME:
+        raise JobFault("store: the image's name is too long", "give it a shorter name", image=str(reference))
+    return name
 
 
-def _listing(path: str) -> List[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
+def _damaged(path: str, error: str) -> ShareFault:
+    return ShareFault("store: index is damaged", "publish the image again", path=path, error=error)
 
 
 def _document(data: bytes, digest: str) -> Mapping[str, Any]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ShareFault("layout: not JSON", "publish the image again", digest=digest, error=str(error)) from error
+        raise ShareFault("store: not JSON", "publish the image again", digest=digest, error=str(error)) from error
     if not isinstance(document, Mapping):
-        raise ShareFault("layout: not a JSON object", "publish the image again", digest=digest)
+        raise ShareFault("store: not a JSON object", "publish the image again", digest=digest)
     return document
 
 
@@ -354,7 +380,7 @@ def _descriptor(value: Any) -> Tuple[str, int, str]:
         size_bytes: Any = value.get("size")
         if isinstance(digest, str) and is_digest(digest) and _is_size(size_bytes) and isinstance(media_type, str):
             return digest, size_bytes, media_type
-    raise ShareFault("layout: not a descriptor", "publish the image again", value=str(value)[:200])
+    raise ShareFault("store: not a descriptor", "publish the image again", value=str(value)[:200])
 
 
 def _is_size(value: object) -> bool:
@@ -363,9 +389,9 @@ def _is_size(value: object) -> bool:
 
 def _layers(diff_ids: Sequence[str], values: Any) -> Tuple[Layer, ...]:
     if not isinstance(values, list) or len(values) != len(diff_ids):
-        raise ShareFault("layout: image manifest and config disagree", "publish the image again", diff_ids=len(diff_ids))
+        raise ShareFault("store: image manifest and config disagree", "publish the image again", diff_ids=len(diff_ids))
     layers = tuple(Layer(diff_id, *_descriptor(value)) for diff_id, value in zip(diff_ids, values))
     for each in layers:
         if compression.kind_of(each.media_type) is None:
-            raise ShareFault("layout: unknown kind of layer", "publish the image again", media_type=each.media_type[:100])
+            raise ShareFault("store: unknown kind of layer", "publish the image again", media_type=each.media_type[:100])
     return layers

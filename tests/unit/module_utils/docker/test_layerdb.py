@@ -166,6 +166,21 @@ def test_a_layer_that_the_image_does_not_have_is_unexpected(tmp_path: Path) -> N
         list(layerdb.ContentStore((str(tmp_path),)).layer(docker_root.containerd(tmp_path, image), 5))
 
 
+def test_a_layer_that_is_there_under_another_compression_is_found_by_its_diff_id(tmp_path: Path) -> None:
+    first, second = images.make(b"base" * 1000, b"one"), images.make(b"base" * 1000, b"two")
+    docker_root.containerd(tmp_path, first)
+    image_id = docker_root.containerd(tmp_path, second, is_gzip=True)
+    packed = tmp_path / "io.containerd.content.v1.content/blobs/sha256" / images.digest(gzip.compress(second.layers[0]))[7:]
+    packed.unlink(missing_ok=True)  # containerd had unpacked the layer for the first image, and never fetched it again
+    manifest = json.loads((packed.parent / image_id[7:]).read_bytes())
+    (packed.parent / manifest["layers"][0]["digest"][7:]).unlink(missing_ok=True)
+    source = layerdb.ContentStore((str(tmp_path),))
+    assert [b"".join(source.layer(image_id, index)) for index in range(2)] == list(second.layers)
+    (packed.parent / images.digest(first.layers[0])[7:]).unlink()
+    with pytest.raises(layerdb.Unexpected, match="no blob of the layer"):
+        list(source.layer(image_id, 0))
+
+
 def test_an_image_of_several_platforms_or_an_unknown_compression_is_unexpected(tmp_path: Path) -> None:
     blobs = tmp_path / "io.containerd.content.v1.content/blobs/sha256"
     one, two = (docker_root.containerd(tmp_path, images.make(data)) for data in (b"1", b"2"))

@@ -28,6 +28,7 @@ from ..oci import compression, digests
 from ..oci.image import Identity, chain_ids, is_digest
 
 _LARGEST_DOCUMENT = 8 << 20
+_LARGEST_MANIFEST = 1 << 20
 _LONGEST_LINE = 64 << 20  # one raw segment; a header with its padding has 512 or 1024 bytes, a sparse map some more
 _FILE, _SEGMENT = 1, 2
 _CONTENT = "io.containerd.content.v1.content/blobs/sha256"
@@ -98,6 +99,8 @@ class ContentStore:
     def layer(self, image_id: str, index: int) -> Iterator[bytes]:
         with _unexpected():
             descriptor = self._manifest(image_id)["layers"][index]
+            if not self._is_there(descriptor):
+                descriptor = self._packed_otherwise(_identity(self.config(image_id)).diff_ids[index])
             kind = compression.kind_of(descriptor["mediaType"])
             if kind is None:
                 raise Unexpected(f"media type {descriptor['mediaType']!r}")
@@ -115,10 +118,34 @@ class ContentStore:
                 raise Unexpected(f"no image manifest: {image_id}")
             return dict(document)
 
+    def _packed_otherwise(self, diff_id: str) -> Mapping[str, Any]:
+        """Return another image's descriptor of the layer, whose blob is there.
+
+        A layer that was unpacked for one image is not fetched for another, in whose manifest it has another compression.
+        """
+        for digest in self._documents():
+            with contextlib.suppress(Unexpected, KeyError, TypeError, AttributeError):
+                manifest = _parsed(self._read(digest))
+                for held, descriptor in zip(_identity(self._read(manifest["config"]["digest"])).diff_ids, manifest["layers"]):
+                    if held == diff_id and self._is_there(descriptor):
+                        return dict(descriptor)
+        raise Unexpected(f"no blob of the layer: {diff_id}")
+
+    def _documents(self) -> Iterator[str]:
+        """Give the digests of the blobs that are small enough for a manifest."""
+        for root in self._roots:
+            with contextlib.suppress(OSError), os.scandir(os.path.join(root, _CONTENT)) as entries:
+                for entry in entries:
+                    if is_digest(f"sha256:{entry.name}") and entry.stat(follow_symlinks=False).st_size <= _LARGEST_MANIFEST:
+                        yield f"sha256:{entry.name}"
+
     def _holds(self, descriptor: Mapping[str, Any]) -> bool:
+        is_image = (descriptor.get("annotations") or {}).get("vnd.docker.reference.type") != "attestation-manifest"
+        return is_image and self._is_there(descriptor)
+
+    def _is_there(self, descriptor: Mapping[str, Any]) -> bool:
         with contextlib.suppress(Unexpected):
-            is_image = (descriptor.get("annotations") or {}).get("vnd.docker.reference.type") != "attestation-manifest"
-            return is_image and bool(self._path(descriptor["digest"]))
+            return bool(self._path(descriptor["digest"]))
         return False
 
     def _path(self, digest: str) -> str:
@@ -214,6 +241,11 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
             waiting, length = [], 0
     if waiting:
         yield b"".join(waiting)
+
+
+def _parsed(data: bytes) -> Dict[str, Any]:
+    with _unexpected():
+        return dict(json.loads(data))
 
 
 def _identity(config: bytes) -> Identity:

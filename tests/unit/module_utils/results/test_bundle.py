@@ -50,7 +50,7 @@ def test_what_does_not_fit_stays_and_is_named(tmp_path: Path) -> None:
     assert len(bundle.pack(str(tmp_path / "node_0"), 0, [csvs.NAME])["files"]) == 50
 
 
-def test_without_the_nodes_document_there_is_no_parcel(tmp_path: Path) -> None:
+def test_without_the_nodes_document_there_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(JobFault, match="cannot read"):
         bundle.pack(str(tmp_path), 0, [""])
 
@@ -76,7 +76,7 @@ def test_without_the_nodes_document_there_is_no_parcel(tmp_path: Path) -> None:
         [FACTS] * 51,
     ],
 )
-def test_what_is_no_parcel_is_refused_and_nothing_is_written(tmp_path: Path, files: Any) -> None:
+def test_what_is_no_bundle_is_refused_and_nothing_is_written(tmp_path: Path, files: Any) -> None:
     with pytest.raises(JobFault, match="not a node's results"):
         bundle.unpack(str(tmp_path), {"rank": 1, "files": files}, 1)
     assert list(tmp_path.iterdir()) == []
@@ -115,7 +115,7 @@ def test_what_an_earlier_attempt_left_is_set_aside(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "leader/attempt_0/node_1").iterdir()) == ["multi_results_0.csv", "node.json"]
 
 
-def test_the_largest_parcel_goes_into_what_a_delivery_takes(tmp_path: Path) -> None:
+def test_the_largest_bundle_goes_into_what_a_delivery_takes(tmp_path: Path) -> None:
     csvs.node(tmp_path, 0)
     long = "\u00e9" * 98
     for number in range(bundle._MOST_FILES + 200):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real sockets, real processes: members' epilogs bring their parcels to the first node's, in time, late or never."""
+"""Real sockets, real processes: members' epilogs bring their bundles to the first node's, in time, late or never."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import addresses
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, depot, upload
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, upload, upload_protocol
 from helpers import csvs, peers
 
 PORTS = (27800, 27807)
@@ -91,10 +91,10 @@ def test_whoever_comes_first_waits_for_the_other(at: str, collection: Path, tmp_
     early = Member(at, 1, brought(tmp_path, 1, csvs.table(1)))
     late: List[Member] = []
 
-    def store(rank: int, parcel_: Any) -> process.Child:
+    def store(rank: int, bundle_: Any) -> process.Child:
         if rank == 1:
             late.append(Member(at, 2, brought(tmp_path, 2, csvs.table(2))))  # comes when the first one's is there
-        return stored(collection)(rank, parcel_)
+        return stored(collection)(rank, bundle_)
 
     assert collect(at, store) == {1: True, 2: True}
     assert [early.end()["line"], late[0].end()["line"]] == ["", ""]
@@ -128,18 +128,18 @@ def test_what_the_leader_cannot_store_is_told_to_its_owner_alone(at: str, collec
     members = [Member(at, rank, brought(tmp_path, rank, csvs.table(rank))) for rank in (1, 2)]
     assert collect(at, stored(collection)) == {1: False, 2: True}
     lines = [member.end()["line"] for member in members]
-    assert lines[0].startswith("madengine: share: n0: parcel: cannot write")
+    assert lines[0].startswith("madengine: share: n0: bundle: cannot write")
     assert lines[1] == ""
 
 
 def test_a_leader_that_has_no_place_says_so_at_once(at: str) -> None:
     members = [Member(at, rank, KEPT) for rank in (1, 2)]
     start = time.monotonic()
-    refusal = ShareFault("aftermath: the first node has no place for results", "read its log")
+    refusal = ShareFault("job_end: the first node has no place for results", "read its log")
     assert collect(at, never, wait=60.0, refusal=refusal) == {1: False, 2: False}
     assert time.monotonic() - start < 5.0
     for member in members:
-        assert member.end()["line"] == "madengine: share: n0: aftermath: the first node has no place for results; read its log"
+        assert member.end()["line"] == "madengine: share: n0: job_end: the first node has no place for results; read its log"
 
 
 @pytest.mark.parametrize("brings", [
@@ -150,33 +150,33 @@ def test_a_leader_that_has_no_place_says_so_at_once(at: str) -> None:
     {"files": [["node.json", "e30="]] + [[f"{number}.csv", ""] for number in range(60)]},
     {"files": [["node.json", "e30="], ["x.csv", "%"]]},
 ])  # fmt: skip
-def test_a_parcel_that_a_user_has_prepared_is_refused_and_leads_nowhere(at: str, collection: Path, brings: Dict[str, Any]) -> None:
+def test_a_bundle_that_a_user_has_prepared_is_refused_and_leads_nowhere(at: str, collection: Path, brings: Dict[str, Any]) -> None:
     member = Member(at, 1, brings, nodes=2)
     assert collect(at, stored(collection), awaited=(1,), nodes=2) == {1: False}
-    assert "parcel: not a node's results" in member.end()["line"]
+    assert "bundle: not a node's results" in member.end()["line"]
     assert sorted(os.listdir(collection)) == ["node_0"]
 
 
-def test_a_parcel_that_is_too_large_is_not_sent(at: str) -> None:
+def test_a_bundle_that_is_too_large_is_not_sent(at: str) -> None:
     with pytest.raises(JobFault, match="too large"):
         upload.deliver(peers.allocation("n1", 3, at), peers.KEY, {"files": "x" * bundle.LONGEST_TEXT}, 60.0, ports=PORTS)
 
 
-def test_the_largest_parcels_of_many_nodes_come_a_few_at_a_time(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(depot, "_ROOM", 100_000)
+def test_the_largest_bundles_of_many_nodes_come_a_few_at_a_time(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_protocol, "_ROOM", 100_000)
     held: List[int] = []
-    tell = depot.UploadServerEnd.send_now
+    tell = upload_protocol.UploadServerEnd.send_now
 
-    def counted(bearer: depot.UploadServerEnd) -> None:
-        tell(bearer)
-        held.append(sum(each.size for each in bearer._depot._bearers.values() if each.has_turn))
+    def counted(end: upload_protocol.UploadServerEnd) -> None:
+        tell(end)
+        held.append(sum(each.size for each in end._upload._ends.values() if each.has_turn))
 
-    monkeypatch.setattr(depot.UploadServerEnd, "send_now", counted)
+    monkeypatch.setattr(upload_protocol.UploadServerEnd, "send_now", counted)
     members = [Member(at, rank, {"text": "x" * 60_000}, nodes=5) for rank in range(1, 5)]
     got: List[int] = []
 
-    def store(rank: int, parcel_: Any) -> process.Child:
-        got.append(len(parcel_["text"]))
+    def store(rank: int, bundle_: Any) -> process.Child:
+        got.append(len(bundle_["text"]))
         return process.start(peers.me(), int)
 
     assert collect(at, store, awaited=(1, 2, 3, 4), nodes=5) == dict.fromkeys((1, 2, 3, 4), True)
@@ -185,10 +185,10 @@ def test_the_largest_parcels_of_many_nodes_come_a_few_at_a_time(at: str, monkeyp
     assert [member.end()["line"] for member in members] == [""] * 4
 
 
-def test_a_parcel_that_is_larger_than_the_room_comes_alone(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(depot, "_ROOM", 1000)
+def test_a_bundle_that_is_larger_than_the_room_comes_alone(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_protocol, "_ROOM", 1000)
     member = Member(at, 1, {"text": '\\"' * 20_000}, nodes=2)  # the longest that characters become in JSON
-    assert collect(at, lambda rank, parcel_: process.start(peers.me(), int), awaited=(1,), nodes=2) == {1: True}
+    assert collect(at, lambda rank, bundle_: process.start(peers.me(), int), awaited=(1,), nodes=2) == {1: True}
     assert member.end()["line"] == ""
 
 
@@ -197,24 +197,24 @@ def test_a_parcel_that_is_larger_than_the_room_comes_alone(at: str, monkeypatch:
 
 def test_a_member_that_is_killed_while_it_brings_is_not_there(at: str, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members: List[Member] = []
-    monkeypatch.setattr(depot.UploadServerEnd, "send_now", lambda bearer: members[0].kill())  # its turn never comes
+    monkeypatch.setattr(upload_protocol.UploadServerEnd, "send_now", lambda end: members[0].kill())  # its turn never comes
     members.append(Member(at, 1, KEPT, nodes=2))
     assert collect(at, stored(collection), awaited=(1,), nodes=2, wait=1.0) == {}
     assert not (collection / "node_1").exists()
 
 
 def test_a_member_that_comes_again_replaces_its_first_connection(at: str, collection: Path, tmp_path: Path) -> None:
-    first = depot.UploadServerEnd.send_now
+    first = upload_protocol.UploadServerEnd.send_now
     members: List[Member] = []
 
-    def deaf_once(bearer: depot.UploadServerEnd) -> None:
+    def deaf_once(end: upload_protocol.UploadServerEnd) -> None:
         if len(members) == 1:
             members.append(Member(at, 1, brought(tmp_path, 1, csvs.table(1)), nodes=2))
         else:
-            first(bearer)
+            first(end)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(depot.UploadServerEnd, "send_now", deaf_once)
+        patch.setattr(upload_protocol.UploadServerEnd, "send_now", deaf_once)
         members.append(Member(at, 1, KEPT, nodes=2))
         assert collect(at, stored(collection), awaited=(1,), nodes=2) == {1: True}
     assert "came a second time" in members[0].end()["line"]
@@ -223,7 +223,7 @@ def test_a_member_that_comes_again_replaces_its_first_connection(at: str, collec
 
 def test_a_leader_that_dies_is_missed_at_once(at: str) -> None:
     def lead() -> None:
-        collect(at, lambda rank, parcel_: os._exit(1), awaited=(1,), nodes=2)
+        collect(at, lambda rank, bundle_: os._exit(1), awaited=(1,), nodes=2)
 
     leader = process.start(peers.me(), lead)
     with pytest.raises(PeerFault, match="the leader vanished"):
@@ -290,7 +290,7 @@ def idle(sock: socket.socket) -> None:
 
 
 def nonsense(sock: socket.socket) -> None:
-    for text in (b'{"line":"JOIN","rank":1}\n', b"[" * 8000 + b"\n", b'{"line":"PARCEL","size":5}\n', b"\0\n"):
+    for text in (b'{"line":"JOIN","rank":1}\n', b"[" * 8000 + b"\n", b'{"line":"BUNDLE","size":5}\n', b"\0\n"):
         with contextlib.suppress(OSError):
             socket.create_connection(sock.getpeername()).sendall(text)
     time.sleep(10)
@@ -332,97 +332,95 @@ def test_a_delivery_leaves_no_descriptor_behind(at: str, collection: Path, tmp_p
 
 
 def meeting_of_two() -> Any:
-    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results.courier import UploadClientEnd
-
-    place = depot.UploadState(peers.allocation("n0", 3), peers.KEY, FIRST, lambda: 9.0, (1, 2))
-    bearer = depot.UploadServerEnd(place)
-    courier = UploadClientEnd(peers.allocation("n1", 3), peers.KEY, FIRST, json.dumps(KEPT))
-    return place, bearer, courier
+    place = upload_protocol.UploadState(peers.allocation("n0", 3), peers.KEY, FIRST, lambda: 9.0, (1, 2))
+    end = upload_protocol.UploadServerEnd(place)
+    member = upload_protocol.UploadClientEnd(peers.allocation("n1", 3), peers.KEY, FIRST, json.dumps(KEPT))
+    return place, end, member
 
 
-def talk(bearer: Any, courier: Any) -> None:
+def talk(end: Any, member: Any) -> None:
     """Let the two say all that they have to say."""
-    while bearer.outgoing or courier.outgoing:
-        for one, other in ((bearer, courier), (courier, bearer)):
+    while end.outgoing or member.outgoing:
+        for one, other in ((end, member), (member, end)):
             data = bytes(one.outgoing)
             one.outgoing.clear()
             other.receive(data)
 
 
-def test_a_parcel_is_whole_only_when_every_part_has_come() -> None:
-    place, bearer, courier = meeting_of_two()
-    talk(bearer, courier)
-    assert (courier.is_welcome, bearer.is_present, place.is_busy) == (True, False, False)
-    courier.choose()
-    talk(bearer, courier)
-    assert (bearer.is_whole, place.next(), courier.is_taken) == (True, bearer, False)
-    assert json.loads(bearer.text()) == KEPT
-    place.settle(bearer)
-    talk(bearer, courier)
-    assert (courier.is_taken, courier.fault, place.awaited, place.delivered) == (True, None, {2}, {1: True})
-    assert "Courier over" in repr(courier)
-    assert "Bearer over rank=1" in repr(bearer)
+def test_a_bundle_is_whole_only_when_every_part_has_come() -> None:
+    place, end, member = meeting_of_two()
+    talk(end, member)
+    assert (member.is_welcome, end.is_present, place.is_busy) == (True, False, False)
+    member.choose()
+    talk(end, member)
+    assert (end.is_whole, place.next(), member.is_taken) == (True, end, False)
+    assert json.loads(end.text()) == KEPT
+    place.settle(end)
+    talk(end, member)
+    assert (member.is_taken, member.fault, place.awaited, place.delivered) == (True, None, {2}, {1: True})
+    assert "UploadClientEnd over" in repr(member)
+    assert "UploadServerEnd over rank=1" in repr(end)
     assert "awaited=[2]" in repr(place)
 
 
 def test_whoever_is_still_there_at_the_end_is_told_why_it_is_over() -> None:
-    place, bearer, courier = meeting_of_two()
-    talk(bearer, courier)
-    courier.choose()
-    bearer.receive(bytes(courier.outgoing))
-    courier.outgoing.clear()
-    place.close(ShareFault("delivery: the time is up", "raise ResultsWait"))
-    talk(bearer, courier)
-    assert (bearer.is_over, place.is_busy, courier.is_taken) == (True, False, False)
-    assert str(courier.fault) == "delivery: the time is up; raise ResultsWait"
+    place, end, member = meeting_of_two()
+    talk(end, member)
+    member.choose()
+    end.receive(bytes(member.outgoing))
+    member.outgoing.clear()
+    place.close(ShareFault("upload: the time is up", "raise ResultsWait"))
+    talk(end, member)
+    assert (end.is_over, place.is_busy, member.is_taken) == (True, False, False)
+    assert str(member.fault) == "upload: the time is up; raise ResultsWait"
 
 
 @pytest.mark.parametrize(("name", "fields"), [
-    ("PARCEL", {"size": 0}),
-    ("PARCEL", {"size": bundle.LONGEST_TEXT + 1}),
-    ("PARCEL", {"size": True}),
-    ("PARCEL", {}),
+    ("BUNDLE", {"size": 0}),
+    ("BUNDLE", {"size": bundle.LONGEST_TEXT + 1}),
+    ("BUNDLE", {"size": True}),
+    ("BUNDLE", {}),
     ("PART", {"text": "x"}),
     ("LOADED", {}),
 ])  # fmt: skip
 def test_a_proven_member_s_line_out_of_turn_ends_its_connection(name: str, fields: Dict[str, Any]) -> None:
-    place, bearer, courier = meeting_of_two()
-    talk(bearer, courier)
-    courier.say(name, **fields)
-    talk(bearer, courier)
-    assert (bearer.is_over, place.is_busy, place.awaited) == (True, False, {1, 2})
+    place, end, member = meeting_of_two()
+    talk(end, member)
+    member.say(name, **fields)
+    talk(end, member)
+    assert (end.is_over, place.is_busy, place.awaited) == (True, False, {1, 2})
 
 
 @pytest.mark.parametrize("text", ["x" * 3601, "", 7, "x" * 6])
 def test_more_than_was_announced_is_nonsense(text: Any) -> None:
-    place, bearer, courier = meeting_of_two()
-    talk(bearer, courier)
-    for name, fields in (("PARCEL", {"size": 5}), ("PART", {"text": text})):
-        assert not bearer.is_over
-        courier.say(name, **fields)
-        bearer.receive(bytes(courier.outgoing))
-        courier.outgoing.clear()
-    assert (bearer.is_over, place.is_busy) == (True, False)
+    place, end, member = meeting_of_two()
+    talk(end, member)
+    for name, fields in (("BUNDLE", {"size": 5}), ("PART", {"text": text})):
+        assert not end.is_over
+        member.say(name, **fields)
+        end.receive(bytes(member.outgoing))
+        member.outgoing.clear()
+    assert (end.is_over, place.is_busy) == (True, False)
 
 
 @pytest.mark.parametrize("name", ["TAKEN", "PART", "GO", "ABORT"])
 def test_a_leader_that_talks_nonsense_is_as_if_it_had_vanished(name: str) -> None:
-    _, bearer, courier = meeting_of_two()
-    talk(bearer, courier)
-    courier.choose()
-    bearer.say(name)
-    courier.receive(bytes(bearer.outgoing))
-    assert (courier.is_over, courier.is_taken) == (True, False)
-    assert "the leader vanished" in str(courier.fault)
+    _, end, member = meeting_of_two()
+    talk(end, member)
+    member.choose()
+    end.say(name)
+    member.receive(bytes(end.outgoing))
+    assert (member.is_over, member.is_taken) == (True, False)
+    assert "the leader vanished" in str(member.fault)
 
 
 def test_a_stranger_s_end_is_no_fault() -> None:
-    courier = meeting_of_two()[2]
-    courier.lost()
-    assert (courier.is_over, courier.fault) == (True, None)
+    member = meeting_of_two()[2]
+    member.lost()
+    assert (member.is_over, member.fault) == (True, None)
 
 
-def test_what_is_no_json_is_no_parcel() -> None:
+def test_what_is_no_json_is_no_bundle() -> None:
     for text in ("{", "[]", "[" * 100_000):
-        with pytest.raises(JobFault, match="no parcel"):
+        with pytest.raises(JobFault, match="no bundle"):
             upload._parsed(text)

@@ -126,7 +126,7 @@ class JobEnd:
         if self._folder:
             return
         if self._known.status != READY:
-            raise JobFault("aftermath: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
+            raise JobFault("job_end: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
         sources: List[collect.Source] = [{"path": self._place.results, "all": True}]
         sources += collect.sources_in(collect.workspaces(self._known.job_id, self._known.node_rank, len(self._known.nodes)))
         with self._kept(self._place.results):
@@ -222,12 +222,12 @@ class JobEnd:
         return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._here.file(origins.NOTE)))
 
     def _take_in(self) -> None:
-        """Wait for the parcels of those who are apart; what a run before this one has got is not waited for again."""
+        """Wait for the bundles of those who are apart; what a run before this one has got is not waited for again."""
         ranks, refusal = self._known.apart, None
         if self._folder:
             ranks = self._as_user(bundle.missing, self._collection, ranks, vars(self._known))
         else:
-            refusal = ShareFault("aftermath: the first node has no place for results", "read its epilog log")
+            refusal = ShareFault("job_end: the first node has no place for results", "read its epilog log")
         user = process.of(self._job.uid, self._job.gid)
 
         def store(rank: int, brought: Any) -> process.Child:
@@ -237,7 +237,7 @@ class JobEnd:
         lost = [str(self._known.nodes[rank]) for rank in ranks if not came.get(rank)]
         if lost:
             raise ShareFault(
-                "aftermath: not all nodes brought their results", "fetch them there", missing=listed(lost), waited_seconds=self._wait
+                "job_end: not all nodes brought their results", "fetch them there", missing=listed(lost), waited_seconds=self._wait
             )
 
     def _bring(self) -> None:
@@ -334,4 +334,4 @@ def _written(path: str, text: str) -> None:
     try:
         files.write(path, text)
     except OSError as error:
-        raise ShareFault("aftermath: cannot write", "look at the share", path=path, error=error.strerror or str(error)) from error
+        raise ShareFault("job_end: cannot write", "look at the share", path=path, error=error.strerror or str(error)) from error

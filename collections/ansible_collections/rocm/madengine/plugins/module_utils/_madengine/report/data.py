@@ -5,7 +5,7 @@
 
 All that the job itself wrote (names, CSVs, timelines, logs) becomes text that shows as what it is, bounded in length.
 
-Source: the files are those of `artifacts`, `results`, `diagnostics` and `timeline`.
+Source: the files are those of `collect`, `selection`, `diagnostics` and `timeline`.
 """
 
 from __future__ import annotations

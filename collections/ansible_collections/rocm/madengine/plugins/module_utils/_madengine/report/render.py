@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A job's report: its verdict, its result, where the time went, and what went wrong, as one HTML file and as text.
 
-`overview` reads a collection directory into plain values, which `html` and `text` show. All that the job itself wrote (names,
+`data` reads a collection directory into plain values, which `html` and `text` show. All that the job itself wrote (names,
 CSVs, logs) is shown as text, whatever it holds. The same files give the same report, so writing it again changes nothing.
 
-Source: results.md; the files are those of `artifacts`, `results`, `diagnostics` and `timeline`.
+Source: results.md; the files are those of `collect`, `selection`, `diagnostics` and `timeline`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One node's candidates as a small JSON document, for nodes that share no work directory: members send theirs to the leader.
 
-A parcel holds ``node.json``, the CSVs that may be the result, and the timeline; what does not fit stays on its node and is
+A bundle holds ``node.json``, the CSVs that may be the result, and the timeline; what does not fit stays on its node and is
 named. It comes from a peer and was filled by the job's user, so unpacking trusts no name, number or size in it.
 
 Source: results.md, "Choose".
@@ -23,14 +23,14 @@ from . import candidates, collect
 from .collect import safe
 
 LARGEST_BYTES = 4 << 20
-LONGEST_TEXT = 6 << 20  # characters of a parcel as JSON: base64 makes four of three bytes, and there are names
+LONGEST_TEXT = 6 << 20  # characters of a bundle as JSON: base64 makes four of three bytes, and there are names
 _MOST_FILES = 50
 _MOST_LEFT = 100
 _ALWAYS = (candidates.NODE_FACTS, "timeline.jsonl")
 
 
 def pack(folder: str, rank: int, csvs: Sequence[str], at_most_bytes: int = LARGEST_BYTES) -> Dict[str, Any]:
-    """Return the parcel of a node's directory, as `artifacts.gather` leaves it.
+    """Return the bundle of a node's directory, as `collect.gather` leaves it.
 
     :param csvs: the names of the results; an empty one: every CSV may be it.
     :returns: ``{rank, files: [[name, base64], …], left: [name, …], folder}``; *left* (the first 100) did not fit and is in *folder*.
@@ -58,15 +58,15 @@ def pack(folder: str, rank: int, csvs: Sequence[str], at_most_bytes: int = LARGE
     return {"rank": rank, "files": packed, "left": left[:_MOST_LEFT], "folder": folder}
 
 
-def unpack(collection_dir: str, parcel: Mapping[str, Any], rank: int) -> List[str]:
-    """Put a member's parcel into ``<collection_dir>/node_<rank>/``; again changes nothing but times.
+def unpack(collection_dir: str, bundle: Mapping[str, Any], rank: int) -> List[str]:
+    """Put a member's bundle into ``<collection_dir>/node_<rank>/``; again changes nothing but times.
 
-    :param rank: whose it is, as the rendezvous knows it; the parcel itself is not asked.
+    :param rank: whose it is, as the rendezvous knows it; the bundle itself is not asked.
     :returns: the names of its files; ``node.json`` comes last.
-    :raises JobFault: it is no parcel.
+    :raises JobFault: it is no bundle.
     :raises ShareFault: it cannot be written.
     """
-    contents = _opened(parcel)
+    contents = _opened(bundle)
     folder = os.path.join(collection_dir, f"node_{int(rank)}")
     try:
         collect.set_aside(collection_dir, folder, json.loads(dict(contents)[candidates.NODE_FACTS]))
@@ -74,7 +74,7 @@ def unpack(collection_dir: str, parcel: Mapping[str, Any], rank: int) -> List[st
         for name, data in contents:
             files.write(os.path.join(folder, name), data)
     except OSError as error:
-        raise ShareFault("parcel: cannot write", "make room there", folder=folder, error=error.strerror or str(error)) from error
+        raise ShareFault("bundle: cannot write", "make room there", folder=folder, error=error.strerror or str(error)) from error
     return [name for name, _data in contents]
 
 
@@ -88,8 +88,8 @@ def missing(collection_dir: str, ranks: Sequence[int], facts: Mapping[str, Any])
     return [rank for rank, known in zip(ranks, there) if any(known.get(key) != value for key, value in wanted.items())]
 
 
-def _opened(parcel: Mapping[str, Any]) -> List[Tuple[str, bytes]]:
-    listed = parcel.get("files")
+def _opened(bundle: Mapping[str, Any]) -> List[Tuple[str, bytes]]:
+    listed = bundle.get("files")
     if not isinstance(listed, list) or len(listed) > _MOST_FILES:
         raise _refused("files")
     contents: Dict[str, bytes] = {}
@@ -120,4 +120,4 @@ def _is_object(data: bytes) -> bool:
 
 
 def _refused(what: str, **seen: object) -> JobFault:
-    return JobFault(f"parcel: not a node's results ({what})", "look at that node's own directory", **seen)
+    return JobFault(f"bundle: not a node's results ({what})", "look at that node's own directory", **seen)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The CSVs of a collection directory that may be a job's result, each with its score or the reason why it cannot be.
 
-A collection directory holds ``node_<rank>/`` with that node's files and ``node.json`` (see `artifacts`). All of it is
+A collection directory holds ``node_<rank>/`` with that node's files and ``node.json`` (see `collect`). All of it is
 written by the job's user, so every name, number and document in it is input like any other.
 
 Source: results.md, "Gather" and "Choose".
@@ -95,7 +95,7 @@ def found(collection_dir: str, name: str, facts: Mapping[str, Any], nodes: Seque
     """Return the candidates in the order of ranks, not yet scored.
 
     :param name: the CSV's name; empty: every CSV is a candidate.
-    :param facts: as `results.settle` takes them.
+    :param facts: as `selection.settle` takes them.
     :raises JobFault: there are more than any job could mean.
     """
     candidates: List[Candidate] = []

@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List
 RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(RELEASE, "lib"))
 
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import errors, process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import (
     hook,
@@ -32,6 +32,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
 )
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.timeline import Timeline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, credential, session
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import shared_dir
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings
@@ -49,7 +50,8 @@ def begin(site: Site, job: Allocation, state: job_state.JobState) -> bool:
         return False
     for warning in site.warnings:
         journal.say(f"madengine: {warning}")
-    state.begin(job.uid, job.gid, RELEASE, job_state.Status(**job.facts(), began=time.time()))
+    implicit = not request.is_explicit(job)
+    state.begin(job.uid, job.gid, RELEASE, job_state.Status(**job.facts(), began=time.time(), implicit=implicit))
     return True
 
 
@@ -61,33 +63,28 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
         with log.step("manifest"):
             user = process.of(job.uid, job.gid)
             asked = request.read(job)
-            wanted = process.run(user, task_environment.wanted, asked, site.pass_env, deadline=deadline)
-        if wanted is None:  # `madengine run` without a manifest: it did not ask, and there is nothing to do for it
-            peers.abort(errors.JobFault("handover: no manifest on this node", "put it where all nodes see it", path=asked.manifest))
-            state.remove()
-            return
+            wanted = JobSpec.of(process.run(user, task_environment.wanted, asked, site.pass_env, deadline=deadline))
         work.make(job.uid, job.gid)
         work.sweep(lambda job_id: job_state.JobState(job_id).exists())
         images = images_of(site, job, asked, user, deadline)
         images.prepare()
-        collection = task_environment.collection_dir(job, wanted["models"])
+        collection = task_environment.collection_dir(job, wanted.names)
         together = peers.join(have=[] if job.is_leader else images.have())
         with shared_dir.SharedDirProbe(user, deadline, (collection, job.attempt, job.node_rank, len(job.nodes))) as probe:
             offers = lead(together, images, probe, wanted, log) if job.is_leader else follow(together, images, probe, log)
     with log.step("handover"):
-        task_environment.write(state, job, wanted, offers, work.results)
-        origins.note(state, job, asked, wanted["models"], deadline)
-        state.ready(images=offers, results=wanted["results"], collection_dir=collection, apart=probe.apart)
+        task_environment.write(state, job, wanted, offers, work.results, asked.keep)
+        origins.note(state, job, asked, wanted.models, deadline)
+        base = task_environment.run_base(job, wanted)
+        state.ready(images=offers, results=wanted.results, collection_dir=collection, run_base=base, apart=probe.apart)
 
 
-def lead(
-    together: session.Session, images: job_images.JobImages, probe: shared_dir.SharedDirProbe, wanted: Dict[str, Any], log: Timeline
-) -> Any:
+def lead(together: session.Session, images: job_images.JobImages, probe: shared_dir.SharedDirProbe, wanted: JobSpec, log: Timeline) -> Any:
     """Publish the images, and let all go when all have loaded them."""
     nodes = len(together.allocation.nodes)
     with log.step("publish") as facts:
         held = together.common() if images.may_broadcast else []
-        offers = together.run_child(images.stage(wanted["images"], nodes == 1, held))
+        offers = together.run_child(images.stage(wanted.images, nodes == 1, held))
         facts.update(job_images.totals(offers))
     with leases_of(offers, images, log):
         probe.mark(together)

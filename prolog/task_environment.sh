@@ -2,23 +2,69 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # What a task of a job of ours gets, printed for slurmstepd; `task_prolog` reads this file in, with the job's state
 # directory in _job.
+_newline='
+'
+# A line goes into the job's output and, where that is another file, into its errors: `madengine run` shows these alone.
+_say() {
+    printf 'print %s\n' "$1"
+    [ -r "$_job/stderr" ] && IFS= read -r _errors <"$_job/stderr" || return 0
+    [ -f "$_errors" ] && [ -w "$_errors" ] && printf '%s\n' "$1" >>"$_errors"
+}
 IFS= read -r _verdict <"$_job/verdict"
 case $_verdict in
-    ready) ;;
+    ready | aside) ;;
     starting | '')
-        echo "print madengine: defect: the prolog gave no verdict on this node; this job runs without its help, see the node's journal"
+        _say "madengine: defect: the prolog gave no verdict on this node; this job runs without its help, see the node's journal"
         exit 0
         ;;
     *)
-        printf 'print %s\n' "$_verdict"
+        _say "$_verdict"
         exit 1
         ;;
 esac
-[ -r "$_job/exports" ] || exit 0
+
+# What a step has of its own. A batch script that another job's step has submitted inherits that one's SLURM_STEP_*, as no
+# task of a real step does: there SLURM_NNODES is the step's, and the step's first node has the number 0.
+_step=
+_is_number() { case $1 in '' | 0?* | *[!0-9]* | ??????????*) return 1 ;; esac }
+if _is_number "$SLURM_STEP_ID" && _is_number "$SLURM_NODEID" && _is_number "$SLURM_JOB_ID" \
+    && _is_number "$SLURM_STEP_NUM_NODES" && [ "$SLURM_STEP_NUM_NODES" = "$SLURM_NNODES" ]; then
+    # The first of `n[08-10,12],m1`: of each bracket, what stands before the first comma or dash.
+    _first= _rest=$SLURM_STEP_NODELIST
+    while :; do
+        case ${_rest%%[],]*} in *'['*) ;; *) break ;; esac
+        _range=${_rest#*"["}
+        _first=$_first${_rest%%"["*}${_range%%[],-]*}
+        _rest=${_range#*"]"}
+    done
+    _first=$_first${_rest%%,*}
+    case $SLURM_NODEID/$_first in */*[!A-Za-z0-9._-]*) ;; 0/"$SLURMD_NODENAME" | [1-9]*/?*) _step=$SLURM_STEP_ID ;; esac
+fi
+
+# Once in a job: by its batch script, or by the first task of its first step.
+if [ -r "$_job/notes" ] && [ "$MADENGINE_SAID" != "$SLURM_JOB_ID" ] && [ "${_step:-0}${SLURM_PROCID:-0}" = 00 ]; then
+    while IFS= read -r _line; do _say "$_line"; done <"$_job/notes"
+    printf 'export MADENGINE_SAID=%s\n' "$SLURM_JOB_ID"
+fi
+[ "$_verdict" = ready ] && [ -r "$_job/exports" ] || exit 0
+
+# Where the tasks have their temporary files; the epilog looks there as this user.
+[ "$SLURM_TMPDIR" ] && [ -w "$_job/task" ] && printf '%s\n' "$SLURM_TMPDIR" >"$_job/task/tmpdir"
+_keep=
+[ -r "$_job/keep" ] && IFS= read -r _keep <"$_job/keep"
+# Every node has the image: madengine would save all of it once more, and its archive into our store.
+case " $_keep ${MAD_DOCKER_BUILDS+set} " in *' builds '*) ;; *' set '*) echo unset MAD_DOCKER_BUILDS ;; esac
+# A shell function that bash takes from the environment: madengine's own task script copies the manifest from where the job
+# was submitted, and may put another directory first in PATH; a function comes before both. See madengine_run.py.
+_run=$_release/prolog/madengine_run.py
+case " $_keep " in *' manifest '*) ;; *)
+    # shellcheck disable=SC2016 # for the task's bash, not for this shell
+    [ ! -r "$_run" ] || printf 'export BASH_FUNC_madengine%%%%=() {  %s; if [ -r %s ]; then %s %s %s "$real" "$@"; else "$real" "$@"; fi; }\n' \
+        'local real; real=$(type -P madengine) || { echo "madengine: command not found" >&2; return 127; }' \
+        "$_run" '/usr/bin/python3 -I' "$_run" "$_job" ;;
+esac
 
 set -f
-_newline='
-'
 IFS=$_newline
 # What the user has set stays as it is. A task of `srun` inherits what the batch script's own TaskProlog has set on
 # another node, NODE_RANK for one: MADENGINE_EXPORTED tells that from a value of the user's.
@@ -26,10 +72,19 @@ _ours=
 _value=
 _names=
 _output=
+_leader=
+[ "$_step" ] && [ -r "$_job/leader" ] && IFS= read -r _leader <"$_job/leader"
 while read -r _line; do
     _name=${_line%%=*}
     case $_name in "$_line" | '' | [!A-Za-z_]* | *[!A-Za-z0-9_]*) continue ;; esac
     _names=$_names$_newline$_name
+    # A step on some of the nodes meets at its own first node; two side by side have a port each, and the first the job's.
+    case ${_step:+$_name} in
+        MASTER_ADDR) [ "$_first" = "$_leader" ] || _line=MASTER_ADDR=$_first ;;
+        MASTER_PORT) _line=MASTER_PORT=$((_step > 0 ? 30500 + (SLURM_JOB_ID * 7 + _step) % 2268 : 29500 + SLURM_JOB_ID % 1000)) ;;
+        NNODES) _line=NNODES=$SLURM_STEP_NUM_NODES ;;
+        NODE_RANK) _line=NODE_RANK=$SLURM_NODEID ;;
+    esac
     eval "_is_set=\${$_name+yes} _value=\${$_name-}"
     if [ "$_is_set" ]; then
         case "|$MADENGINE_EXPORTED|" in *"|$_name=$_value|"*) ;; *) continue ;; esac

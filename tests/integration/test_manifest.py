@@ -93,7 +93,7 @@ def run(submit: Path, path: str, docker: str | None = None) -> tuple[subprocess.
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_restored_manifest_runs_after_one_look_at_the_image_and_nothing_else(shape: str, image: str, submit: Path) -> None:
     path = manifests.write(submit, written(shape, image, submit))
-    (submit / "build_manifest.json").write_text(job_spec.text(job_spec.load_for_job(path)["document"]))
+    (submit / "build_manifest.json").write_text(job_spec.text(job_spec.load_for_job(path).documents[0]))
     done, calls = run(submit, path)
     assert done.returncode == 0, done.stderr
     assert [call[:2] for call in calls].count(["image", "inspect"]) == 1
@@ -106,7 +106,7 @@ def test_a_restored_manifest_runs_after_one_look_at_the_image_and_nothing_else(s
 def test_the_container_gets_the_token_the_mounts_and_every_variable_and_nobody_else_sees_the_token(image: str, submit: Path) -> None:
     path = manifests.write(submit, written("build-on-compute", image, submit))
     restored = job_spec.load_for_job(path, runtime={"MAD_SECRETS_HFTOKEN": TOKEN})
-    (submit / "build_manifest.json").write_text(job_spec.text(restored["document"]))
+    (submit / "build_manifest.json").write_text(job_spec.text(restored.documents[0]))
     done, calls = run(submit, path)
     assert done.returncode == 0, done.stderr
     seen = dict(part.partition("=")[::2] for part in (submit / "seen.env").read_text().split("\0")[:-1])

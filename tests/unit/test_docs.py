@@ -280,7 +280,7 @@ def test_variables_of_a_guide_are_known(block: guides.Block) -> None:
 def test_a_manifest_of_a_guide_can_be_read(block: guides.Block, tmp_path: Path) -> None:
     path = tmp_path / "build_manifest.json"
     path.write_text(block.text)
-    assert job_spec.load_for_job(str(path))["images"]
+    assert job_spec.load_for_job(str(path)).images
 
 
 # --- Commands -----------------------------------------------------------------------------------------------------------

@@ -122,8 +122,9 @@ def test_what_a_workload_lacks_is_said_by_node_and_name(cluster: Cluster, worklo
 RESTORE = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine import files, manifest
-files.write(sys.argv[1], manifest.text(manifest.load_for_job(sys.argv[1])["document"]), 0o600)
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import job_spec as manifest
+files.write(sys.argv[1], manifest.text(manifest.load_for_job(sys.argv[1]).documents[0]), 0o600)
 """
 # What `madengine run` submits, as far as the runner depends on it.
 MADENGINE_JOB = """#!/bin/bash

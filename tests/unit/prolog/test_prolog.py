@@ -119,12 +119,45 @@ def test_a_job_that_is_not_ours_leaves_no_trace(node: stories.Node, more: Dict[s
     assert (node.here.exists(), os.path.exists(node.place.path), node.said, node.noted) == (False, False, [], [])
 
 
-def test_madengine_run_without_a_manifest_did_not_ask(node: stories.Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    (node.work_dir / "build_manifest.json").unlink()
-    # Not one of several nodes: those would have to meet.
+@pytest.fixture
+def unasked(monkeypatch: pytest.MonkeyPatch) -> Dict[str, str]:
+    """A job of `madengine run` that says nothing itself; alone, where those of several nodes would have to meet."""
     monkeypatch.setattr(prolog.request, "concerns_us", lambda job: True)
-    assert node.tell(prolog, SLURM_JOB_COMMENT="", SLURM_JOB_STDOUT="/x/madengine-llama.out") == exit_status.DONE
-    assert (node.here.exists(), os.path.exists(node.place.path), node.said) == (False, False, [])
+    return {"SLURM_JOB_COMMENT": "", "SLURM_JOB_STDOUT": "/x/madengine-llama_%j_%t.out"}
+
+
+def stands_aside(node: stories.Node, says: str) -> bool:
+    """Say whether the job starts as if we were not there, and hears once why."""
+    (line,) = (node.here.text("notes") or "").splitlines()
+    assert line.startswith("madengine: this job runs without help: ")
+    assert says in line
+    return (node.verdict(), os.path.exists(node.here.file("exports"))) == ("aside", False)
+
+
+def test_madengine_run_without_a_manifest_did_not_ask(node: stories.Node, unasked: Dict[str, str]) -> None:
+    (node.work_dir / "build_manifest.json").unlink()
+    assert node.tell(prolog, **unasked) == exit_status.DONE
+    assert stands_aside(node, "no manifest found")
+    assert not os.path.exists(node.place.path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({**manifests.built(), "built_models": {"x": {"name": "mixtral"}}})])
+def test_a_manifest_that_nobody_named_fails_no_job(node: stories.Node, unasked: Dict[str, str], text: str) -> None:
+    (node.work_dir / "build_manifest.json").write_text(text)
+    assert node.tell(prolog, **unasked) == exit_status.DONE
+    assert stands_aside(node, "manifest")
+
+
+def test_a_job_that_did_not_ask_is_not_failed_for_want_of_an_image(node: stories.Node, unasked: Dict[str, str]) -> None:
+    JobImages.failing = {"stage": JobFault("image: nobody has it", "build it")}
+    assert node.tell(prolog, **unasked) == exit_status.DONE
+    assert stands_aside(node, "image: nobody has it")
+
+
+def test_a_job_that_did_not_ask_is_helped_where_the_manifest_is_its_own(node: stories.Node, unasked: Dict[str, str]) -> None:
+    assert node.tell(prolog, **unasked) == exit_status.DONE
+    assert (node.verdict(), node.here.text("notes")) == ("ready", None)
+    assert node.here.status().collection_dir == f"/x/llama/{stories.JOB_ID}"
 
 
 @pytest.mark.parametrize(("text", "says"), [
@@ -337,15 +370,13 @@ UNASKED = {"SLURM_JOB_COMMENT": "", "SLURM_JOB_STDOUT": "/x/madengine-llama_%j.o
 
 def test_a_manifest_that_only_some_nodes_see_is_said_at_once_on_those(key: str) -> None:
     found = together(key, ["n1", "broken", "n3"], UNASKED)
-    assert (found["broken"][0], found["broken"][1]) == (exit_status.DONE, "")
-    for name in ("n1", "n3"):
-        assert found[name][1].startswith("madengine: job: broken: handover: no manifest on this node")
-        assert found[name][2] < 5
+    assert {name: (end[0], end[1]) for name, end in found.items()} == dict.fromkeys(found, (exit_status.DONE, "aside"))
+    assert all(end[2] < 5 for end in found.values())
 
 
 def test_a_leader_that_sees_no_manifest_tells_the_others(key: str) -> None:
     found = together(key, ["broken", "n2"], UNASKED)
-    assert (found["broken"][1], found["n2"][1].startswith("madengine: job: broken: handover: no manifest")) == ("", True)
+    assert {end[1] for end in found.values()} == {"aside"}
 
 
 def test_a_job_that_is_alone_needs_no_key_of_the_cluster(node: stories.Node) -> None:

@@ -307,3 +307,21 @@ def test_a_link_or_a_fifo_in_its_place_is_not_read(base: Path) -> None:
     os.unlink(here.file("task/tmpdir"))
     os.mkfifo(here.file("task/tmpdir"))
     assert here.temporary_dirs() == ["/tmp"]
+
+
+def test_a_job_that_did_not_ask_is_never_kept_from_running(base: Path) -> None:
+    here = begun(base, implicit=True, stderr="/o/a.err")
+    here.note("first\nline")
+    here.fail(FAULT)
+    assert (here.text("verdict"), here.status().status, here.status().fault) == ("aside\n", "aside", None)
+    assert (here.text("notes") or "").splitlines() == ["first line", f"madengine: this job runs without help: {FAULT}"]
+    assert here.text("stderr") == "/o/a.err\n"
+    assert not (base / "last_fault").exists()
+
+
+def test_what_a_job_is_told_is_kept_where_its_tasks_can_read_it(base: Path) -> None:
+    here = begun(base)
+    here.note("one", "two")
+    here.ready()
+    assert (here.text("notes"), mode(here.file("notes"))) == ("one\ntwo\n", 0o644)
+    assert not os.path.exists(here.file("stderr"))

@@ -126,7 +126,10 @@ def test_madengine_off_takes_a_job_out_whatever_else_would_take_it_in(field: str
 def test_a_job_of_madengine_run_over_several_nodes_is_ours_without_a_word() -> None:
     found = job(stdout="/home/alice/out/madengine-llama_%j_%t.out")
     assert request.concerns_us(found)
-    assert request.read(found) == request.Request(manifest="/home/alice/run/build_manifest.json", is_explicit=False)
+    assert request.read(found) == request.Request(
+        ("/home/alice/run/build_manifest.json",), is_explicit=False, model="llama", script="/home/alice/out/madengine_llama.sh"
+    )
+    assert not request.is_explicit(found)
 
 
 @pytest.mark.parametrize(("stdout", "nodes"), [
@@ -142,17 +145,20 @@ def test_a_job_on_one_node_or_with_another_output_is_left_alone(stdout: str, nod
 
 def test_a_single_node_job_that_asks_is_served() -> None:
     assert request.concerns_us(job("madengine", nodes="n1"))
-    assert request.read(job("madengine", nodes="n1")) == request.Request(manifest="/home/alice/run/build_manifest.json")
+    assert request.read(job("madengine", nodes="n1")) == request.Request(("/home/alice/run/build_manifest.json",))
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    ("madengine", request.Request("/home/alice/run/build_manifest.json")),
-    ("madengine:manifest=../m.json", request.Request("/home/alice/m.json")),
-    ("madengine:manifest=/data/m=1.json", request.Request("/data/m=1.json")),
-    ("madengine:image=rocm/vllm:1", request.Request("", image="rocm/vllm:1")),
-    ("madengine:image=rocm/vllm:1,manifest=m", request.Request("/home/alice/run/m", image="rocm/vllm:1")),
+    ("madengine", request.Request(("/home/alice/run/build_manifest.json",))),
+    ("madengine:manifest=../m.json", request.Request(("/home/alice/m.json",))),
+    ("madengine:manifest=/data/m=1.json", request.Request(("/data/m=1.json",))),
+    ("madengine:image=rocm/vllm:1", request.Request(images=("rocm/vllm:1",))),
+    ("madengine:manifest=a.json+b.json", request.Request(("/home/alice/run/a.json", "/home/alice/run/b.json"))),
+    ("madengine:image=a:1+b:2+a:1", request.Request(images=("a:1", "b:2"))),
+    ("madengine:keep=builds+manifest", request.Request(("/home/alice/run/build_manifest.json",), keep=("builds", "manifest"))),
+    ("madengine:image=rocm/vllm:1,manifest=m", request.Request(("/home/alice/run/m",), images=("rocm/vllm:1",))),
     ("madengine:store=/s, results=perf.csv,transport=sbcast",
-     request.Request("/home/alice/run/build_manifest.json", store="/s", results="perf.csv", transport="sbcast")),
+     request.Request(("/home/alice/run/build_manifest.json",), store="/s", results="perf.csv", transport="sbcast")),
 ])  # fmt: skip
 def test_the_options_of_a_request_are_taken_exactly(words: str, expected: request.Request) -> None:
     assert request.read(job(words)) == expected
@@ -170,6 +176,9 @@ def test_the_options_of_a_request_are_taken_exactly(words: str, expected: reques
     ("madengine:store=here", "not a value for this key", {"key": "store", "value": "here"}),
     ("madengine:results=a/b.csv", "not a value for this key", {"key": "results", "value": "a/b.csv"}),
     ("madengine:results=..", "not a value for this key", {"key": "results", "value": ".."}),
+    ("madengine:keep=all", "not a value for this key", {"key": "keep", "value": "all"}),
+    ("madengine:manifest=a+", "not a value for this key", {"key": "manifest", "value": "a+"}),
+    ("madengine:image=+a:1", "not a value for this key", {"key": "image", "value": "+a:1"}),
     ("madengine:transport=ftp", "not a value for this key", {"key": "transport", "value": "ftp"}),
 ])  # fmt: skip
 def test_what_a_request_cannot_mean_is_named(words: str, what: str, seen: Dict[str, str]) -> None:
@@ -179,6 +188,26 @@ def test_what_a_request_cannot_mean_is_named(words: str, what: str, seen: Dict[s
         assert raised.value.what == f"request: {what}"
         assert raised.value.seen == seen
         assert "\n" not in raised.value.line()
+
+
+@pytest.mark.parametrize(("stdout", "model"), [
+    ("/out/madengine-llama_%j_%t.out", "llama"),
+    ("/out/madengine-pyt_vllm_llama-3.1-8b_%j_%t.out", "pyt_vllm_llama-3.1-8b"),
+    ("madengine-llama.out", "llama"),
+    ("/out/madengine-llama", "llama"),
+    ("/out/madengine-", ""),
+])  # fmt: skip
+def test_the_output_of_a_job_of_madengine_s_names_its_model(stdout: str, model: str) -> None:
+    assert request.read(job(stdout=stdout)).model == model
+
+
+def test_the_file_of_a_job_s_errors_is_the_one_that_slurm_makes_of_its_pattern() -> None:
+    base = {**NEW, "SLURM_JOB_STDOUT": "/o/madengine-a_%j_%t.out"}
+    assert allocation.of({**base, "SLURM_JOB_STDERR": "/o/x_%j_%t.err"}).errors == "/o/x_4711_0.err"
+    assert allocation.of(base).errors == "/o/madengine-a_4711_0.err"
+    for stderr in ("/o/madengine-a_%j_%t.out", "/o/%x.err", "relative", "/o/a\nb"):
+        assert allocation.of({**base, "SLURM_JOB_STDERR": stderr}).errors == ""
+    assert allocation.of({**NEW, "SLURM_JOB_STDOUT": "/o/slurm-%j.out"}).errors == ""
 
 
 def test_an_unknown_key_comes_with_the_keys_there_are() -> None:
@@ -216,10 +245,11 @@ def test_a_job_says_where_it_is_and_what_it_is() -> None:
         "uid": 2000,
         "gid": 2001,
         "nodes": ("n3", "n1", "n2"),
+        "stderr": "",
     }
 
 
-@given(st.permutations(["manifest=m", "image=a:1", "store=/s", "results=r", "transport=shared"]))
+@given(st.permutations(["manifest=m", "image=a:1", "store=/s", "results=r", "transport=shared", "keep=builds"]))
 def test_the_order_of_options_means_nothing(options: list[str]) -> None:
-    expected = request.Request("/home/alice/run/m", "a:1", "/s", "r", "shared")
+    expected = request.Request(("/home/alice/run/m",), ("a:1",), "/s", "r", "shared", ("builds",))
     assert request.read(job("madengine:" + ",".join(options))) == expected

@@ -18,6 +18,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import environment
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import manifests
 from hypothesis import given, settings
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 UID, GID = os.getuid(), os.getgid()
 OFFER = {"reference": "rocm/vllm:1", "identity": "sha256:" + "4f" * 32}
 PASSING = {"exports": {}, "names": [], "globs": [], "without": [], "when_set": {}, "fixed": []}
-MODELS = [{"name": "pyt/llama"}]
+MODELS = ["pyt/llama"]
 
 
 @pytest.fixture
@@ -60,11 +61,9 @@ def handed_over(base: Path, document: Any, offers: Any = (OFFER,)) -> JobState:
     """Hand over what a job with the manifest *document* gets."""
     path = base / "build_manifest.json"
     path.write_text(json.dumps(document))
-    wanted = task_environment.wanted(Request(str(path)), ())
-    assert wanted is not None
-    wanted = json.loads(json.dumps(wanted))  # it comes out of a child process
+    told = json.loads(json.dumps(task_environment.wanted(Request((str(path),)), ())))  # it comes out of a child process
     here = begun(base)
-    task_environment.write(here, job(), wanted, list(offers), "/var/lib/madengine/jobs/4711/results")
+    task_environment.write(here, job(), JobSpec.of(told), list(offers), "/var/lib/madengine/jobs/4711/results")
     return here
 
 
@@ -84,7 +83,7 @@ def test_a_value_is_never_more_than_one_line_and_never_of_another_name(given_env
         except JobFault:
             return
         allowed = {"MAD_GUEST_OS": "UBUNTU", **{name: str(value) for name, value in given_env.items()}}
-        ours = set(task_environment.variables(job(), [OFFER], "m", "r"))
+        ours = set(task_environment.variables(job(), [OFFER], ["m"], "r"))
         for file in ("exports", "fixed"):
             for line in lines(here, file):
                 name, equals, value = line.partition("=")
@@ -116,7 +115,7 @@ def test_the_files_are_the_job_s_user_s_alone(base: Path) -> None:
 
 
 def test_every_task_learns_where_its_job_is(base: Path) -> None:
-    assert task_environment.variables(job(), [OFFER, {**OFFER, "reference": "b:1"}], "/run/m.json", "/results") == {
+    assert task_environment.variables(job(), [OFFER, {**OFFER, "reference": "b:1"}], ["/run/m.json", "/run/m.2.json"], "/results") == {
         "MASTER_ADDR": "n1",
         "MASTER_PORT": "30211",
         "NNODES": "2",
@@ -125,9 +124,13 @@ def test_every_task_learns_where_its_job_is(base: Path) -> None:
         "MAD_SETUP_MODEL_DIR": "false",
         "MAD_IMAGE": "rocm/vllm:1",
         "MAD_IMAGE_ID": OFFER["identity"],
+        "MAD_IMAGES": "rocm/vllm:1 b:1",
         "MAD_MANIFEST": "/run/m.json",
+        "MAD_MANIFESTS": "/run/m.json /run/m.2.json",
     }
-    bare = task_environment.variables(job(), [], "", "/results")
+    one = task_environment.variables(job(), [OFFER], ["/run/m.json"], "/results")
+    assert {"MAD_IMAGES", "MAD_MANIFESTS"}.isdisjoint(one)
+    bare = task_environment.variables(job(), [], [], "/results")
     assert {"MAD_IMAGE", "MAD_IMAGE_ID", "MAD_MANIFEST"}.isdisjoint(bare)
 
 
@@ -139,16 +142,16 @@ def test_the_run_s_own_values_beat_those_of_a_file(base: Path) -> None:
 
 @given(number=st.integers(1, 10**9))
 def test_the_port_is_below_the_ephemeral_ones(number: int) -> None:
-    assert 29500 <= int(task_environment.variables(job(job_id=number), [], "", "")["MASTER_PORT"]) < 30500
+    assert 29500 <= int(task_environment.variables(job(job_id=number), [], [], "")["MASTER_PORT"]) < 30500
 
 
 @pytest.mark.parametrize("field", ["reference", "identity"])
 def test_an_offer_with_a_newline_is_refused_and_nothing_is_exported(base: Path, field: str) -> None:
     here = begun(base)
     with pytest.raises(JobFault, match="a value of more than one line"):
-        task_environment.write(here, job(), {"environment": PASSING}, [{**OFFER, field: "a:1\nLD_PRELOAD=/evil.so"}], "/results")
+        task_environment.write(here, job(), JobSpec(environment=PASSING), [{**OFFER, field: "a:1\nLD_PRELOAD=/evil.so"}], "/results")
     assert here.text("exports") is None
-    task_environment.write(here, job(), {"environment": PASSING}, [OFFER], "/results")
+    task_environment.write(here, job(), JobSpec(environment=PASSING), [OFFER], "/results")
     assert lines(here, "names") == []
     assert not os.path.exists(here.file("manifest.json"))
 
@@ -156,41 +159,88 @@ def test_an_offer_with_a_newline_is_refused_and_nothing_is_exported(base: Path, 
 # What a job wants.
 
 
-def test_a_job_that_asked_for_nothing_and_has_no_manifest_wants_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "build_manifest.json"
-    assert task_environment.wanted(Request(str(path), is_explicit=False), ()) is None
-    with pytest.raises(JobFault, match="build_manifest"):
-        task_environment.wanted(Request(str(path)), ())
-    path.symlink_to("nowhere")
-    with pytest.raises(JobFault):
-        task_environment.wanted(Request(str(path), is_explicit=False), ())
+def spec(asked: Request, pass_env: Any = ()) -> JobSpec:
+    return JobSpec.of(task_environment.wanted(asked, pass_env))
+
+
+def implicit(tmp_path: Path, model: str = "llama", script: str = "") -> Request:
+    """What a job of madengine's is taken to ask, with the job script that madengine has written."""
+    path = tmp_path / "out" / f"madengine_{model}.sh"
+    path.parent.mkdir(exist_ok=True)
+    if script:
+        path.write_text(script)
+    return Request((str(tmp_path / "build_manifest.json"),), is_explicit=False, model=model, script=str(path))
+
+
+def test_the_manifest_that_madengine_wrote_into_its_job_script_is_the_job_s(tmp_path: Path) -> None:
+    manifests.write(tmp_path, manifests.use_image("stale/image:1"))
+    manifests.write(tmp_path, manifests.use_image("rocm/vllm:2"), "run_manifest_x.json")
+    script = f'#!/bin/bash\nSUBMISSION_DIR={tmp_path}\nORIGINAL_MANIFEST="run_manifest_x.json"\n'
+    assert [image["reference"] for image in spec(implicit(tmp_path, script=script)).images] == ["rocm/vllm:2"]
+    assert [image["reference"] for image in spec(implicit(tmp_path, script="#!/bin/bash\n")).images] == ["stale/image:1"]
+
+
+def test_a_manifest_that_was_guessed_and_is_of_another_model_is_never_obeyed(tmp_path: Path) -> None:
+    manifests.write(tmp_path, manifests.use_image())
+    assert spec(implicit(tmp_path)).names == ("llama",)
+    for model in ("mixtral", "llama2", "llam"):
+        with pytest.raises(JobFault, match="the manifest is of another model") as caught:
+            spec(implicit(tmp_path, model))
+        assert (caught.value.seen["model"], caught.value.seen["manifest_has"]) == (model, "llama")
+    assert spec(Request((str(tmp_path / "build_manifest.json"),), model="mixtral")).names == ("llama",)
+
+
+@pytest.mark.parametrize("name", ["pyt/llama", "local-llama", "llama"])
+def test_a_model_is_known_by_the_name_that_its_files_have(tmp_path: Path, name: str) -> None:
+    written = manifests.use_image()
+    written["built_models"]["llama"]["name"] = name
+    manifests.write(tmp_path, written)
+    assert spec(implicit(tmp_path, name.replace("/", "_").replace("local-", ""))).names == (name,)
+
+
+def test_a_job_that_asked_for_nothing_and_has_no_manifest_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(JobFault, match="no manifest found"):
+        spec(implicit(tmp_path))
+    with pytest.raises(JobFault, match="cannot read"):
+        spec(Request((str(tmp_path / "build_manifest.json"),)))
+    (tmp_path / "build_manifest.json").symlink_to("nowhere")
+    with pytest.raises(JobFault, match="cannot read"):
+        spec(implicit(tmp_path))
 
 
 def test_words_in_the_request_beat_the_manifest(tmp_path: Path) -> None:
-    path = tmp_path / "build_manifest.json"
-    path.write_text(json.dumps(manifests.built()))
-    plain = task_environment.wanted(Request(str(path)), ())
-    assert plain is not None
-    assert ([image["reference"] for image in plain["images"]], plain["results"]) == (
-        ["ci-llama_llama.ubuntu.amd:latest"],
-        ["perf_llama.csv"],
-    )
-    asked = task_environment.wanted(Request(str(path), image="rocm/vllm:1", results="mine.csv"), ())
-    assert asked is not None
-    assert (asked["images"], asked["results"]) == ([{"reference": "rocm/vllm:1"}], ["mine.csv"])
+    path = manifests.write(tmp_path, manifests.built())
+    plain = spec(Request((path,)))
+    assert ([image["reference"] for image in plain.images], plain.results) == (["ci-llama_llama.ubuntu.amd:latest"], ("perf_llama.csv",))
+    asked = spec(Request((path,), images=("rocm/vllm:1", "rocm/vllm:2"), results="mine.csv"))
+    assert (asked.images, asked.results) == (({"reference": "rocm/vllm:1"}, {"reference": "rocm/vllm:2"}), ("mine.csv",))
 
 
 def test_a_job_with_an_image_needs_no_manifest() -> None:
-    found = task_environment.wanted(Request("", image="rocm/vllm:1"), ("MY_*", "-NCCL_*"))
-    assert found is not None
-    assert (found["images"], found["models"], found["results"], found["document"]) == ([{"reference": "rocm/vllm:1"}], [], [], None)
-    assert "MY_*" in found["environment"]["globs"]
-    assert "NCCL_*" in found["environment"]["without"]
+    found = spec(Request(images=("rocm/vllm:1",)), ("MY_*", "-NCCL_*"))
+    assert (found.images, found.models, found.results, found.documents) == (({"reference": "rocm/vllm:1"},), (), (), ())
+    assert "MY_*" in found.environment["globs"]
+    assert "NCCL_*" in found.environment["without"]
+
+
+def test_a_job_that_compares_two_manifests_gets_both(base: Path) -> None:
+    first = manifests.write(base, manifests.use_image("rocm/vllm:1"), "a.json")
+    second = manifests.write(base, manifests.use_image("rocm/vllm:2"), "b.json")
+    found = spec(Request((first, second)))
+    here = begun(base)
+    offers = [{**OFFER, "reference": image["reference"]} for image in found.images]
+    task_environment.write(here, job(), found, offers, "/results", ["builds"])
+    exports = dict(line.split("=", 1) for line in lines(here, "exports"))
+    assert exports["MAD_IMAGES"] == "rocm/vllm:1 rocm/vllm:2"
+    paths = exports["MAD_MANIFESTS"].split()
+    assert [next(iter(json.loads(Path(path).read_text())["built_images"])) for path in paths] == ["rocm/vllm:1", "rocm/vllm:2"]
+    assert paths[0] == exports["MAD_MANIFEST"]
+    assert (lines(here, "keep"), lines(here, "leader")) == (["builds"], ["n1"])
 
 
 def test_a_site_s_pattern_that_cannot_be_is_named() -> None:
     with pytest.raises(JobFault, match="no name, pattern or group"):
-        task_environment.wanted(Request("", image="a:1"), ("A B",))
+        spec(Request(images=("a:1",)), ("A B",))
 
 
 # Where the results go.
@@ -209,9 +259,20 @@ def test_results_come_together_where_an_unmodified_collector_looks(stdout: str, 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../..", "/etc", "a\0b", "a\nb", "x" * 300, "\udcff"])
 def test_a_model_s_name_leads_nowhere_else(name: str) -> None:
-    found = task_environment.collection_dir(job(stdout="/out/madengine-x.out"), [{"name": name}])
+    found = task_environment.collection_dir(job(stdout="/out/madengine-x.out"), [name])
     folder, model, job_id = found.rsplit("/", 2)
     assert (folder, job_id) == ("/out", "4711")
     assert model not in ("", ".", "..")
     assert model.isprintable()
     assert len(model) <= 255
+
+
+@pytest.mark.parametrize(("stdout", "spec", "expected"), [
+    ("", JobSpec(models=({"name": "llama"},), output_dir="out"), "/home/alice/out/llama/4711"),
+    ("/x/slurm-%j.out", JobSpec(models=({"name": "pyt/llama"},), output_dir="/data/out"), "/data/out/pyt_llama/4711"),
+    ("", JobSpec(models=({"name": "llama"},)), "/home/alice/madengine-4711"),
+    ("", JobSpec(output_dir="out"), "/home/alice/madengine-4711"),
+    ("/out/madengine-llama_%j.out", JobSpec(models=({"name": "llama"},), output_dir="elsewhere"), "/out/llama/4711"),
+])  # fmt: skip
+def test_a_run_inside_an_allocation_has_its_results_where_its_own_collector_looks(stdout: str, spec: JobSpec, expected: str) -> None:
+    assert task_environment.run_base(job(stdout=stdout), spec) == expected

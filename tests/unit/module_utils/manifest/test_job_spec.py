@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any, Dict
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
@@ -15,9 +16,9 @@ from helpers import manifests
 def test_a_job_gets_all_that_its_hooks_need_and_no_secret(tmp_path: Path) -> None:
     path = manifests.write(tmp_path, manifests.with_token_everywhere())
     found = job_spec.load_for_job(path)
-    assert manifests.TOKEN not in json.dumps(found)
-    assert found["results"] == ["perf_llama.csv"]
-    assert found["images"] == [
+    assert manifests.TOKEN not in json.dumps(vars(found))
+    assert found.results == ("perf_llama.csv",)
+    assert found.images == (
         {
             "reference": "ci-llama_llama.ubuntu.amd:latest",
             "models": ["llama"],
@@ -26,29 +27,29 @@ def test_a_job_gets_all_that_its_hooks_need_and_no_secret(tmp_path: Path) -> Non
             "context": "",
             "build_args": {},
             "secret_build_args": ["MAD_SECRETS_HFTOKEN"],
-        }
-    ]
-    (model,) = found["models"]
-    assert (model["name"], model["shape"], model["image"]) == ("llama", "build", "ci-llama_llama.ubuntu.amd:latest")
-    assert found["environment"]["exports"] == {"NCCL_DEBUG": "INFO"}
-    assert {"HF_TOKEN", "MAD_SECRETS_HFTOKEN"} <= set(found["environment"]["names"])
-    assert "MAD_GUEST_OS=UBUNTU" in found["environment"]["fixed"]
-    assert "secret_in_clear" in {one["name"] for one in found["report"]["lint"]}
+            "image_digest": "",
+            "build_fingerprint": "",
+            "work_dir": str(tmp_path),
+        },
+    )
+    assert found.names == ("llama",)
+    assert found.environment["exports"] == {"NCCL_DEBUG": "INFO"}
+    assert {"HF_TOKEN", "MAD_SECRETS_HFTOKEN"} <= set(found.environment["names"])
+    assert "MAD_GUEST_OS=UBUNTU" in found.environment["fixed"]
 
 
 def test_it_comes_back_whole_from_the_users_process(tmp_path: Path) -> None:
     path = manifests.write(tmp_path, manifests.built())
     me = process.of(os.getuid(), os.getgid())
-    assert process.run(me, job_spec.load_for_job, path) == job_spec.load_for_job(path)
+    told = process.run(me, lambda: vars(job_spec.load_for_job(path)))
+    assert job_spec.JobSpec.of(told) == job_spec.load_for_job(path)
 
 
 def test_a_manifest_that_was_restored_on_the_submit_host_means_the_same_to_the_nodes(tmp_path: Path) -> None:
     written = manifests.build_on_compute()
     first = job_spec.load_for_job(manifests.write(tmp_path, written))
-    again = job_spec.load_for_job(manifests.write(tmp_path, job_spec.text(first["document"])))
-    assert {key: again[key] for key in ("document", "images", "results", "environment")} == {
-        key: first[key] for key in ("document", "images", "results", "environment")
-    }
+    again = job_spec.load_for_job(manifests.write(tmp_path, job_spec.text(first.documents[0])))
+    assert again == first
 
 
 def test_models_of_one_image_need_that_image_once() -> None:
@@ -67,11 +68,11 @@ def test_a_dockerfile_that_is_none_is_nothing() -> None:
 
 def test_the_models_beside_the_manifest_are_taken_unasked(tmp_path: Path) -> None:
     path = manifests.write(tmp_path, manifests.use_image())
-    assert job_spec.load_for_job(path)["results"] == []
+    assert job_spec.load_for_job(path).results == ()
     manifests.write(tmp_path, [{"name": "llama", "multiple_results": "perf.csv"}], "models.json")
-    assert job_spec.load_for_job(path)["results"] == ["perf.csv"]
+    assert job_spec.load_for_job(path).results == ("perf.csv",)
     other = manifests.write(tmp_path, [{"name": "llama", "multiple_results": "other.csv"}], "other.json")
-    assert job_spec.load_for_job(path, models_path=other)["results"] == ["other.csv"]
+    assert job_spec.load_for_job(path, models_path=other).results == ("other.csv",)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "[" * 90_000, "nothing", "1" * 1_000_000, "[{}" + ",{}" * 200_000 + "]"])
@@ -108,14 +109,88 @@ def test_no_models_beside_the_manifest_are_no_fault_but_those_that_were_asked_fo
 def test_the_runtime_and_the_sites_words_are_heeded(tmp_path: Path) -> None:
     path = manifests.write(tmp_path, manifests.built(context={"docker_env_vars": {"NCCL_DEBUG": "INFO", "X": "${HF_HOME}", "Y": "1"}}))
     found = job_spec.load_for_job(path, add=["Y"], without=["MAD_GUEST_OS"], runtime={"NCCL_DEBUG": "WARN", "HF_HOME": "/h"})
-    assert (found["environment"]["exports"], found["environment"]["fixed"]) == ({"NCCL_DEBUG": "WARN", "Y": "1"}, ["X=/h", "X"])
+    assert (found.environment["exports"], found.environment["fixed"]) == ({"NCCL_DEBUG": "WARN", "Y": "1"}, ["X=/h", "X"])
 
 
 def test_a_mount_beside_the_manifest_is_found_from_every_node(tmp_path: Path) -> None:
     found = job_spec.load_for_job(manifests.write(tmp_path, manifests.built(context={"docker_mounts": {"/code": "./code"}})))
-    assert f"-v {tmp_path}/code:/code" in found["models"][0]["docker_options"]
+    (model,) = found.documents[0]["built_models"].values()
+    assert f"-v {tmp_path}/code:/code" in model["additional_docker_run_options"]
 
 
 def test_variables_are_written_as_madengine_writes_them() -> None:
     written = manifests.built(context={"docker_env_vars": {"A": True, "B": 1.5, "C": 3, "D": "x", "E": None}})
     assert job_spec.variables(written) == {"A": "True", "B": "1.5", "C": "3", "D": "x"}
+
+
+PIN = "sha256:" + "ab" * 32
+
+
+def pinned(**image: Any) -> Dict[str, Any]:
+    written = manifests.build_on_compute()
+    written["built_images"]["llama"].update({"image_digest": PIN, **image})
+    return {**written, "deployment_config": {"require_pinned_image": True}}
+
+
+def test_a_pinned_image_is_had_and_run_by_its_digest_in_every_form_that_is_written(tmp_path: Path) -> None:
+    name = f"registry.example.org:5000/team/llama@{PIN}"
+    found = job_spec.load_for_job(manifests.write(tmp_path, pinned()))
+    assert [(each["reference"], each["registry_image"], each["image_digest"]) for each in found.images] == [(name, name, PIN)]
+    (document,) = found.documents
+    assert list(document["built_images"]) == [name]
+    again = job_spec.load_for_job(manifests.write(tmp_path, job_spec.text(document)))
+    assert again == found
+    kept = job_spec.restore(pinned(), image_form="keep").document
+    assert job_spec.images(kept) == job_spec.images(pinned())
+    assert (kept["built_images"]["llama"]["image_digest"], kept["deployment_config"]) == (PIN, {"require_pinned_image": True})
+
+
+@pytest.mark.parametrize("image", [{"image_digest": ""}, {"image_digest": "sha256:12"}, {"image_digest": None}, {"image_digest": "latest"}])
+def test_a_pin_that_cannot_be_kept_is_a_fault_and_never_off(tmp_path: Path, image: Dict[str, Any]) -> None:
+    path = manifests.write(tmp_path, pinned(**image))
+    with pytest.raises(JobFault, match="must be pinned, and no digest is recorded"):
+        job_spec.load_for_job(path)
+    by_name = manifests.write(tmp_path, pinned(**image, registry_image=f"reg.example.org/a@{PIN}"))
+    assert [each["reference"] for each in job_spec.load_for_job(by_name).images] == [f"reg.example.org/a@{PIN}"]
+
+
+def test_without_the_demand_a_digest_is_carried_and_the_tag_runs(tmp_path: Path) -> None:
+    written = pinned()
+    del written["deployment_config"]
+    (image,) = job_spec.load_for_job(manifests.write(tmp_path, written)).images
+    assert (image["reference"], image["image_digest"]) == ("registry.example.org:5000/team/llama:7", PIN)
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({}, "reg.example.org/multi:3"),
+    ({"registry_image": "<FILL_REGISTRY_IMAGE>"}, "team/env:2"),
+    ({"registry_image": None}, "team/env:2"),
+    ({"registry_image": None, "env": "<IMAGE>"}, "team/local:1"),
+    ({"registry_image": "", "env": ""}, "team/local:1"),
+])  # fmt: skip
+def test_slurm_multi_runs_the_image_that_its_own_script_would_take(tmp_path: Path, change: Dict[str, Any], expected: str) -> None:
+    image = {"docker_image": "team/local:1", "registry_image": "reg.example.org/multi:3", **{k: v for k, v in change.items() if k != "env"}}
+    model = {"name": "m", "distributed": {"launcher": "slurm_multi"}, "env_vars": {"DOCKER_IMAGE_NAME": change.get("env", "team/env:2")}}
+    written = {"built_images": {"m": image}, "built_models": {"m": model}}
+    found = job_spec.load_for_job(manifests.write(tmp_path, written))
+    assert [each["reference"] for each in found.images] == [expected]
+    assert job_spec.images(found.documents[0])[0]["reference"] == expected
+
+
+@pytest.mark.parametrize("text", ["<FILL_IMAGE>", "<your image>", "reg.example.org/<FILL_ME>:1"])
+def test_a_placeholder_is_passed_over_and_not_refused(tmp_path: Path, text: str) -> None:
+    written = manifests.use_image()
+    written["built_images"]["later"] = {"docker_image": text}
+    written["built_models"]["later"] = {"name": "later"}
+    found = job_spec.load_for_job(manifests.write(tmp_path, written))
+    assert ([each["reference"] for each in found.images], found.names) == (["rocm/vllm:1"], ("llama", "later"))
+
+
+def test_several_manifests_are_one_need_in_their_order(tmp_path: Path) -> None:
+    first = job_spec.load_for_job(manifests.write(tmp_path, manifests.use_image("rocm/vllm:1"), "a.json"))
+    second = job_spec.load_for_job(manifests.write(tmp_path, manifests.built(), "b.json"))
+    both = job_spec.merged([first, second])
+    assert [each["reference"] for each in both.images] == ["rocm/vllm:1", "ci-llama_llama.ubuntu.amd:latest"]
+    assert (both.names, both.results, both.documents) == (("llama", "llama"), ("perf_llama.csv",), first.documents + second.documents)
+    assert both.environment == first.environment
+    assert job_spec.merged([first]) == first

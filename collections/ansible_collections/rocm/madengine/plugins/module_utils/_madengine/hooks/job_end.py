@@ -26,7 +26,7 @@ from ..slurm.allocation import Allocation
 from ..slurm.hostlist import listed
 from . import madengine_dirs, origins, request
 from .config import Site
-from .job_state import FAILED, READY, STARTING, JobState
+from .job_state import ASIDE, FAILED, READY, STARTING, JobState
 from .workspace import Workspace
 
 # What madengine 2.1 says where rank 0 has no number, whatever became of the containers.
@@ -56,7 +56,7 @@ class JobEnd:
     @property
     def has_run(self) -> bool:
         """Whether the job has run on this node with our help; where its state is lost, it is taken to have."""
-        return self._known.status not in (STARTING, FAILED)
+        return self._known.status not in (STARTING, FAILED, ASIDE)
 
     @property
     def may_have_run(self) -> bool:

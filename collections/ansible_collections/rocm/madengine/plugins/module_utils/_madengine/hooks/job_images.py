@@ -106,7 +106,7 @@ class JobImages:
 
     def _recipe(self, image: Image) -> Dict[str, Any]:
         entry = {"reference": image} if isinstance(image, str) else dict(image)
-        return {**entry, "work_dir": self._work_dir}
+        return {"work_dir": self._work_dir, **entry}
 
     def _sources(self) -> Sequence[str]:
         left_out = {"build"} if not (self._site.allow_build and self._work_dir) else set()

@@ -7,7 +7,9 @@
 name               who may read             what
 =================  =======================  =========================================================
 ``status.json``    everybody                the verdict and the facts, for programs
-``verdict``        everybody                ``starting``, ``ready``, or the fault's line, for the TaskProlog
+``verdict``        everybody                ``starting``, ``ready``, ``aside`` or the fault's line, for the TaskProlog
+``notes``          everybody                lines that are said once in the job's output
+``stderr``         everybody                the file of the job's errors, where it is not that of its output
 ``release``        everybody                the hook release that the job started under
 ``timeline.jsonl`` everybody                the phases so far
 ``exports``        the job's user           ``NAME=value`` lines that the TaskProlog exports
@@ -17,6 +19,8 @@ name               who may read             what
 ``fixed``          the job's user           ``NAME=value`` lines for a container alone
 ``manifest.json``  the job's user           the manifest, restored, without secrets
 ``origins.json``   the job's user           what is expected of the job, and which CSVs were there before it
+``leader``         the job's user           the job's first node
+``keep``           the job's user           what the user wants left alone: ``builds``, ``manifest``
 ``task/``          the job's user           written by the TaskProlog as that user: an env file a task, and ``tmpdir``
 =================  =======================  =========================================================
 
@@ -43,14 +47,17 @@ BASE = "/run/madengine"
 _LARGEST_BYTES = 16 << 20
 _LONGEST_PATH = 4096
 _TMP = "/tmp"  # noqa: S108 (where madengine works unless SLURM_TMPDIR says otherwise)
-STARTING, READY, FAILED = "starting", "ready", "failed"
+# ASIDE: the job did not ask, and cannot be helped; it runs as if we were not there.
+STARTING, READY, FAILED, ASIDE = "starting", "ready", "failed", "aside"
 
 
 @dataclass(frozen=True)
 class Status:
     """What ``status.json`` says; this is the one place that knows its fields.
 
-    :param status: `STARTING`, `READY` or `FAILED`; empty where nothing is known of the job.
+    :param status: `STARTING`, `READY`, `FAILED` or `ASIDE`; empty where nothing is known of the job.
+    :param implicit: whether the job did not ask for anything itself.
+    :param stderr: the file of the job's errors, where it is not that of its output.
     :param began: when the prolog began, in seconds since the epoch.
     :param images: the job's images, as the first node offered them.
     :param results: names of the CSVs that count.
@@ -73,6 +80,8 @@ class Status:
     attempt: int = 0
     ends_by: int = 0
     began: float = 0.0
+    implicit: bool = False
+    stderr: str = ""
     images: Tuple[Mapping[str, Any], ...] = ()
     results: Tuple[str, ...] = ()
     collection_dir: str = ""
@@ -141,6 +150,8 @@ class JobState:
         _make(os.path.join(fresh, "task"), 0o700)
         os.chown(os.path.join(fresh, "task"), uid, gid)
         files.write(os.path.join(fresh, "release"), release + "\n")
+        if status.stderr:
+            files.write(os.path.join(fresh, "stderr"), status.stderr + "\n")
         _say(fresh, STARTING, dataclasses.replace(status, status=STARTING))
         self.remove()
         os.rename(fresh, self.path)
@@ -154,8 +165,24 @@ class JobState:
         changed: Dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
         _say(self.path, READY, dataclasses.replace(self.status(), status=READY, **changed))
 
+    def note(self, *lines: str) -> None:
+        """Have *lines* said once in the job's output, after those that are noted already."""
+        text = "".join(printable(line) + "\n" for line in lines)
+        files.write(self.file("notes"), (self.text("notes") or "") + text)
+
+    def stand_aside(self, *lines: str) -> None:
+        """Let the job's tasks start as if we were not there, and have *lines* said why."""
+        self.note(*lines)
+        _say(self.path, ASIDE, dataclasses.replace(self.status(), status=ASIDE))
+
     def fail(self, fault: Fault) -> None:
-        """Say why the job's tasks must not start, and leave the line as this node's last fault."""
+        """Say why the job's tasks must not start, and leave the line as this node's last fault.
+
+        A job that did not ask for our help is not kept from running without it.
+        """
+        if self.status().implicit:
+            self.stand_aside(f"madengine: this job runs without help: {fault}")
+            return
         line = printable(fault.line())
         _say(self.path, line, dataclasses.replace(self.status(), status=FAILED, fault=fault.to_dict(), line=line))
         files.write(os.path.join(self.base, "last_fault"), line + "\n")

@@ -11,8 +11,9 @@ Source: ``--comment`` and ``--extra`` of sbatch(1).
 from __future__ import annotations
 
 import os.path
+import re
 from dataclasses import dataclass
-from typing import Dict
+from typing import Dict, Tuple
 
 from ..core.errors import JobFault
 from ..images import transports
@@ -20,20 +21,39 @@ from ..oci import image
 from ..slurm.allocation import Allocation
 
 WORD = "madengine"
-KEYS = ("manifest", "image", "store", "results", "transport")
+KEYS = ("manifest", "image", "store", "results", "transport", "keep")
 DEFAULT_MANIFEST = "build_manifest.json"
+KEEP = ("builds", "manifest")
+_ALTERNATIVES = "+"  # a comma ends an option
+_MODEL = re.compile(WORD + r"-(.+?)(?:_%[jJA].*|\.out|\.err)?")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the job asks of us; an empty text where it asks nothing."""
+    """What the job asks of us; empty where it asks nothing.
 
-    manifest: str
-    image: str = ""
+    :param manifests: build manifests; several for runs to compare on the same nodes.
+    :param images: instead of those of the manifests.
+    :param keep: what is to be left as the user has it: of `KEEP`.
+    :param is_explicit: whether the job itself asks; else it is one of ``madengine run``, and *manifests* are a guess.
+    :param model: of an implicit request: the model that the job's output is named for.
+    :param script: of an implicit request: the job script that madengine has written, which names the manifest.
+    """
+
+    manifests: Tuple[str, ...] = ()
+    images: Tuple[str, ...] = ()
     store: str = ""
     results: str = ""
     transport: str = ""
+    keep: Tuple[str, ...] = ()
     is_explicit: bool = True
+    model: str = ""
+    script: str = ""
+
+    @property
+    def manifest(self) -> str:
+        """The first manifest; empty if there is none."""
+        return self.manifests[0] if self.manifests else ""
 
 
 def concerns_us(job: Allocation) -> bool:
@@ -55,7 +75,12 @@ def read(job: Allocation) -> Request:
     for words in (job.comment, job.extra):
         if is_ours(words):
             return _request(job, words)
-    return Request(manifest=job.path(DEFAULT_MANIFEST), is_explicit=False)
+    return _implicit(job)
+
+
+def is_explicit(job: Allocation) -> bool:
+    """Say whether *job*, which concerns us, has asked for it itself."""
+    return is_ours(job.comment) or is_ours(job.extra)
 
 
 def is_ours(words: str) -> bool:
@@ -79,16 +104,36 @@ def _request(job: Allocation, words: str) -> Request:
         raise _refused("store", options["store"], "an absolute path")
     if options.get("results") in ("", ".", "..") or "/" in options.get("results", ""):
         raise _refused("results", options["results"], "a file name without a directory")
-    if "image" in options:
-        image.Reference.parse(options["image"])
-    manifest = options.get("manifest", "" if "image" in options else DEFAULT_MANIFEST)
+    images, keep = _several(options, "image"), _several(options, "keep")
+    for name in images:
+        image.Reference.parse(name)
+    if not set(keep) <= set(KEEP):
+        raise _refused("keep", options["keep"], f"{_ALTERNATIVES.join(KEEP)}, or one of them")
+    manifests = _several(options, "manifest") or (() if images else (DEFAULT_MANIFEST,))
     return Request(
-        manifest=job.path(manifest) if manifest else "",
-        image=options.get("image", ""),
+        manifests=tuple(job.path(name) for name in manifests),
+        images=images,
         store=options.get("store", ""),
         results=options.get("results", ""),
         transport=options.get("transport", ""),
+        keep=keep,
     )
+
+
+def _several(options: Dict[str, str], key: str) -> Tuple[str, ...]:
+    names = tuple(dict.fromkeys(options[key].split(_ALTERNATIVES))) if key in options else ()
+    if "" in names:
+        raise _refused(key, options[key], f"names with one {_ALTERNATIVES} between them")
+    return names
+
+
+def _implicit(job: Allocation) -> Request:
+    """Return what a job of `madengine run` is taken to ask: SLURM_JOB_STDOUT names the output directory and the model."""
+    folder, name = os.path.split(job.path(job.stdout))
+    found = _MODEL.fullmatch(name)
+    model = found.group(1) if found else ""
+    script = os.path.join(folder, f"{WORD}_{model}.sh")
+    return Request(manifests=(job.path(DEFAULT_MANIFEST),), is_explicit=False, model=model, script=script)
 
 
 def _options(text: str) -> Dict[str, str]:

@@ -11,15 +11,17 @@ MASTER_PORT and NODE_RANK.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os.path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 from ..core.errors import JobFault
 from ..core.text import printable
 from ..manifest import environment, job_spec
+from ..manifest.job_spec import JobSpec
 from ..slurm.allocation import Allocation
-from . import origins
+from . import job_script, origins
 from .job_state import JobState
 from .request import WORD, Request
 
@@ -28,32 +30,52 @@ _FIRST_PORT, _PORTS = 29500, 1000
 _LONGEST_NAME_BYTES = 255
 
 
-def wanted(asked: Request, pass_env: Sequence[str]) -> Optional[Dict[str, Any]]:
-    """Return what the job's manifest and its request make of each other; to be called as the job's user.
+def wanted(asked: Request, pass_env: Sequence[str]) -> Dict[str, Any]:
+    """Return what the job's manifests and its request make of each other (``JobSpec.of`` reads it); to be called as the user.
 
     :param pass_env: the site's ``PassEnv``.
-    :returns: ``images``, ``results`` (names of CSVs, the first model's first), ``environment`` and ``document``, else as
-        ``job_spec.load_for_job`` gives them; None for a job that asked for nothing and has no manifest.
-    :raises JobFault: the manifest cannot be used.
+    :raises JobFault: a manifest cannot be used, or the one that was guessed is not this job's.
     """
     add, without = environment.split(pass_env)
-    if not asked.is_explicit and not os.path.lexists(asked.manifest):
-        return None
-    if asked.manifest:
-        found = job_spec.load_for_job(asked.manifest, add=add, without=without)
-    else:
-        found = {"images": [], "models": [], "results": [], "document": None, "environment": environment.for_task({}, add, without)}
-    if asked.image:
-        found["images"] = [{"reference": asked.image}]
-    found["results"] = list(dict.fromkeys(each.csv for each in origins.expected(found["models"], asked) if each.csv))
-    return found
+    specs = [job_spec.load_for_job(path, add=add, without=without) for path in _manifests(asked)]
+    found = job_spec.merged(specs) if specs else job_spec.JobSpec(environment=environment.for_task({}, add, without))
+    if not asked.is_explicit:
+        _require_model(asked, found)
+    if asked.images:
+        found = dataclasses.replace(found, images=tuple({"reference": name} for name in asked.images))
+    results = dict.fromkeys(each.csv for each in origins.expected(found.models, asked) if each.csv)
+    return dict(vars(dataclasses.replace(found, results=tuple(results))))
 
 
-def variables(job: Allocation, offers: List[Mapping[str, Any]], manifest_path: str, results_dir: str) -> Dict[str, str]:
-    """Return what every task of *job* on this node gets, unless its user has set it.
+def _manifests(asked: Request) -> Sequence[str]:
+    """Return the manifests that are to be read.
+
+    :raises JobFault: the job did not name one, and there is none.
+    """
+    if asked.is_explicit:
+        return asked.manifests
+    path = job_script.manifest_of(asked.script, os.path.dirname(asked.manifest)) or asked.manifest
+    if not os.path.lexists(path):
+        remedy = "put it where all nodes see it, or name it with --comment=madengine:manifest=…"
+        raise JobFault("handover: no manifest found", remedy, path=path)
+    return (path,)
+
+
+def _require_model(asked: Request, found: JobSpec) -> None:
+    """Do nothing if the manifest that was guessed is about the model that the job's output is named for."""
+    names = {_folder_name(name) for name in found.names}
+    if asked.model and not {asked.model, "local-" + asked.model} & (names | set(found.names)):
+        raise JobFault(
+            "handover: the manifest is of another model", "name the job's own with --comment=madengine:manifest=…",
+            model=asked.model, manifest_has=", ".join(found.names), path=asked.manifest,
+        )  # fmt: skip
+
+
+def variables(job: Allocation, offers: Sequence[Mapping[str, Any]], manifests: Sequence[str], results_dir: str) -> Dict[str, str]:
+    """Return what every task of *job* on this node gets, unless its user has set it; a step has its own of some of them.
 
     :param offers: the job's images, the first of which is the one that ``MAD_IMAGE`` names.
-    :param manifest_path: the restored manifest, empty where the job has none.
+    :param manifests: the restored manifests; the first is the one that ``MAD_MANIFEST`` names.
     :param results_dir: this node's directory for the job's CSVs.
     """
     found = {
@@ -67,12 +89,16 @@ def variables(job: Allocation, offers: List[Mapping[str, Any]], manifest_path: s
     }
     if offers:
         found.update(MAD_IMAGE=offers[0]["reference"], MAD_IMAGE_ID=offers[0]["identity"])
-    if manifest_path:
-        found["MAD_MANIFEST"] = manifest_path
+    if len(offers) > 1:
+        found["MAD_IMAGES"] = " ".join(str(offer["reference"]) for offer in offers)
+    if manifests:
+        found["MAD_MANIFEST"] = manifests[0]
+    if len(manifests) > 1:
+        found["MAD_MANIFESTS"] = " ".join(manifests)
     return found
 
 
-def collection_dir(job: Allocation, models: Sequence[Mapping[str, Any]]) -> str:
+def collection_dir(job: Allocation, models: Sequence[str]) -> str:
     """Return where the job's results come together on the share.
 
     A job of ``madengine run`` has its own place, in which an unmodified collector looks first: beside its output file,
@@ -80,18 +106,27 @@ def collection_dir(job: Allocation, models: Sequence[Mapping[str, Any]]) -> str:
     """
     folder, name = os.path.split(job.stdout.replace("%j", str(job.job_id)))
     if name.startswith(WORD + "-") and models:
-        return os.path.join(job.path(folder), _folder_name(models[0]["name"]), str(job.job_id))
+        return os.path.join(job.path(folder), _folder_name(models[0]), str(job.job_id))
     return job.path(f"{WORD}-{job.job_id}")
 
 
-def write(here: JobState, job: Allocation, wanted: Mapping[str, Any], offers: List[Mapping[str, Any]], results_dir: str) -> None:
-    """Leave the files for the TaskProlog, readable by the job's user alone, and say that the tasks may start.
+def run_base(job: Allocation, spec: JobSpec) -> str:
+    """Return where the runs of *job* have their results (``runs.collection_dir``), if it is an allocation that holds several."""
+    if spec.output_dir and spec.names and not os.path.basename(job.stdout).startswith(WORD + "-"):
+        return os.path.join(job.path(spec.output_dir), _folder_name(spec.names[0]), str(job.job_id))
+    return collection_dir(job, spec.names)
 
-    :param wanted: ``images``, ``environment`` (as ``environment.for_task`` gives it) and ``document`` (or None).
+
+def write(
+    state: JobState, job: Allocation, spec: JobSpec, offers: Sequence[Mapping[str, Any]], results_dir: str, keep: Sequence[str] = ()
+) -> None:
+    """Leave the files for the TaskProlog, readable by the job's user alone.
+
+    :param keep: what the user wants left alone, of ``request.KEEP``.
     """
-    passing = wanted["environment"]
-    manifest_path = here.file("manifest.json") if wanted.get("document") else ""
-    exports = {**passing["exports"], **variables(job, offers, manifest_path, results_dir)}
+    passing = spec.environment
+    names = ["manifest.json", *(f"manifest.{number}.json" for number in range(2, len(spec.documents) + 1))][: len(spec.documents)]
+    exports = {**passing["exports"], **variables(job, offers, [state.file(name) for name in names], results_dir)}
     texts = {
         "exports": [f"{name}={value}" for name, value in exports.items()],
         "names": passing["names"],
@@ -99,13 +134,15 @@ def write(here: JobState, job: Allocation, wanted: Mapping[str, Any], offers: Li
         "without": passing["without"],
         "when_set": [f"{given} {other}" for given, other in passing["when_set"].items()],
         "fixed": passing["fixed"],
+        "leader": [job.leader],
+        "keep": [" ".join(keep)],
     }
     for name, lines in texts.items():
         _require_lines(name, lines)
     for name, lines in texts.items():
-        here.keep(name, "".join(line + "\n" for line in lines), job.uid, job.gid)
-    if manifest_path:
-        here.keep("manifest.json", json.dumps(wanted["document"], indent=2) + "\n", job.uid, job.gid)
+        state.keep(name, "".join(line + "\n" for line in lines), job.uid, job.gid)
+    for name, document in zip(names, spec.documents):
+        state.keep(name, json.dumps(document, indent=2) + "\n", job.uid, job.gid)
 
 
 def _folder_name(model: str) -> str:

@@ -9,11 +9,12 @@ Source: as `document` and `restore`.
 from __future__ import annotations
 
 import os.path
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ..core import files
 from ..core.errors import JobFault
-from . import environment, lint
+from . import environment, pinning
 from . import restore as restoring
 from . import schema as documents
 from .schema import Document, Entry
@@ -22,18 +23,76 @@ read = documents.read
 text = documents.text
 restore = restoring.restore
 MODELS = "models.json"
+_OUTPUT_DIR = "slurm_results"  # madengine's own
 _NO_DOCKERFILE = ("", "N/A (local image mode)")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """All that a job's hooks need of its manifests; no secret is in it.
+
+    :param images: what the job runs, once each: ``reference``, and where it can be had or how it is built (see `images`).
+    :param models: the models, as `model` describes them.
+    :param results: the names of the CSVs that count.
+    :param environment: as ``environment.for_task`` gives it.
+    :param documents: the manifests, restored; the first is the one that ``MAD_MANIFEST`` names.
+    :param results_dirs: where a job script of the user's own puts its results, as the manifest says.
+    :param output_dir: where ``madengine run`` inside the allocation has its results; empty if it is not known.
+    """
+
+    images: Tuple[Mapping[str, Any], ...] = ()
+    models: Tuple[Mapping[str, Any], ...] = ()
+    results: Tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    documents: Tuple[Document, ...] = ()
+    results_dirs: Tuple[str, ...] = ()
+    output_dir: str = ""
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """The models' names."""
+        return tuple(str(each["name"]) for each in self.models)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> JobSpec:
+        """Return what another process says of it (``vars`` of a specification, as JSON brought it)."""
+        said: Dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+        return cls(**said)
+
+
+def merged(specs: Sequence[JobSpec]) -> JobSpec:
+    """Return what a job needs that names several manifests, for an A/B on the same nodes; the first one's environment holds."""
+    images = {str(each["reference"]): each for spec in reversed(specs) for each in spec.images}
+    order = dict.fromkeys(str(each["reference"]) for spec in specs for each in spec.images)
+    return JobSpec(
+        images=tuple(images[reference] for reference in order),
+        models=tuple(each for spec in specs for each in spec.models),
+        results=_all(spec.results for spec in specs),
+        environment=specs[0].environment,
+        documents=tuple(document for spec in specs for document in spec.documents),
+        results_dirs=_all(spec.results_dirs for spec in specs),
+        output_dir=specs[0].output_dir,
+    )
+
+
+def _all(names: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:
+    return tuple(dict.fromkeys(name for each in names for name in each))
 
 
 def images(document: Document) -> List[Dict[str, Any]]:
     """Return each image that *document* needs, once and in its order, with its models and how it can be built again.
 
-    :raises JobFault: an entry names no image.
+    What nobody has filled in (``<…>``) is passed over.
+
+    :raises JobFault: an entry names no image, or one that must be pinned and cannot be.
     """
     found: Dict[str, Dict[str, Any]] = {}
     for entry in documents.entries(document):
-        known = found.setdefault(entry.reference, _image(document, entry))
-        known["models"].append(entry.name)
+        text = pinning.written(document, entry)
+        if text:
+            reference = documents.reference(text, entry.where)
+            known = found.setdefault(reference, _image(document, entry, reference))
+            known["models"].append(entry.name)
     return list(found.values())
 
 
@@ -58,30 +117,28 @@ def load_for_job(
     add: Iterable[str] = (),
     without: Iterable[str] = (),
     runtime: Optional[Mapping[str, str]] = None,
-) -> Dict[str, Any]:
-    """Return all that a job's hooks need of the manifest in *path*, as JSON can hold it; no secret is in it.
+) -> JobSpec:
+    """Return all that a job's hooks need of the manifest in *path*.
 
     :param models_path: a ``models.json``; beside the manifest if empty.
     :param add: names, patterns and groups that pass into containers beside the usual ones, and *without* those that do not.
     :param runtime: the environment of the run, as far as it is known.
     :raises JobFault: the manifest cannot be used; the message says where and why.
     """
-    original = read(path)
-    directory = os.path.dirname(os.path.abspath(path))
-    restored = restore(original, runtime, models(models_path, beside=path), directory=directory)
-    document = restored.document
-    found = [model(entry) for entry in documents.entries(document) if entry.model]
-    for each in found[:1]:
-        each["benign"] = [*each["benign"], *_texts((document.get("context") or {}).get("log_error_benign_patterns"))]
-    return {
-        "path": path,
-        "document": document,
-        "images": images(document),
-        "models": found,
-        "results": sorted({each["multiple_results"] for each in found} - {""}),
-        "environment": environment.for_task(variables(document), add, without),
-        "report": report(restored, original),
-    }
+    document = restore(read(path), runtime, models(models_path, beside=path), directory=os.path.dirname(os.path.abspath(path))).document
+    known = [model(entry) for entry in documents.entries(document) if entry.model]
+    for each in known[:1]:
+        each["benign"] = [*each["benign"], *_texts(documents.section_of(document, "context").get("log_error_benign_patterns"))]
+    slurm = documents.section_of(documents.section_of(document, "deployment_config"), "slurm")
+    return JobSpec(
+        images=tuple({**each, "work_dir": os.path.dirname(path)} for each in images(document)),
+        models=tuple(known),
+        results=tuple(sorted({each["multiple_results"] for each in known} - {""})),
+        environment=environment.for_task(variables(document), add, without),
+        documents=(document,),
+        results_dirs=tuple(_texts([slurm.get("results_dir")])),
+        output_dir=next(iter(_texts([slurm.get("output_dir") or (_OUTPUT_DIR if slurm else None)])), ""),
+    )
 
 
 def model(entry: Entry) -> Dict[str, Any]:
@@ -90,7 +147,7 @@ def model(entry: Entry) -> Dict[str, Any]:
         "name": entry.name,
         "key": entry.key,
         "shape": entry.shape,
-        "image": entry.reference,
+        "image": "" if pinning.is_placeholder(entry.written) else entry.reference,
         "multiple_results": entry.model.get("multiple_results") or "",
         "launcher": (entry.model.get("distributed") or {}).get("launcher") or "",
         "docker_options": entry.model.get("additional_docker_run_options") or "",
@@ -111,25 +168,22 @@ def variables(document: Document) -> Dict[str, str]:
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
-def report(restored: restoring.Restored, original: Document) -> Dict[str, Any]:
-    """Return what was restored and dropped, and the warnings for the manifest as it was."""
-    return {
-        "restored": restored.restored,
-        "dropped_mounts": restored.dropped_mounts,
-        "dropped_env": restored.dropped_env,
-        "lint": lint.check(original),
-    }
-
-
-def _image(document: Document, entry: Entry) -> Dict[str, Any]:
+def _image(document: Document, entry: Entry, reference: str) -> Dict[str, Any]:
     dockerfile = entry.image.get("dockerfile") or ""
     arguments = (document.get("context") or {}).get("docker_build_arg") or {}
     return {
-        "reference": entry.reference,
+        "reference": reference,
         "models": [],
-        "registry_image": entry.image.get("registry_image") or entry.image.get("source_image") or "",
+        "registry_image": reference if pinning.is_required(document) else _origin(entry),
+        "image_digest": str(entry.image.get("image_digest") or ""),
+        "build_fingerprint": str(entry.image.get("build_fingerprint") or ""),
         "dockerfile": "" if dockerfile in _NO_DOCKERFILE else dockerfile,
         "context": entry.model.get("dockercontext") or "",
         "build_args": {name: str(value) for name, value in arguments.items() if not environment.is_secret(name)},
         "secret_build_args": sorted(name for name in arguments if environment.is_secret(name)),
     }
+
+
+def _origin(entry: Entry) -> str:
+    text = str(entry.image.get("registry_image") or entry.image.get("source_image") or "")
+    return "" if pinning.is_placeholder(text) else text

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..core.errors import JobFault
-from . import docker_options, environment, mounts, redaction
+from . import docker_options, environment, mounts, pinning, redaction
 from . import schema as documents
 from .schema import Document, Entry, section
 
@@ -70,6 +70,8 @@ def restore(
     """
     result = Restored(copy.deepcopy(manifest))
     _fill_models(result, models)
+    if image_form == "neutral":
+        pinning.pin(result.document)
     hidden = redaction.values(result.document, runtime or {})
     known = {name: value for name, value in (runtime or {}).items() if _is_usable(value, hidden)}
     _drop_copies(result, hidden)
@@ -279,6 +281,10 @@ def _neutralise(result: Restored) -> None:
     images: Document = {}
     models: Document = {}
     for entry in documents.entries(document):
+        # A placeholder waits for whoever fills it in, and slurm_multi's own script reads more than the key.
+        if pinning.is_placeholder(entry.written) or pinning.is_slurm_multi(document, entry):
+            images[entry.key], models[entry.key] = entry.image, entry.model
+            continue
         # Docker takes what is written, unless it has a blank or a scheme around it.
         reference = entry.written if entry.reference.startswith(entry.written) else entry.reference
         key = next((spelling for spelling in spellings(reference) if spelling not in images), None)

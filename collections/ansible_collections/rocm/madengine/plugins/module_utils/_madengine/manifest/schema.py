@@ -99,14 +99,23 @@ class Entry:
 
         :raises JobFault: it is no image reference; the message names the place.
         """
-        try:
-            return str(image.Reference.parse(self.written))
-        except JobFault as fault:
-            raise JobFault(fault.what, fault.remedy, where=self.where + ".docker_image", **fault.seen) from None
+        return reference(self.written, self.where)
 
     @property
     def name(self) -> str:
         return str(self.model.get("name") or self.key)
+
+
+def reference(text: str, where: str) -> str:
+    """Return the image *text* in full.
+
+    :param where: the place of its entry.
+    :raises JobFault: it is no image reference; the message names the place.
+    """
+    try:
+        return str(image.Reference.parse(text))
+    except JobFault as fault:
+        raise JobFault(fault.what, fault.remedy, where=where + ".docker_image", **fault.seen) from None
 
 
 def read(path: str) -> Document:
@@ -177,6 +186,12 @@ def section(document: Document, *keys: str) -> Document:
             found[key] = {}
         found = found[key]
     return found
+
+
+def section_of(document: Document, key: str) -> Document:
+    """Return the object at *key*; an empty one where there is none."""
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def text(document: Document) -> str:

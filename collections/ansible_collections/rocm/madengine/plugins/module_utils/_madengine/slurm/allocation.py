@@ -19,6 +19,7 @@ from typing import Any, Dict, Mapping, Tuple
 from ..core.errors import JobFault
 from . import hostlist
 
+_MARK = re.compile(r"%.?")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _NOBODY = 65534  # whose an allocation is that does not say; never root's
 
@@ -46,6 +47,7 @@ class Allocation:
     gid: int = _NOBODY
     work_dir: str = "/"
     stdout: str = ""
+    stderr: str = ""
     comment: str = ""
     extra: str = ""
     ends_by: int = 0
@@ -91,7 +93,24 @@ class Allocation:
             "nodes": self.nodes,
             "attempt": self.attempt,
             "ends_by": self.ends_by,
+            "stderr": self.errors,
         }
+
+    @property
+    def errors(self) -> str:
+        """The file of the batch script's errors; empty where it is that of its output, or cannot be told."""
+        path = self.expanded(self.stderr)
+        return "" if path == self.expanded(self.stdout) or not path.startswith("/") or not path.isprintable() else path
+
+    def expanded(self, pattern: str) -> str:
+        """Return the name of a file of the batch script's, in which SLURM leaves its marks; empty if one is not known.
+
+        >>> Allocation("c", 7, 0, ("n1",), "n1").expanded("/out/madengine-a_%j_%t.err")
+        '/out/madengine-a_7_0.err'
+        """
+        known = {"%j": str(self.job_id), "%J": str(self.job_id), "%A": str(self.job_id), "%t": "0", "%n": "0", "%u": self.user, "%%": "%"}
+        text = _MARK.sub(lambda mark: known.get(mark.group(), "\0"), pattern)
+        return "" if "\0" in text else text
 
     def path(self, name: str) -> str:
         """Return *name* as seen from the job's work directory."""
@@ -115,10 +134,17 @@ def of(environ: Mapping[str, str]) -> Allocation:
         gid=_number(environ, "SLURM_JOB_GID"),
         work_dir=environ.get("SLURM_JOB_WORK_DIR", "/"),
         stdout=environ.get("SLURM_JOB_STDOUT", ""),
+        stderr=environ.get("SLURM_JOB_STDERR") or _beside(environ.get("SLURM_JOB_STDOUT", "")),
         comment=environ.get("SLURM_JOB_COMMENT", ""),
         extra=environ.get("SLURM_JOB_EXTRA", ""),
         ends_by=_number(environ, "SLURM_JOB_END_TIME", "0"),
     )
+
+
+def _beside(stdout: str) -> str:
+    """Return where `madengine run` has its errors, for a SLURM that does not say (22.05)."""
+    folder, name = os.path.split(stdout)
+    return os.path.join(folder, name[: -len(".out")] + ".err") if name.startswith("madengine-") and name.endswith(".out") else ""
 
 
 def _number(environ: Mapping[str, str], name: str, default: str = "") -> int:

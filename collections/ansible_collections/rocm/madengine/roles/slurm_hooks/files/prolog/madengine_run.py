@@ -1,0 +1,1 @@
+../../../../../../../../prolog/madengine_run.py

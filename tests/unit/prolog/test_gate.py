@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, request
@@ -178,3 +179,40 @@ def test_the_site_s_interpreter_runs_the_hooks_and_one_that_is_not_there_costs_n
     (node.root / "etc/madengine/hooks.conf").write_text(line.format(other=other) + "\n")
     assert has_started(node, OURS) is not is_taken
     assert (node.root / "other").exists() is is_taken
+
+
+def notes(node: Node) -> List[str]:
+    path = node.root / "run/madengine/jobs/4711/notes"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("comment", [
+    "madengine,image=a:1", "Madengine:image=a:1", "MADENGINE", "madengine image=a:1", "madengine;image=a:1", " madengine", "madengine=on",
+    "'madengine'", '"madengine:image=a:1"', "\tmadengine",
+])  # fmt: skip
+def test_what_was_meant_as_a_request_is_named_for_the_job_s_output(node: Node, comment: str) -> None:
+    for env in ({"SLURM_JOB_COMMENT": comment}, {"SLURM_JOB_COMMENT": "a note", "SLURM_JOB_EXTRA": comment}):
+        shutil.rmtree(node.root / "run/madengine", ignore_errors=True)
+        assert not has_started(node, {**SLURM, **env})
+        (line,) = notes(node)
+        assert line.startswith("madengine: this job runs without help: its comment is no request; write --comment=madengine")
+        assert comment.strip(" \t'\"") in line
+
+
+@pytest.mark.parametrize("comment", ["", "madengines", "madengine-nightly", "see madengine", "madengine/docs", "a,madengine", "mad"])
+def test_any_other_comment_leaves_nothing(node: Node, comment: str) -> None:
+    assert not has_started(node, {**SLURM, "SLURM_JOB_COMMENT": comment})
+    assert not (node.root / "run/madengine").exists() or notes(node) == []
+
+
+def test_a_comment_of_several_lines_is_one_line_there(node: Node) -> None:
+    has_started(node, {**SLURM, "SLURM_JOB_COMMENT": "madengine,x\nexport LD_PRELOAD=/evil\x1b[2J"})
+    assert len(notes(node)) == 1
+    assert "LD_PRELOAD" not in notes(node)[0]
+
+
+def test_the_epilog_s_gate_takes_the_line_away_again(node: Node) -> None:
+    has_started(node, {**SLURM, "SLURM_JOB_COMMENT": "madengine,x"})
+    assert notes(node)
+    assert node.run("epilog/50-madengine", SLURM).returncode == 0
+    assert not (node.root / "run/madengine/jobs/4711").exists()

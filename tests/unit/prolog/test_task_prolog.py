@@ -41,9 +41,11 @@ def obeyed(output: bytes, env: Env, status: int) -> Task:
     printed = []
     for line in output.split(b"\n")[:-1]:
         verb, _, rest = line.partition(b" ")
-        assert verb in (b"export", b"print"), line
+        assert verb in (b"export", b"print", b"unset"), line
         if verb == b"print":
             printed.append(rest)
+        elif verb == b"unset":
+            task.pop(rest, None)
         else:
             name, equals, value = rest.partition(b"=")
             assert equals, line
@@ -387,10 +389,179 @@ def test_tasks_of_one_node_have_an_env_file_each(node: Node) -> None:
 def test_the_script_starts_no_program_and_heeds_no_variable_of_ours_but_its_memory() -> None:
     text = (REPOSITORY / HOOK).read_text() + (REPOSITORY / "prolog/task_environment.sh").read_text()
     code = [line.partition(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#")]
-    assert "python" not in "\n".join(code)
+    # The one for the task's bash, which starts it when the task says madengine.
+    assert [line.split()[1:3] for line in code if "python" in line] == [["'/usr/bin/python3", "-I'"]]
     assert "MADENGINE_HOOKS" not in text
     assert [line for line in code if "eval" in line] == [
         '    eval "_id=\\${SLURM_JOB_ID_HET_GROUP_$_component-}"',
         '    eval "_is_set=\\${$_name+yes} _value=\\${$_name-}"',
         '    eval "_is_set=\\${$_name+given}\\${$_other+other}"',
     ]
+
+
+# Steps. What slurmstepd tells a task was measured with 24.11.5: in a step SLURM_NNODES and SLURM_NODEID are the step's; a batch
+# script that another job's step has submitted still has that one's SLURM_STEP_*.
+
+JOB_VALUES = {"NNODES": "3", "NODE_RANK": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": str(29500 + 4711 % 1000)}
+
+
+def with_steps(node: Node, **files: str) -> None:
+    ready(node, exports="".join(f"{name}={value}\n" for name, value in JOB_VALUES.items()), leader="n1\n", **files)
+
+
+def step(number: int, nodes: str, count: int, rank: int, name: str) -> Dict[str, str]:
+    return {
+        **USER, "SLURM_STEP_ID": str(number), "SLURM_STEP_NODELIST": nodes, "SLURM_STEP_NUM_NODES": str(count),
+        "SLURM_NNODES": str(count), "SLURM_NODEID": str(rank), "SLURMD_NODENAME": name, "SLURM_PROCID": str(rank),
+    }  # fmt: skip
+
+
+def values(task: Task) -> Dict[str, str]:
+    return {name: task.env[name.encode()].decode() for name in JOB_VALUES}
+
+
+def test_a_batch_script_has_the_values_of_the_job_and_so_has_a_first_step_on_all_its_nodes(node: Node) -> None:
+    with_steps(node)
+    assert values(run(node, {**USER, "SLURM_NNODES": "3", "SLURM_NODEID": "0", "SLURMD_NODENAME": "n1"})) == JOB_VALUES
+    assert values(run(node, step(0, "n[1-3]", 3, 2, "n3"))) == JOB_VALUES
+
+
+@pytest.mark.parametrize(("nodes", "first"), [
+    ("n[2-3]", "n2"),
+    ("n2,n3", "n2"),
+    ("n[02,13]", "n02"),
+    ("rack[1-2]-node[08-10],other", "rack1-node08"),
+    ("gpu-a.example.org,gpu-b.example.org", "gpu-a.example.org"),
+    ("x[7]y[3,5]z,q", "x7y3z"),
+])  # fmt: skip
+def test_a_step_on_some_of_the_nodes_meets_at_its_own_first_node(node: Node, nodes: str, first: str) -> None:
+    with_steps(node)
+    batch = run(node, USER)
+    for rank, name in enumerate((first, "another")):
+        found = values(run(node, {**dict(batch.env), **{os.fsencode(k): os.fsencode(v) for k, v in step(0, nodes, 2, rank, name).items()}}))
+        assert (found["NNODES"], found["NODE_RANK"], found["MASTER_ADDR"]) == ("2", str(rank), first)
+
+
+def test_steps_side_by_side_have_a_port_each_that_their_nodes_agree_on(node: Node) -> None:
+    with_steps(node)
+    ports = [values(run(node, step(number, "n[2-3]", 2, 1, "n3")))["MASTER_PORT"] for number in range(4)]
+    assert ports == [values(run(node, step(number, "n[2-3]", 2, 0, "n2")))["MASTER_PORT"] for number in range(4)]
+    assert len(set(ports)) == 4
+    assert ports[0] == JOB_VALUES["MASTER_PORT"]
+    assert all(29500 <= int(port) < 32768 for port in ports)
+
+
+def test_the_components_of_a_heterogeneous_step_agree_although_each_has_a_job_of_its_own(node: Node) -> None:
+    het = {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "4711", "SLURM_JOB_ID_HET_GROUP_1": "4712"}
+    ready(node, job_id=4712, exports="NNODES=2\nNODE_RANK=1\nMASTER_ADDR=n2\nMASTER_PORT=30212\n", leader="n2\n")
+    found = values(run(node, {**step(0, "n[1-3]", 3, 2, "n3"), **het}))
+    assert found == {"NNODES": "3", "NODE_RANK": "2", "MASTER_ADDR": "n1", "MASTER_PORT": "30211"}
+    alone = values(run(node, {**step(1, "n[2-3]", 2, 1, "n3"), **het}))
+    assert (alone["NNODES"], alone["NODE_RANK"], alone["MASTER_ADDR"]) == ("2", "1", "n2")
+
+
+@pytest.mark.parametrize("stale", [
+    {"SLURM_NNODES": "3", "SLURMD_NODENAME": "n1"},  # another number of nodes
+    {"SLURMD_NODENAME": "n1"},  # the same number, and not its first node
+    {"SLURM_STEP_ID": "4294967291"},
+    {"SLURM_STEP_ID": "a[$(touch HIT)]"},
+    {"SLURM_JOB_ID": "x"},
+    {"SLURM_STEP_NODELIST": ""},
+    {"SLURM_STEP_NODELIST": "n[2"},
+    {"SLURM_STEP_NODELIST": "n2\nexport EVIL=1"},
+    {"SLURM_NODEID": "08"},
+    {"SLURM_STEP_NUM_NODES": ""},
+])  # fmt: skip
+def test_what_another_job_s_step_has_left_in_the_environment_is_no_step(node: Node, tmp_path: Path, stale: Dict[str, str]) -> None:
+    with_steps(node)
+    stale = {name: value.replace("HIT", str(tmp_path / "hit")) for name, value in stale.items()}
+    env = {**step(1, "n[2-3]", 2, 0, "n2"), **stale}
+    if env["SLURM_JOB_ID"] == "4711":
+        assert values(run(node, env)) == JOB_VALUES
+    assert not (tmp_path / "hit").exists()
+
+
+def test_what_the_user_has_set_stays_in_a_step_too(node: Node) -> None:
+    with_steps(node)
+    found = values(run(node, {**step(1, "n[2-3]", 2, 1, "n3"), "MASTER_PORT": "1234", "NNODES": "9"}))
+    assert (found["MASTER_PORT"], found["NNODES"], found["NODE_RANK"]) == ("1234", "9", "1")
+
+
+# What is said, and where.
+
+
+def test_a_fault_stands_in_the_errors_too_where_madengine_looks(node: Node, tmp_path: Path) -> None:
+    errors = tmp_path / "job.err"
+    errors.write_text("before\n")
+    state = begun(node)
+    (Path(state.path) / "stderr").write_text(f"{errors}\n")
+    fault = JobFault("image: nobody has it", "build it")
+    state.fail(fault)
+    task = run(node, USER)
+    assert (task.status, task.printed) == (1, [fault.line().encode()])
+    assert errors.read_text() == f"before\n{fault.line()}\n"
+
+
+def test_errors_that_are_no_file_are_not_written(node: Node, tmp_path: Path) -> None:
+    state = begun(node)
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "none", tmp_path / "fifo", tmp_path):
+        (Path(state.path) / "stderr").write_text(f"{path}\n")
+        state.fail(JobFault("image: nobody has it", "build it"))
+        assert len(run(node, USER).printed) == 1
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_job_that_is_let_go_hears_why_once_and_gets_nothing(node: Node) -> None:
+    begun(node).stand_aside("madengine: one", "two")
+    batch = run(node, USER)
+    assert (batch.status, batch.printed) == (0, [b"madengine: one", b"two"])
+    assert set(batch.env) == {os.fsencode(name) for name in USER} | {b"MADENGINE_SAID"}
+    assert run(node, {**dict(batch.env), "SLURM_PROCID": "0"}).printed == []
+    assert run(node, step(0, "n[2-3]", 2, 1, "n3")).printed == []
+    assert run(node, step(1, "n[2-3]", 2, 0, "n2")).printed == []
+    assert len(run(node, step(0, "n[2-3]", 2, 0, "n2")).printed) == 2
+
+
+def test_a_job_that_is_helped_hears_its_notes_too(node: Node) -> None:
+    ready(node).note("madengine: the image is older than its Dockerfile")
+    task = run(node, USER)
+    assert task.printed == [b"madengine: the image is older than its Dockerfile"]
+    assert task.env[b"NODE_RANK"] == b"0"
+
+
+def test_a_comment_that_is_no_request_is_said_once_by_the_batch_script(node: Node) -> None:
+    folder = node.root / "run/madengine/jobs/4711"
+    folder.mkdir(parents=True)
+    (folder / "notes").write_text("madengine: not so\n")
+    batch = run(node, {**USER, "SLURM_PROCID": "0"})
+    assert (batch.status, batch.printed) == (0, [b"madengine: not so"])
+    for env in ({**dict(batch.env), b"SLURM_STEP_ID": b"0"}, {**USER, "SLURM_PROCID": "1"}, {**USER, "SLURM_STEP_ID": "2"}):
+        assert run(node, env).printed == []
+
+
+# What madengine would do twice.
+
+
+@pytest.mark.parametrize(("keep", "gone"), [("\n", True), ("manifest\n", True), ("builds\n", False), ("builds manifest\n", False)])
+def test_madengine_s_own_archives_are_off_unless_the_user_keeps_them(node: Node, keep: str, gone: bool) -> None:
+    ready(node, keep=keep)
+    done = node.run(HOOK, {**USER, "MAD_DOCKER_BUILDS": "/shared/builds"})
+    assert (b"\nunset MAD_DOCKER_BUILDS\n" in b"\n" + done.stdout) is gone
+    assert b"unset" not in node.run(HOOK, USER).stdout
+
+
+def test_where_the_tasks_have_their_files_is_told_to_the_epilog(node: Node) -> None:
+    state = ready(node)
+    run(node, {**USER, "SLURM_TMPDIR": "/local/4711"})
+    assert state.temporary_dirs() == ["/local/4711", "/tmp"]
+
+
+@pytest.mark.parametrize(("keep", "there"), [("\n", True), ("builds\n", True), ("manifest\n", False)])
+def test_bash_gets_a_function_before_any_madengine_that_path_has(node: Node, keep: str, there: bool) -> None:
+    program = node.current / "prolog/madengine_run.py"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text("")
+    ready(node, keep=keep)
+    found = run(node, USER).env.get(b"BASH_FUNC_madengine%%", b"")
+    assert (str(program).encode() in found) is there

@@ -31,10 +31,51 @@ START = ["docker", "build", "--network=host", "--tag", "a:1", "--file"]
 
 
 def test_the_context_follows_madengines_rules(work_dir: Path) -> None:
-    assert build.command(recipe(work_dir), "a:1") == [*START, "docker/model.Dockerfile", "./docker"]
+    label = ["--label", f"{build.LABEL}={build.fingerprint(recipe(work_dir))}"]
+    assert build.command(recipe(work_dir), "a:1") == [*START, "docker/model.Dockerfile", *label, "./docker"]
     assert build.command(recipe(work_dir, context="scripts/ctx"), "a:1")[-1] == "scripts/ctx"
     primus = recipe(work_dir, dockerfile="docker/Primus_pretrain.Dockerfile")
-    assert build.command(primus, "a:1") == [*START, "docker/Primus_pretrain.Dockerfile", "."]
+    label = ["--label", f"{build.LABEL}={build.fingerprint(primus)}"]
+    assert build.command(primus, "a:1") == [*START, "docker/Primus_pretrain.Dockerfile", *label, "."]
+
+
+def test_primus_is_looked_for_in_the_dockerfile_s_name_and_not_in_its_path(work_dir: Path) -> None:
+    (work_dir / "primus-team").mkdir()
+    (work_dir / "primus-team/model.Dockerfile").write_text("FROM scratch\n")
+    assert build.command(recipe(work_dir, dockerfile="primus-team/model.Dockerfile"), "a:1")[-1] == "./docker"
+
+
+@pytest.mark.parametrize("context", ["", "none"])
+def test_a_context_that_is_not_there_is_the_dockerfile_s_own_directory(work_dir: Path, context: str) -> None:
+    (work_dir / "models/llama").mkdir(parents=True)
+    for name in ("models/llama/Dockerfile", "Dockerfile"):
+        (work_dir / name).write_text("FROM scratch\n")
+    os.rmdir(work_dir / "scripts/ctx")
+    for path in (work_dir / "docker").iterdir():
+        path.unlink()
+    os.rmdir(work_dir / "docker")
+    assert build.command(recipe(work_dir, dockerfile="models/llama/Dockerfile", context=context), "a:1")[-1] == "models/llama"
+    assert build.command(recipe(work_dir, dockerfile="Dockerfile", context=context), "a:1")[-1] == "."
+
+
+def test_an_image_is_stale_when_the_dockerfile_or_an_argument_is_another_and_never_for_a_secret(work_dir: Path) -> None:
+    first = recipe(work_dir, build_args={"RCCL": "a"}, secret_build_args=["MAD_SECRETS_T"])
+    labels = {build.LABEL: build.fingerprint(first)}
+    assert not build.is_stale(first, labels)
+    assert build.is_stale(recipe(work_dir, build_args={"RCCL": "b"}, secret_build_args=["MAD_SECRETS_T"]), labels)
+    (work_dir / "docker/model.Dockerfile").write_text("FROM scratch\nENV A=1\n")
+    assert build.is_stale(first, labels)
+    (work_dir / "docker/model.Dockerfile").unlink()
+    assert not build.is_stale(first, labels)
+
+
+def test_what_carries_no_label_or_madengine_s_own_is_judged_by_what_is_recorded_of_it(work_dir: Path) -> None:
+    plain, recorded = recipe(work_dir), recipe(work_dir, build_fingerprint="f1")
+    for labels in ({}, {build.UPSTREAM_LABEL: "f1"}, {"other": "x"}):
+        assert not build.is_stale(plain, labels)
+        assert not build.is_stale(recorded, labels)
+    assert build.is_stale(recorded, {build.UPSTREAM_LABEL: "f0"})
+    assert not build.is_stale(plain, {build.UPSTREAM_LABEL: "f0"})
 
 
 def test_the_tools_are_a_context_where_they_exist(work_dir: Path) -> None:
@@ -44,7 +85,7 @@ def test_the_tools_are_a_context_where_they_exist(work_dir: Path) -> None:
 
 def test_values_stay_whole_and_secrets_go_by_name_alone(work_dir: Path) -> None:
     words = build.command(recipe(work_dir, build_args={"A": "x y;$(rm) 'q'", "B": ""}, secret_build_args=["MAD_SECRETS_T"]), "a:1")
-    assert words[7:13] == ["--build-arg", "A=x y;$(rm) 'q'", "--build-arg", "B=", "--build-arg", "MAD_SECRETS_T"]
+    assert words[9:15] == ["--build-arg", "A=x y;$(rm) 'q'", "--build-arg", "B=", "--build-arg", "MAD_SECRETS_T"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +93,6 @@ def test_values_stay_whole_and_secrets_go_by_name_alone(work_dir: Path) -> None:
     [
         ({"dockerfile": "docker/none"}, "no such Dockerfile"),
         ({"dockerfile": "--output=/etc"}, "no such Dockerfile"),
-        ({"context": "none"}, "no such build context"),
         ({"context": "-"}, "no such build context"),
         ({"context": "https://example.org/x.git"}, "no such build context"),
         ({"build_args": {"A B": "1"}}, "not a build argument's name"),

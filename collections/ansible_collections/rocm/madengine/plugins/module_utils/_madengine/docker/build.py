@@ -11,6 +11,8 @@ Source: madengine 2.1, ``docker build`` of its builder: context, network, build 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -18,12 +20,16 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Tuple
 
-from ..core import process
+from ..core import files, process
 from ..core.deadline import Deadline
-from ..core.errors import JobFault, NodeFault, ShareFault
+from ..core.errors import Fault, JobFault, NodeFault, ShareFault
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOOLS = "docker/common"
+_CONTEXT = "./docker"
+LABEL = "madengine.build_fingerprint"
+UPSTREAM_LABEL = "mad.build_fingerprint"
+_LARGEST_DOCKERFILE = 1 << 20
 _LONGEST_TAIL = 64 << 10
 
 
@@ -35,6 +41,7 @@ class Recipe:
     :param context: the model's ``dockercontext``, or "".
     :param arguments: build arguments, name and value.
     :param secrets: names of build arguments whose values are nobody's business.
+    :param fingerprint: what madengine's own label said when the manifest was written; empty where it is not recorded.
     """
 
     work_dir: str
@@ -42,13 +49,21 @@ class Recipe:
     context: str = ""
     arguments: Tuple[Tuple[str, str], ...] = ()
     secrets: Tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, image: Mapping[str, Any]) -> Recipe:
         """Return the recipe in an entry of ``manifest.images`` that has a ``work_dir``."""
         arguments = tuple((str(name), str(value)) for name, value in (image.get("build_args") or {}).items())
         secrets = tuple(map(str, image.get("secret_build_args") or ()))
-        return cls(str(image.get("work_dir") or "/"), str(image["dockerfile"]), str(image.get("context") or ""), arguments, secrets)
+        return cls(
+            str(image.get("work_dir") or "/"),
+            str(image["dockerfile"]),
+            str(image.get("context") or ""),
+            arguments,
+            secrets,
+            str(image.get("build_fingerprint") or ""),
+        )
 
 
 def command(recipe: Recipe, name: str) -> List[str]:
@@ -56,11 +71,11 @@ def command(recipe: Recipe, name: str) -> List[str]:
 
     :raises JobFault: the Dockerfile or the context is not there, or an argument has no proper name.
     """
-    context = recipe.context or ("." if "primus" in recipe.dockerfile.lower() else "./docker")
+    context = _context(recipe)
     for path, kind, is_there in ((recipe.dockerfile, "Dockerfile", os.path.isfile), (context, "build context", os.path.isdir)):
         if path.startswith("-") or not is_there(os.path.join(recipe.work_dir, path)):
             raise JobFault(f"build: no such {kind}", "correct the manifest", path=path, work_dir=recipe.work_dir, image=name)
-    words = ["docker", "build", "--network=host", "--tag", name, "--file", recipe.dockerfile]
+    words = ["docker", "build", "--network=host", "--tag", name, "--file", recipe.dockerfile, "--label", f"{LABEL}={fingerprint(recipe)}"]
     for argument, value in [*recipe.arguments, *((secret, None) for secret in recipe.secrets)]:
         if not _NAME.fullmatch(argument):
             raise JobFault("build: not a build argument's name", "correct docker_build_arg", name=argument, image=name)
@@ -68,6 +83,36 @@ def command(recipe: Recipe, name: str) -> List[str]:
     if os.path.isdir(os.path.join(recipe.work_dir, _TOOLS)):
         words += ["--build-context", f"tools={_TOOLS}"]
     return [*words, context]
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Return what an image that *recipe* builds now carries in its label: the Dockerfile and what is no secret of the arguments.
+
+    :raises JobFault: the Dockerfile cannot be read.
+    """
+    dockerfile = files.read(os.path.join(recipe.work_dir, recipe.dockerfile), _LARGEST_DOCKERFILE)
+    arguments = json.dumps([sorted(recipe.arguments), sorted(recipe.secrets)])
+    return hashlib.sha256(dockerfile + b"\0" + arguments.encode()).hexdigest()
+
+
+def is_stale(recipe: Recipe, labels: Mapping[str, str]) -> bool:
+    """Say whether an image with these *labels* was built from something else than *recipe*, as far as a label can tell.
+
+    An image without such a label is somebody's own, and so is one whose Dockerfile is not here.
+    """
+    if LABEL in labels:
+        try:
+            return labels[LABEL] != fingerprint(recipe)
+        except Fault:
+            return False
+    return bool(recipe.fingerprint) and labels.get(UPSTREAM_LABEL, recipe.fingerprint) != recipe.fingerprint
+
+
+def _context(recipe: Recipe) -> str:
+    """Return the context as madengine chooses it; one that is not there is the Dockerfile's own directory."""
+    context = recipe.context or ("." if "primus" in os.path.basename(recipe.dockerfile).lower() else _CONTEXT)
+    is_there = context.startswith("-") or "://" in context or os.path.isdir(os.path.join(recipe.work_dir, context))
+    return context if is_there else os.path.dirname(recipe.dockerfile) or "."
 
 
 def run(recipe: Recipe, name: str, docker_socket: str, deadline: Deadline) -> None:

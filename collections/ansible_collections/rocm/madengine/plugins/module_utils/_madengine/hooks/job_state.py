@@ -167,8 +167,9 @@ class JobState:
 
     def note(self, *lines: str) -> None:
         """Have *lines* said once in the job's output, after those that are noted already."""
-        text = "".join(printable(line) + "\n" for line in lines)
-        files.write(self.file("notes"), (self.text("notes") or "") + text)
+        if lines:
+            text = "".join(printable(line) + "\n" for line in lines)
+            files.write(self.file("notes"), (self.text("notes") or "") + text)
 
     def stand_aside(self, *lines: str) -> None:
         """Let the job's tasks start as if we were not there, and have *lines* said why."""

@@ -150,12 +150,33 @@ def ensure(
         except (JobFault, ShareFault) as fault:  # the next place may have it all the same
             reason, faults[source] = str(fault), fault
         identity = None if reason else engine.identity(request.reference)
+        if identity is not None and source != "build" and _is_stale(engine, request):
+            said = f"the image {request.reference} of {place} was built from another Dockerfile or other arguments than the manifest's"
+            if "build" not in sources:
+                return source, identity, "; ".join(filter(None, (decision, said + "; it runs, for this site lets no job build")))
+            ways["build"][1]()
+            return "build", _present(engine, request.reference), "; ".join(filter(None, (decision, said + "; it was built anew")))
         if identity is not None:
             return source, identity, decision
         looked.append(place + (f": {reason}" if reason not in ("", "no") and source not in faults else ""))
     if len(faults) == 1:
         raise next(iter(faults.values()))
     raise nowhere(str(request.reference), looked, **{source: str(fault) for source, fault in faults.items()})
+
+
+def _is_stale(engine: Engine, request: ImageRequest) -> bool:
+    """Say whether the daemon's image was built from something else than the manifest says now, as far as its labels tell."""
+    if request.recipe is None:
+        return False
+    labels = ((engine.inspect(str(request.reference)) or {}).get("Config") or {}).get("Labels") or {}
+    return build.is_stale(request.recipe, labels)
+
+
+def _present(engine: Engine, name: Reference) -> Identity:
+    identity = engine.identity(name)
+    if identity is None:
+        raise nowhere(str(name), ["docker of this node, after it was built there"])
+    return identity
 
 
 def _decided(

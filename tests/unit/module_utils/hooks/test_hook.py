@@ -91,3 +91,15 @@ def test_a_fault_before_the_job_is_ours_spoils_no_state_that_another_attempt_has
 def test_a_part_of_the_node_that_the_site_named_takes_it_out_of_service(here: job_state.JobState, said: List[str]) -> None:
     fault = NodeFault("engine: no answer", "start docker", part="docker")
     assert hook.Hook("/opt/7", begin, raising(fault)).run(ENVIRONMENT) == exit_status.DRAIN
+
+
+def test_a_job_of_several_nodes_knows_their_addresses(here: job_state.JobState, said: List[str], tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").write_text("NodeName=n[1-2] NodeAddr=10.0.0.[1-2]\n")
+    seen = []
+
+    def story(site: config.Site, job: Any, state: job_state.JobState, log: Any) -> None:
+        seen.append((job.leader_address, job.address_of("n2")))
+
+    environment = {**ENVIRONMENT, "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_CONF": str(tmp_path / "slurm.conf")}
+    assert hook.Hook("/opt/7", begin, story).run(environment) == exit_status.DONE
+    assert seen == [("10.0.0.1", "10.0.0.2")]

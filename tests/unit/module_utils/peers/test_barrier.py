@@ -777,6 +777,13 @@ def test_a_member_that_finds_nobody_asks_later_and_later_and_never_at_one_instan
     assert len(set(pauses[5:])) > 50
 
 
+def test_nodes_whose_names_lead_nowhere_meet_where_slurm_says_they_are(at: str) -> None:
+    nodes = ("no-such-name-0", "no-such-name-1")
+    jobs = [barrier.Allocation("c", 4711, 0, nodes, node, addresses={nodes[0]: at, nodes[1]: "127.0.0.1"}) for node in nodes]
+    started = [peers.start(job, peers.both) for job in jobs]
+    assert [node.outcome().get("fault") for node in started] == [None, None]
+
+
 def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
     jobs = [peers.allocation(f"n{rank}", 2, at) for rank in range(2)]
     here = peers.start(jobs[0], peers.lead, within=0.8)

@@ -8,12 +8,13 @@ Source: architecture.md, "Observability".
 
 from __future__ import annotations
 
+import dataclasses
 import os.path
 from dataclasses import dataclass
 from typing import Callable, Mapping, Optional
 
 from ..core.errors import Fault
-from ..slurm import allocation
+from ..slurm import allocation, node_addresses
 from ..slurm.allocation import Allocation
 from . import config, exit_status, job_state, journal, metrics, timeline
 from .config import Site
@@ -47,6 +48,9 @@ class Hook:
         def hook() -> None:
             nonlocal begun
             job = allocation.of(environ)
+            if len(job.nodes) > 1:
+                known = node_addresses.of(environ.get("SLURM_CONF", ""), job.nodes)
+                job = dataclasses.replace(job, addresses=known)
             state = job_state.JobState(job.job_id)
             if self.begin(site, job, state):
                 begun = state

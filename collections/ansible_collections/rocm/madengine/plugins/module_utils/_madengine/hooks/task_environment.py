@@ -79,7 +79,7 @@ def variables(job: Allocation, offers: Sequence[Mapping[str, Any]], manifests: S
     :param results_dir: this node's directory for the job's CSVs.
     """
     found = {
-        "MASTER_ADDR": job.leader,
+        "MASTER_ADDR": job.leader_address,
         "MASTER_PORT": str(_FIRST_PORT + job.job_id % _PORTS),
         "NNODES": str(len(job.nodes)),
         "NODE_RANK": str(job.node_rank),

@@ -73,9 +73,10 @@ def own(allocation: Allocation) -> List[Address]:
     except (OSError, UnicodeError):
         named_so = []
     mine = [one for one in named_so if _is_mine(one)]
-    if mine and (allocation.address or not is_loopback(mine[0])):
+    is_given = bool(allocation.address) or allocation.leader_address != allocation.leader
+    if mine and (is_given or not is_loopback(mine[0])):
         return mine
-    routes = [route for node in allocation.nodes[1 : 1 + _ASKED_PEERS] for route in _routes_to(node)]
+    routes = [route for node in allocation.nodes[1 : 1 + _ASKED_PEERS] for route in _routes_to(allocation.address_of(node))]
     outside = [route for route in dict.fromkeys(routes) if not is_loopback(route)]
     if not outside and not (routes and mine):
         raise _nowhere(allocation, named_so)

@@ -145,7 +145,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
 
     def _silent(self) -> List[str]:
         """Return those of the first few who are missing whose machines do not answer at all."""
-        return [node for node in self._state.missing()[:_ASKED_MACHINES] if not addresses.answers(node)]
+        return [node for node in self._state.missing()[:_ASKED_MACHINES] if not addresses.answers(self.allocation.address_of(node))]
 
     def _tell(self, fault: Fault) -> None:
         self._state.abort(peer_fault(self.allocation.node, fault))

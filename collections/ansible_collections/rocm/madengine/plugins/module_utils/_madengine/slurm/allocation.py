@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Tuple
 
 from ..core.errors import JobFault
@@ -31,7 +31,8 @@ class Allocation:
     :param attempt: how often SLURM has restarted the job.
     :param nodes: the job's nodes in SLURM's order; the first leads.
     :param node: this one.
-    :param address: name or number under which the others reach the leader; its node name if empty (``NodeAddr``).
+    :param address: name or number under which the others reach the leader; "" for what follows.
+    :param addresses: the same by node, as SLURM was told (``NodeAddr``); a node that is not there is reached by its name.
     :param ends_by: when its time limit is up, in seconds since the epoch, as the prolog is told; 0 where it is not.
     :raises JobFault: the nodes are no allocation that *node* is part of.
     """
@@ -42,6 +43,7 @@ class Allocation:
     nodes: Tuple[str, ...]
     node: str
     address: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict, hash=False)
     user: str = ""
     uid: int = _NOBODY
     gid: int = _NOBODY
@@ -77,7 +79,11 @@ class Allocation:
 
     @property
     def leader_address(self) -> str:
-        return self.address or self.leader
+        return self.address or self.address_of(self.leader)
+
+    def address_of(self, node: str) -> str:
+        """Return under which name or number *node* is reached."""
+        return self.addresses.get(node, node)
 
     def place(self) -> Dict[str, object]:
         """Return what every line of this job's timeline carries."""

@@ -146,6 +146,21 @@ def values(text: str) -> Dict[str, str]:
     return {key: value for line in _lines(text) for key, value in _pairs(line)}
 
 
+def nodes(text: str) -> List[Dict[str, str]]:
+    """Return the settings of each line of *text* that defines nodes, by their keys in small letters.
+
+    >>> nodes("NodeName=n[1-2] NodeAddr=10.0.0.[1-2]")
+    [{'nodename': 'n[1-2]', 'nodeaddr': '10.0.0.[1-2]'}]
+    """
+    lines = [dict(_pairs(line)) for line in _lines(text)]
+    return [line for line in lines if "nodename" in line]
+
+
+def includes(text: str) -> List[str]:
+    """Return the names of the files that *text* includes, as they stand there."""
+    return _includes(text)
+
+
 def included(text: str, path: str, read: Callable[[str], Optional[str]], keys: Set[str] = MANAGED) -> Dict[str, str]:
     """Return where files that *text* includes, and theirs, set what the hooks need: path by key in small letters.
 

@@ -1,0 +1,58 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Under which address SLURM reaches each node, where its name leads nowhere by itself.
+
+slurm.conf lies on every node, configless ones included, so nobody is asked. Nodes that come up by themselves are not in
+it: they are reached by their names.
+
+Source: slurm.conf(5), "NodeAddr" and "Include".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os.path
+from typing import Collection, Dict, List
+
+from ..core import files
+from ..core.errors import JobFault
+from . import hostlist, slurm_conf
+
+_LARGEST_BYTES = 16 << 20
+_MOST_FILES = 64
+
+
+def of(path: str, wanted: Collection[str]) -> Dict[str, str]:
+    """Return name → ``NodeAddr`` for those of the nodes *wanted* that have one.
+
+    :param path: slurm.conf, as ``SLURM_CONF`` names it; a file that cannot be read says nothing.
+    """
+    found: Dict[str, str] = {}
+    for text in _texts(path):
+        for line in slurm_conf.nodes(text) if "nodeaddr" in text.lower() else ():
+            found.update(_pairs(line.get("nodename", ""), line.get("nodeaddr", "")))
+    return {name: found[name] for name in wanted if name in found}
+
+
+def _texts(path: str) -> List[str]:
+    """Return the text of the file and of all that it includes."""
+    texts: List[str] = []
+    waiting, seen = [path], {path}
+    while waiting and len(seen) < _MOST_FILES:
+        place = waiting.pop()
+        with contextlib.suppress(JobFault):
+            texts.append(files.read(place, _LARGEST_BYTES).decode("utf-8", "replace"))
+            others = [os.path.join(os.path.dirname(place), name) for name in slurm_conf.includes(texts[-1])]
+            waiting += [other for other in others if other not in seen]
+            seen.update(others)
+    return texts
+
+
+def _pairs(names: str, addresses: str) -> Dict[str, str]:
+    with contextlib.suppress(JobFault):
+        expanded = hostlist.expand(names), hostlist.expand(addresses)
+        if len(expanded[0]) == len(expanded[1]):
+            return dict(zip(*expanded))
+    # An IPv6 address is no host list.
+    return {names: addresses} if addresses and "[" not in names and "," not in names else {}

@@ -1,0 +1,48 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where SLURM was told addresses, the nodes of a job use them; where it was not, names have to do."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import node_addresses, slurm_conf
+
+CONF = """\
+ClusterName=c
+NodeName=DEFAULT CPUs=4 NodeAddr=ignored
+NodeName=n[1-3] NodeAddr=10.0.0.[11-13] CPUs=4
+nodename=login NodeHostname=l1 \\
+  NODEADDR=192.0.2.9 # by hand
+NodeName=plain CPUs=2
+NodeName=six NodeAddr=fd00::6
+NodeName=odd[1-3] NodeAddr=10.1.0.[1-2]
+# NodeName=n1 NodeAddr=192.0.2.1
+"""
+
+
+@pytest.mark.parametrize(("node", "address"), [
+    ("n1", "10.0.0.11"), ("n3", "10.0.0.13"), ("login", "192.0.2.9"), ("six", "fd00::6"),
+    ("plain", None), ("odd1", None), ("unknown", None),
+])  # fmt: skip
+def test_a_node_is_reached_where_slurm_was_told_so(tmp_path: Path, node: str, address: str) -> None:
+    (tmp_path / "slurm.conf").write_text(CONF)
+    assert node_addresses.of(str(tmp_path / "slurm.conf"), [node]).get(node) == address
+
+
+def test_files_that_are_included_count_and_a_circle_ends(tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").write_text("Include nodes.conf\ninclude slurm.conf\ninclude absent.conf\n")
+    (tmp_path / "nodes.conf").write_text(f"Include {tmp_path}/slurm.conf\nNodeName=a NodeAddr=10.0.0.1\n")
+    assert node_addresses.of(str(tmp_path / "slurm.conf"), ["a", "b"]) == {"a": "10.0.0.1"}
+
+
+@pytest.mark.parametrize("path", ["", "/nonexistent/slurm.conf", "/proc", "/dev/zero"])
+def test_what_cannot_be_read_says_nothing(path: str) -> None:
+    assert node_addresses.of(path, ["n1"]) == {}
+
+
+def test_the_example_is_true() -> None:
+    assert doctest.testmod(slurm_conf).failed == 0

@@ -87,6 +87,10 @@ def test_a_fault_that_shows_what_it_found_does_not_show_a_secret() -> None:
     assert caught.value.seen == {"found": "aREDACTEDb", "character": 3}
 
 
+def test_a_plain_word_that_is_somebodys_password_is_not_hunted_in_a_manifest() -> None:
+    assert redaction.values({"image": "postgres:15"}, {"POSTGRES_PASSWORD": "postgres"}) == set()
+
+
 def test_a_secret_of_the_runtime_is_known_too() -> None:
     assert redaction.values({}, {"HF_TOKEN": TOKEN, "HOME": "/home/alice"}) == {TOKEN}
 

@@ -29,9 +29,9 @@ def taken_environment(module: AnsibleModule) -> Dict[str, str]:
 
     Where it is not given it is the caller's own environment.
     """
-    asked = module.params["environment"]
-    given = {str(name): str(value) for name, value in (os.environ if asked is None else asked).items() if value is not None}
-    module.params["environment"] = None if asked is None else dict.fromkeys(given, HIDDEN)
+    option = module.params["environment"]
+    given = {str(name): str(value) for name, value in (os.environ if option is None else option).items() if value is not None}
+    module.params["environment"] = None if option is None else dict.fromkeys(given, HIDDEN)
     module.no_log_values = set()
     hide(module, redaction.values({}, given))
     return given

@@ -126,12 +126,12 @@ _LARGEST_BYTES = 16 << 20
 
 
 def choose(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any]:
-    asked, declared = module.params, {}
-    if asked["manifest"]:
-        original = job_spec.read(asked["manifest"])
+    params, declared = module.params, {}
+    if params["manifest"]:
+        original = job_spec.read(params["manifest"])
         shared.hide(module, redaction.values(original, environment))
         declared = job_spec.variables(job_spec.restore(original, environment).document)
-    values = variables.passing(environment, declared, asked["names"], asked["without"])
+    values = variables.passing(environment, declared, params["names"], params["without"])
     text, refused = variables.env_file(values)
     names = sorted(name for name in values if variables.is_name(name))
     result = {
@@ -141,7 +141,7 @@ def choose(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any]
         "docker_args": variables.docker_args(name for name in names if name in environment or variables.is_secret(name)),
         "refused": [{"name": name, "reason": reason} for name, reason in sorted(refused.items())],
     }
-    if asked["dest"]:
+    if params["dest"]:
         result.update(written(module, text))
     return result
 

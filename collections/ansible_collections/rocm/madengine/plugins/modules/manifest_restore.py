@@ -231,15 +231,15 @@ from ansible_collections.rocm.madengine.plugins.module_utils._module import fini
 
 
 def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any]:
-    asked = module.params
-    mode = shared.mode_of(asked["mode"])
-    original = job_spec.read(asked["src"])
+    params = module.params
+    mode = shared.mode_of(params["mode"])
+    original = job_spec.read(params["src"])
     secrets = redaction.values(original, environment) | redaction.url_passwords(original)
     shared.hide(module, secrets)
-    models = job_spec.models(asked["models"] or "", beside=asked["src"])
-    directory = os.path.dirname(os.path.abspath(asked["src"]))
-    restored = job_spec.restore(original, environment, models, asked["image_form"], directory)
-    text, dest = job_spec.text(restored.document), asked["dest"] or asked["src"]
+    models = job_spec.models(params["models"] or "", beside=params["src"])
+    directory = os.path.dirname(os.path.abspath(params["src"]))
+    restored = job_spec.restore(original, environment, models, params["image_form"], directory)
+    text, dest = job_spec.text(restored.document), params["dest"] or params["src"]
     result = {
         "changed": not shared.is_current(dest, text, mode),
         "dest": dest,
@@ -252,14 +252,14 @@ def restore(module: AnsibleModule, environment: Dict[str, str]) -> Dict[str, Any
         "diff": {
             "before": shared.shown(original, secrets),
             "after": shared.shown(restored.document, secrets),
-            "before_header": asked["src"],
+            "before_header": params["src"],
             "after_header": dest,
         },
     }
     if result["changed"] and not module.check_mode:
-        if asked["backup"] and os.path.lexists(dest):
+        if params["backup"] and os.path.lexists(dest):
             result["backup_file"] = shared.back_up(dest, secrets)
-        shared.write(dest, text, mode, asked["src"])
+        shared.write(dest, text, mode, params["src"])
     return result
 
 

@@ -73,7 +73,7 @@ class Option:
     lead: str
 
 
-class Place:
+class Origin:
     """Where a string stands in a document, for faults. The string itself is never shown: it may hold a secret."""
 
     def __init__(self, where: str, text: str, written: str) -> None:
@@ -97,19 +97,19 @@ def parse(text: str, where: str = "options") -> List[Option]:
     [('interactive', None), ('tty', None), ('volume', '/a:/b'), ('rm', None)]
     """
     found: List[Option] = []
-    place, listed = Place(where, joined(text), text), words(text, where)
+    origin, listed = Origin(where, joined(text), text), words(text, where)
     position = 0
     while position < len(listed):
         word, following = listed[position], listed[position + 1] if position + 1 < len(listed) else None
-        used = _long(word, following, place, found) if word.value.startswith("--") else _short(word, following, place, found)
+        used = _long(word, following, origin, found) if word.value.startswith("--") else _short(word, following, origin, found)
         position += used
     return found
 
 
 def words(text: str, where: str = "options") -> List[Word]:
     """Return the words that sh would make of *text*; their places are those in `joined`. Faults as `parse`."""
-    place, at = Place(where, joined(text), text), 0
-    text = place.text
+    origin, at = Origin(where, joined(text), text), 0
+    text = origin.text
     found: List[Word] = []
     if any(char == "\0" or ord(char) >= _HIDDEN for char in text):
         raise JobFault("options: a character that no shell takes", "remove it", where=where)
@@ -119,10 +119,10 @@ def words(text: str, where: str = "options") -> List[Word]:
         if at >= len(text):
             return found
         if text[at] == "#":
-            raise place.fault("sh takes the rest for a comment", "quote the #", at)
+            raise origin.fault("sh takes the rest for a comment", "quote the #", at)
         start, value = at, ""
         while at < len(text) and not _BLANKS.match(text, at):
-            piece, at = _piece(text, at, place)
+            piece, at = _piece(text, at, origin)
             value += piece
         found.append(Word(start, at, value))
 
@@ -197,31 +197,31 @@ def replaced(text: str, changes: List[Tuple[Option, str]]) -> str:
     return text
 
 
-def _long(word: Word, following: Optional[Word], place: Place, found: List[Option]) -> int:
+def _long(word: Word, following: Optional[Word], origin: Origin, found: List[Option]) -> int:
     name, equals, value = word.value[2:].partition("=")
     if not name:
-        raise place.fault("a word that is no option", "remove it: Docker would take what follows for the image", word.start)
+        raise origin.fault("a word that is no option", "remove it: Docker would take what follows for the image", word.start)
     if equals:
         found.append(Option(name, value, word.start, word.end, word.start, f"--{name}="))
     elif name in _NO_VALUE:
         found.append(Option(name, None, word.start, word.end, word.end, ""))
     else:
-        return _with_following(name, word, following, place, found)
+        return _with_following(name, word, following, origin, found)
     return 1
 
 
-def _short(word: Word, following: Optional[Word], place: Place, found: List[Option]) -> int:
+def _short(word: Word, following: Optional[Word], origin: Origin, found: List[Option]) -> int:
     if has_expansion(word.value[:1]):
         found.append(Option("", word.value, word.start, word.end, word.start, ""))
         return 1
     if not word.value.startswith("-") or word.value == "-":
-        raise place.fault("a word that is no option", "quote it, or remove it: Docker would take it for the image", word.start)
+        raise origin.fault("a word that is no option", "quote it, or remove it: Docker would take it for the image", word.start)
     for index, letter in enumerate(word.value[1:], start=1):
         name, rest = _SHORT.get(letter, letter), word.value[index + 1 :]
         if name in _NO_VALUE and not rest.startswith("="):
             found.append(Option(name, None, word.start, word.end, word.end, ""))
         elif not rest:
-            return _with_following(name, word, following, place, found)
+            return _with_following(name, word, following, origin, found)
         else:
             equals = "=" if rest.startswith("=") else ""
             found.append(Option(name, rest[len(equals) :], word.start, word.end, word.start, word.value[: index + 1] + equals))
@@ -229,9 +229,9 @@ def _short(word: Word, following: Optional[Word], place: Place, found: List[Opti
     return 1
 
 
-def _with_following(name: str, word: Word, following: Optional[Word], place: Place, found: List[Option]) -> int:
+def _with_following(name: str, word: Word, following: Optional[Word], origin: Origin, found: List[Option]) -> int:
     if following is None:
-        raise place.fault("an option without its value", "give the value, or remove the option", word.start)
+        raise origin.fault("an option without its value", "give the value, or remove the option", word.start)
     found.append(Option(name, following.value, word.start, following.end, following.start, ""))
     return 2
 
@@ -241,7 +241,7 @@ def has_opaque(text: str, where: str = "options") -> bool:
     return any(not option.name for option in parse(text, where))
 
 
-def _piece(text: str, at: int, place: Place) -> Tuple[str, int]:
+def _piece(text: str, at: int, origin: Origin) -> Tuple[str, int]:
     """Return the value of the next piece of a word, and where it ends."""
     char = text[at]
     plain = _PLAIN.match(text, at)
@@ -250,22 +250,22 @@ def _piece(text: str, at: int, place: Place) -> Tuple[str, int]:
     if char == "'":
         end = text.find("'", at + 1)
         if end < 0:
-            raise _unbalanced(place, at)
+            raise _unbalanced(origin, at)
         return text[at + 1 : end], end + 1
     if char == '"':
-        return _double_quoted(text, at, place)
+        return _double_quoted(text, at, origin)
     if char == "\\":
         if at + 1 == len(text):
-            raise place.fault("a backslash at the end", "remove it", at)
+            raise origin.fault("a backslash at the end", "remove it", at)
         return text[at + 1], at + 2
     if char in "$`":
-        return _expansion(text, at, place)
+        return _expansion(text, at, origin)
     if char.isspace() and char != "\n":
-        raise place.fault("a blank that sh takes for a part of the word", "write a space", at)
-    raise place.fault(f"sh would end the command at {char!r}", "quote the character, or remove it", at)
+        raise origin.fault("a blank that sh takes for a part of the word", "write a space", at)
+    raise origin.fault(f"sh would end the command at {char!r}", "quote the character, or remove it", at)
 
 
-def _double_quoted(text: str, opening: int, place: Place) -> Tuple[str, int]:
+def _double_quoted(text: str, opening: int, origin: Origin) -> Tuple[str, int]:
     value, at = "", opening + 1
     while at < len(text):
         plain = _PLAIN_QUOTED.match(text, at)
@@ -276,9 +276,9 @@ def _double_quoted(text: str, opening: int, place: Place) -> Tuple[str, int]:
         elif text[at] == "\\":
             piece, at = _escaped_in_quotes(text[at : at + 2]), at + 2
         else:
-            piece, at = _expansion(text, at, place)
+            piece, at = _expansion(text, at, origin)
         value += piece
-    raise _unbalanced(place, opening)
+    raise _unbalanced(origin, opening)
 
 
 def _escaped_in_quotes(pair: str) -> str:
@@ -286,34 +286,34 @@ def _escaped_in_quotes(pair: str) -> str:
     return pair[1:] if pair[1:] in ("$", "`", '"', "\\") else pair
 
 
-def _expansion(text: str, at: int, place: Place) -> Tuple[str, int]:
+def _expansion(text: str, at: int, origin: Origin) -> Tuple[str, int]:
     name = _NAME.match(text, at)
     if name:
         return hidden(f"${{{name.group(1) or name.group(2)}}}"), name.end()
     if text[at] == "`":
         end = re.compile(r"`(?:\\.|[^`\\])*`", re.DOTALL).match(text, at)
         if end is None:
-            raise _unbalanced(place, at)
+            raise _unbalanced(origin, at)
         return hidden(end.group()), end.end()
     if text[at + 1 : at + 2] in ("(", "{"):
-        end_at = _closing(text, at + 1, place)
+        end_at = _closing(text, at + 1, origin)
         return hidden(text[at:end_at]), end_at
     return "$", at + 1
 
 
-def _closing(text: str, opening: int, place: Place) -> int:
+def _closing(text: str, opening: int, origin: Origin) -> int:
     """Return what is behind the bracket that closes the one at *opening*."""
     begin, end = text[opening], {"(": ")", "{": "}"}[text[opening]]
     at, depth = opening, 0
     while at < len(text):
         match = _WITHIN.match(text, at)
         if match is None:
-            raise _unbalanced(place, at)
+            raise _unbalanced(origin, at)
         depth += (match.group() == begin) - (match.group() == end)
         at = match.end()
         if depth == 0:
             return at
-    raise _unbalanced(place, opening)
+    raise _unbalanced(origin, opening)
 
 
 def _joining(text: str) -> Iterator[str]:
@@ -344,5 +344,5 @@ def _written_at(written: str, joined_at: int) -> int:
     return at
 
 
-def _unbalanced(place: Place, at: int) -> JobFault:
-    return place.fault("a quote or bracket is not closed", "close it", at)
+def _unbalanced(origin: Origin, at: int) -> JobFault:
+    return origin.fault("a quote or bracket is not closed", "close it", at)

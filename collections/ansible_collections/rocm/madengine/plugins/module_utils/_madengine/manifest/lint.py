@@ -83,9 +83,9 @@ def _mounts_reversed(document: Document, exists: Callable[[str], bool]) -> Found
 def _nodes_differ(document: Document) -> Found:
     deployment = document.get("deployment_config") or {}
     slurm, distributed = deployment.get("slurm") or {}, deployment.get("distributed") or {}
-    asked = {"deployment_config.slurm.nodes": slurm.get("nodes"), "deployment_config.distributed.nnodes": distributed.get("nnodes")}
-    asked["deployment_config.env_vars.NNODES"] = (deployment.get("env_vars") or {}).get("NNODES")
-    yield from _differing(asked, "a run has one number of nodes")
+    counts = {"deployment_config.slurm.nodes": slurm.get("nodes"), "deployment_config.distributed.nnodes": distributed.get("nnodes")}
+    counts["deployment_config.env_vars.NNODES"] = (deployment.get("env_vars") or {}).get("NNODES")
+    yield from _differing(counts, "a run has one number of nodes")
 
 
 def _interfaces_differ(document: Document) -> Found:

@@ -37,8 +37,11 @@ _REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
 def values(document: Document, known: Mapping[str, str]) -> Set[str]:
-    """Return the values of the secrets that *document* holds anywhere, and of those in the environment *known*."""
-    found = {value for name, value in known.items() if environment.is_secret(name, value)}
+    """Return the values of the secrets that *document* holds anywhere, and of those in the environment *known*.
+
+    A plain word of *known* (``POSTGRES_PASSWORD=postgres``) is none of them: it would be taken out of an image's name.
+    """
+    found = {value for name, value in known.items() if environment.is_secret(name, value) and not (value.isalpha() and value.islower())}
     for _place, is_secret, value in texts(document):
         if is_secret:
             found.add(value)

@@ -6,20 +6,21 @@
 Whoever may rename in a directory can put a link where a directory was. So no path of a store is ever followed: each name is
 opened below the descriptor of what it lies in, and root takes on the rights of the owner for as long as a step lasts.
 
-Source: openat(2), "O_NOFOLLOW"; seteuid(2). An NFS server with root_squash knows no root, but knows the owners.
+Source: openat(2), "O_NOFOLLOW", "O_PATH"; setfsuid(2), which is each thread's own. An NFS server with root_squash knows no
+root, but knows the owners.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import pwd
 import stat
 from typing import IO, Iterator, List, Optional
 
-from ..core import process
-from ..core.errors import Fault, ShareFault
+from ..core.errors import ShareFault
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -64,8 +65,13 @@ class Folder:
         :raises Foreign: it belongs to somebody else, or everybody may write into it.
         """
         inside = self.uid if uid is None else uid
-        with rights_of(inside):
-            handle = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self.handle)
+        with rights_of(self.uid):
+            reached = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.handle)
+        try:
+            with rights_of(inside):
+                handle = os.open(".", _DIRECTORY, dir_fd=reached)
+        finally:
+            os.close(reached)
         child = Folder(handle, os.path.join(self.path, name), inside)
         try:
             if owner is not None:
@@ -220,29 +226,28 @@ def named(uid: int) -> str:
 
 @contextlib.contextmanager
 def rights_of(uid: int) -> Iterator[None]:
-    """Have the rights of *uid* while the block lasts, if this process is root; any other process keeps its own.
+    """Have the rights of *uid* to files while the block lasts, if this process is root; any other process keeps its own.
 
-    Only for calls that return at once: while it lasts, every thread of this process has them.
+    They are this thread's alone, and without groups: what a user owns needs none.
     """
     if os.geteuid() != 0 or uid == 0:
         yield
         return
-    groups, gid = os.getgroups(), os.getegid()
-    theirs = _account(uid)
+    library = ctypes.CDLL(None)
+    gid = library.setfsgid(_gid_of(uid))
     try:
-        os.setgroups(theirs.groups)
-        os.setegid(theirs.gid)
-        os.seteuid(uid)
+        library.setfsuid(uid)
+        if library.setfsuid(-1) != uid:  # no id, so nothing changes; it says what holds
+            raise PermissionError(errno.EPERM, "cannot take on a user's rights", str(uid))
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(gid)
-        os.setgroups(groups)
+        library.setfsuid(0)
+        library.setfsgid(gid)
 
 
-def _account(uid: int) -> process.Account:
-    """Return the account of *uid*; who has left the cluster has files still, and no groups."""
+def _gid_of(uid: int) -> int:
+    """Return the group of *uid*; who has left the cluster has files still, and no group."""
     try:
-        return process.of(uid, pwd.getpwuid(uid).pw_gid)
-    except (KeyError, Fault):
-        return process.Account(str(uid), uid, _NOBODY, (), "/")
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return _NOBODY

@@ -181,6 +181,7 @@ class Daemon:
         self.loads: List[List[str]] = []
         self.forgotten: Set[str] = set()
         self.may_pull = True
+        self.tagged = "0001-01-01T00:00:00Z"  # when the names were given
         self.by_digest: Set[str] = set()  # diff ids of layers that the classic store has pulled
         self.fetched: List[str] = []
 
@@ -190,7 +191,7 @@ class Daemon:
             return None
         config = json.loads(image.config)
         layers = {"Type": "layers", "Layers": image.diff_ids}
-        about = {"Id": digest(image.config), "Created": config.get("created", ""), "Size": 1}
+        about = {"Id": digest(image.config), "Created": config.get("created", ""), "Metadata": {"LastTagTime": self.tagged}, "Size": 1}
         return {**about, "Config": config["config"], "Os": "linux", "Architecture": "amd64", "RootFS": layers}
 
     def identity(self, reference: Reference) -> Optional[Identity]:

@@ -94,6 +94,17 @@ def test_the_totals_are_sums() -> None:
     assert job_images.totals(told)["reason"] == "no pull; shared: full; the newest"
 
 
+def test_the_user_is_told_which_of_several_images_runs(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:
+    old, new = images.make(b"old"), images.make(b"new")
+    for daemon.images["a:1"] in (new, old):
+        offers = staged(user, str(tmp_path / "store")).stage(["a:1"], alone=False).result()
+    [line] = job_images.decisions(offers)
+    assert line.startswith("madengine: several images are called a:1: docker of this node has")
+    assert line.endswith("runs, it is the newest")
+    assert offers[0]["identity"] == new.identity.digest
+    assert job_images.decisions([{}]) == []
+
+
 def test_the_default_registry_is_asked_unless_the_site_says_no(user: process.Account, daemon: images.Daemon) -> None:
     daemon.registry = {"a:1": IMAGE}
     with pytest.raises(JobFault, match="nobody has it"):

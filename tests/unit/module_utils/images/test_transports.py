@@ -193,6 +193,29 @@ def test_of_two_images_with_one_name_the_newest_runs_and_it_is_said(leader: imag
     assert "decision" not in publish(leader, path)
 
 
+def test_an_older_image_that_got_its_name_after_the_newer_ones_publication_is_no_clear_case(leader: images.Daemon, path: str) -> None:
+    leader.images["a:1"] = NEXT
+    publish(leader, path)
+    leader.images["a:1"] = BASE
+    leader.tagged = "2999-01-01T00:00:00.5Z"  # a build from the cache, say: its date is that of the first time
+    with pytest.raises(JobFault, match=r"an older image got this name after the newer one .*OnConflict"):
+        publish(leader, path)
+    leader.tagged = "2020-01-01T00:00:00Z"
+    assert publish(leader, path)["identity"] == NEXT.identity.digest
+
+
+def test_an_image_that_was_decided_for_is_not_replaced_by_the_other_where_it_cannot_be_loaded(leader: images.Daemon, path: str) -> None:
+    leader.images["a:1"] = NEXT
+    publish(leader, path)
+    leader.images = {"a:1": images.make(b"base" * 1000, b"middle", Env=["A=b"])}
+    document = json.loads(leader.images["a:1"].config)
+    leader.images["a:1"] = images.Image(json.dumps({**document, "created": "1999-01-01T00:00:00Z"}).encode(), leader.images["a:1"].layers)
+    victim = Path(path, "blobs", "sha256", NEXT.diff_ids[2][7:])
+    victim.write_bytes(b"!" + victim.read_bytes()[1:])
+    with pytest.raises(ShareFault, match="differs"):
+        publish(leader, path)
+
+
 def test_the_site_may_let_the_leader_decide_or_nobody(leader: images.Daemon, path: str) -> None:
     leader.images["a:1"] = NEXT
     publish(leader, path)

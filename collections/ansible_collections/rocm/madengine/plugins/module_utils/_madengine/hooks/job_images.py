@@ -127,6 +127,11 @@ def _published(handle: int, options: TransportOptions, docker: engine.Engine, *a
     )
 
 
+def decisions(offers: Iterable[Mapping[str, Any]]) -> List[str]:
+    """Return what the job's user should know of how its images were chosen, a line each."""
+    return [f"madengine: {offer['decision']}" for offer in offers if offer.get("decision")]
+
+
 def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:
     """Return the figures of several offers or loads as one, for the timeline."""
     known = list(reports)

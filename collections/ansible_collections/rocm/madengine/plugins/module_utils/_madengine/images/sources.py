@@ -148,6 +148,8 @@ def ensure(
         except Foreign:
             raise
         except (JobFault, ShareFault) as fault:  # the next place may have it all the same
+            if source in first:  # it was decided for this one: another image must not run in its place
+                raise
             reason, faults[source] = str(fault), fault
         identity = None if reason else engine.identity(request.reference)
         if identity is not None and source != "build" and _is_stale(engine, request):
@@ -194,7 +196,19 @@ def _decided(
     kept = conflict.Holder(f"the store {store.path}", stored.identity.digest, stored.created)
     remedy = "name the image by digest, remove the wrong one, or set OnConflict=newest or leader"
     chosen, decision = conflict.decide(str(name), (local, kept), on_conflict, remedy)
+    tagged = conflict.seconds_of(str((document.get("Metadata") or {}).get("LastTagTime") or ""))
+    if decision and chosen is kept and tagged > _published(store, name, namespaces):
+        # An older build that has come back from a cache, or an old image that was loaded again: whose intention counts?
+        raise JobFault("image: an older image got this name after the newer one", remedy, image=str(name), holders=f"{local}; {kept}")
     return (("store",) if chosen is kept else ()), decision
+
+
+def _published(store: ImageStore, name: Reference, namespaces: Sequence[str]) -> float:
+    """Return when the store's image got its name or was last used by its publisher, in seconds since the epoch."""
+    for namespace in namespaces:
+        with contextlib.suppress(OSError):
+            return store.published(name, namespace).st_mtime
+    return 0.0
 
 
 def nowhere(image: str, looked: Sequence[str], **reasons: str) -> JobFault:

@@ -10,6 +10,7 @@ from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import data, render
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import selection
 from helpers import csvs
 from helpers.hooks import REPOSITORY
 
@@ -87,3 +88,16 @@ def test_every_phase_of_a_hook_is_known() -> None:
                 used.add(call.elts[0].value)
     assert {"load", "gather"} <= used
     assert used <= set(data.PHASES)
+
+
+def test_every_model_s_result_is_in_the_report(tmp_path: Path) -> None:
+    csvs.collection(tmp_path, [csvs.table(1, model="first")], name="a.csv")
+    csvs.write(tmp_path / "node_0/b.csv", csvs.table(4711, model="second"))
+    selection.settle(str(tmp_path), "a.csv", "richest", {"nodes": ["n1"]}, further=["b.csv", "c.csv"])
+    render.write(str(tmp_path))
+    for name in ("report.html", "report.txt"):
+        page = (tmp_path / name).read_text()
+        assert "first" in page
+        assert "second" in page
+        assert "4711" in page
+    assert "c.csv: missing" in page or "c.csv" in (tmp_path / "report.html").read_text()

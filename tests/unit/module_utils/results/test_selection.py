@@ -479,3 +479,27 @@ def test_the_headline_of_a_merged_table_is_a_rate_too(tmp_path: Path, policy: st
     rows = csvs.HEADER + "m,3,failed_requests\nm,5,tok/s/gpu\nm,40,tok/s\n"
     chosen = settle(csvs.collection(tmp_path, [rows, rows]), policy=policy)
     assert (chosen["best"]["metric"], chosen["best"]["value"]) == ("tok/s", 80.0 if policy == "merge" else 40.0)
+
+
+def test_each_model_of_a_manifest_has_its_own_csv_and_the_first_names_the_best(tmp_path: Path) -> None:
+    csvs.collection(tmp_path, [csvs.table(1, model="a"), csvs.table(2, 3, model="a")], name="a.csv")
+    csvs.write(tmp_path / "node_0/b.csv", csvs.table(70, model="b"))
+    facts = {**FACTS, "nodes": ["n1", "n2"]}
+    chosen = selection.settle(str(tmp_path), "a.csv", "richest", facts, further=["b.csv", "a.csv", ""])
+    assert [(each["name"], each["best"]["value"]) for each in chosen["further"]] == [("b.csv", 70.0)]
+    assert (chosen["best"]["model"], chosen["best"]["value"]) == ("a", 2.0)
+    assert ((tmp_path / "a.csv").read_text(), (tmp_path / "b.csv").read_text()) == (csvs.table(2, 3, model="a"), csvs.table(70, model="b"))
+    assert selection.further(str(tmp_path)) == ["b.csv"]
+    before = state(tmp_path)
+    assert selection.settle(str(tmp_path), "a.csv", "richest", facts, further=["b.csv"]) == chosen
+    assert state(tmp_path) == before
+    csvs.write(tmp_path / "node_1/b.csv", csvs.table(71, 72, model="b"))  # it alone is news
+    assert selection.settle(str(tmp_path), "a.csv", "richest", facts, further=["b.csv"])["further"][0]["best"]["value"] == 71.0
+
+
+def test_a_model_without_a_number_makes_the_job_s_result_partial(tmp_path: Path) -> None:
+    csvs.collection(tmp_path, [csvs.table(1)], name="a.csv")
+    chosen = selection.settle(str(tmp_path), "a.csv", "richest", {**FACTS, "nodes": ["n1"]}, further=["b.csv"])
+    assert (chosen["verdict"], chosen["further"][0]["verdict"]) == ("partial", "missing")
+    assert "b.csv: missing" in chosen["reason"]
+    assert selection.has_number(chosen)

@@ -37,6 +37,7 @@ _BELOW_SECONDS = 0.0005  # would be shown as 0 ms
 _MOST_ROWS = 100
 _MOST_COLUMNS = 12
 _MOST_PHASES = 100
+_MOST_MODELS = 50
 _MOST_LOGS = 200
 _LONGEST_CODE = 20
 _LOG_LINES = 120
@@ -74,6 +75,7 @@ def view(collection_dir: str) -> Dict[str, Any]:
         "ending": log_errors.ending(shown(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
         "best": _best(chosen),
         "table": _result(collection_dir, chosen),
+        "further": [_of_model(collection_dir, item) for item in _dicts(chosen.get("further"))[:_MOST_MODELS]],
         "candidates": _candidates(chosen),
         "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in _dicts(chosen.get("lacking"))],
         "elsewhere": [shown(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
@@ -207,6 +209,12 @@ def _best(chosen: Mapping[str, Any]) -> Optional[Dict[str, str]]:
     value = best.get("value")
     number = time_axis.amount(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else _field(best, "performance")
     return {"number": number, **{key: _field(best, key) for key in ("performance", "metric", "model", "node", "path", "rows")}}
+
+
+def _of_model(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return what is shown of one of the job's further models: its verdict, its best row, its table."""
+    said = {key: _field(chosen, key) for key in ("name", "verdict", "reason")}
+    return {**said, "best": _best(chosen), "table": _result(collection_dir, chosen)}
 
 
 def _result(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:

@@ -109,6 +109,8 @@ def text(seen: Mapping[str, Any]) -> str:
         best = seen["best"]
         lines += [f"{best['performance']} {best['metric']}  ({best['model']}, {best['path']}, {best['node']})", ""]
     lines += _table("Result", seen["table"]["columns"], [row["cells"] for row in seen["table"]["rows"]])
+    for model in seen["further"]:
+        lines += _table(f"{model['name']}: {model['verdict']}", model["table"]["columns"], [row["cells"] for row in model["table"]["rows"]])
     rows = [[item["path"], item["node"], str(item["rows"]), str(item["scored"]), item["reason"]] for item in seen["candidates"]]
     lines += _table("Candidates", ["file", "node", "rows", "count", "why"], rows)
     lines += _table("Lacking", ["node", "why"], [[item["node"], item["reason"]] for item in seen["lacking"]])

@@ -145,9 +145,7 @@ PAGE = """<!doctype html>
 </section>
 {% endif %}
 
-{% if table.rows %}
-<section id="result">
-  <h2>Result <span class="soft small">{{ table.name }}</span></h2>
+{% macro result_table(table) %}
   <div class="scroll"><table>
   <thead><tr>{% for column in table.columns %}<th{% if loop.index0 == table.at %} class="right"{% endif %}>{{ column }}</th>
     {% endfor %}</tr></thead>
@@ -163,6 +161,11 @@ PAGE = """<!doctype html>
   {% endfor %}
   </tbody></table></div>
   {% if table.more %}<p class="small soft">and {{ table.more }} more rows in {{ table.name }}</p>{% endif %}
+{% endmacro %}
+{% if table.rows %}
+<section id="result">
+  <h2>Result <span class="soft small">{{ table.name }}</span></h2>
+  {{ result_table(table) }}
   {% if merged %}
   <details><summary>How the rows were merged</summary><table>
   <thead><tr><th>model</th><th>metric</th><th>how</th><th class="right">nodes</th></tr></thead>
@@ -172,6 +175,15 @@ PAGE = """<!doctype html>
   {% endif %}
 </section>
 {% endif %}
+
+{% for model in further %}
+<section class="further">
+  <h2>Result <span class="soft small">{{ model.name }}: {{ model.verdict }}</span></h2>
+  {% if model.best %}<p class="number">{{ model.best.number }} <small>{{ model.best.metric }}</small></p>
+  {% else %}<p class="soft">{{ model.reason }}</p>{% endif %}
+  {% if model.table.rows %}{{ result_table(model.table) }}{% endif %}
+</section>
+{% endfor %}
 
 {% if legend %}
 <section id="timeline">

@@ -275,3 +275,11 @@ def test_madengines_workspaces_are_known() -> None:
         {"path": "/scratch/madengine_job_7_node_1", "root": "/scratch/madengine_job_7_node_1"},
     ]
     assert "/tmp/madengine_job_7" in collect.workspaces(7, 0, 1)
+
+
+def test_a_ledger_is_none_of_the_results_also_where_nothing_is_named(tmp_path: Path) -> None:
+    csvs.write(tmp_path / "given/perf.csv", csvs.table(9000))
+    csvs.write(tmp_path / "given/mine.csv", csvs.table(1))
+    answer = gather(tmp_path, {"path": str(tmp_path / "given"), "all": True}, csv="")
+    told = {item["name"]: (item["is_result"], item.get("why")) for item in answer["files"]}
+    assert told == {"mine.csv": (True, None), "perf.csv": (False, "madengine's own ledger")}

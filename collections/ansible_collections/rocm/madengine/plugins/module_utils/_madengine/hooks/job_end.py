@@ -43,11 +43,11 @@ class JobEnd:
     :param exit_code: ``status:signal`` as SLURM says; ``0:0`` is success.
     """
 
-    def __init__(self, site: Site, job: Allocation, here: JobState, place: Workspace, exit_code: str) -> None:
-        self._site, self._job, self._here, self._place, self._exit_code = site, job, here, place, exit_code
+    def __init__(self, site: Site, job: Allocation, state: JobState, work: Workspace, exit_code: str) -> None:
+        self._site, self._job, self._state, self._work, self._exit_code = site, job, state, work, exit_code
         # What root wrote down when the job started; SLURM's restart count, for one, is another by now.
-        self._known = here.status()
-        self._within = Deadline(site.deadline_seconds)
+        self._known = state.status()
+        self._deadline = Deadline(site.deadline_seconds)
         # An epilog that is repeated must not gather out of a workspace that is gone.
         self._folder = self._known.gathered
         self._containers: List[str] = []
@@ -106,8 +106,8 @@ class JobEnd:
         :raises Fault: it could not be written, or Docker does not answer.
         """
         if self._containers and (self.has_failed or self._have_outlived):
-            dest = os.path.join(self._place.results, "diagnostics")
-            self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id), self._here.file(origins.NOTE))
+            dest = os.path.join(self._work.results, "diagnostics")
+            self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id), self._state.file(origins.NOTE))
 
     def stop(self) -> None:
         """Stop the containers that `find` has found.
@@ -126,12 +126,12 @@ class JobEnd:
         if self._folder:
             return
         if self._known.status != READY:
-            raise JobFault("job_end: what this node knew of the job is lost", "copy the results by hand", results=self._place.results)
-        sources: List[collect.Source] = [{"path": self._place.results, "all": True}]
+            raise JobFault("job_end: what this node knew of the job is lost", "copy the results by hand", results=self._work.results)
+        sources: List[collect.Source] = [{"path": self._work.results, "all": True}]
         sources += collect.sources_in(collect.workspaces(self._known.job_id, self._known.node_rank, len(self._known.nodes)))
-        with self._kept(self._place.results):
+        with self._kept(self._work.results):
             self._folder = self._gathered(sources)
-        self._here.ready(gathered=self._folder)
+        self._state.ready(gathered=self._folder)
 
     def exchange(self) -> None:
         """Where nodes are apart: the first one takes the others' results in, and any other brings its own to that one.
@@ -177,11 +177,11 @@ class JobEnd:
 
     def clean(self) -> None:
         """Remove the job's workspace and its state; results that could not be gathered elsewhere stay."""
-        is_empty = bool(self._folder) and not self._folder.startswith(self._place.path + os.sep)
+        is_empty = bool(self._folder) and not self._folder.startswith(self._work.path + os.sep)
         if (is_empty or not self.has_run) and not self._site.keep_workspace:
-            self._place.remove()
+            self._work.remove()
             self._remove_madengine_s()
-        self._here.remove()
+        self._state.remove()
 
     def _remove_madengine_s(self) -> None:
         """Remove what madengine worked in on this node (its credential.json is in there), as the user; then what is root's in it."""
@@ -204,7 +204,7 @@ class JobEnd:
             raise refusals[0]
 
     def _as_user(self, work: Callable[..., Any], *args: Any) -> Any:
-        return process.run(process.of(self._job.uid, self._job.gid), work, *args, deadline=self._within)
+        return process.run(process.of(self._job.uid, self._job.gid), work, *args, deadline=self._deadline)
 
     def _gathered(self, sources: List[collect.Source]) -> str:
         """Return where this node's results are now; one that is apart may lack the work directory altogether."""
@@ -213,13 +213,13 @@ class JobEnd:
         except ShareFault:
             if not self._is_guest:
                 raise
-        return self._gathered_in(self._place.make_aside(self._job.uid, self._job.gid), sources)
+        return self._gathered_in(self._work.make_aside(self._job.uid, self._job.gid), sources)
 
     def _gathered_in(self, collection: str, sources: List[collect.Source]) -> str:
         facts = self._facts()
         if self._is_guest:
             facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
-        return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._here.file(origins.NOTE)))
+        return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._state.file(origins.NOTE)))
 
     def _take_in(self) -> None:
         """Wait for the bundles of those who are apart; what a run before this one has got is not waited for again."""
@@ -247,10 +247,10 @@ class JobEnd:
                 self._put_timeline()
                 packed = self._as_user(bundle.pack, self._folder, self._known.node_rank, list(self._known.results) or [""])
                 upload.deliver(*self._meeting, packed, self._wait, ports=self._site.port_range)
-            self._here.ready(delivered=True)
+            self._state.ready(delivered=True)
 
     def _put_timeline(self) -> None:
-        self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._here.text(_TIMELINE) or "")
+        self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._state.text(_TIMELINE) or "")
 
     @contextlib.contextmanager
     def _kept(self, where: str) -> Iterator[None]:

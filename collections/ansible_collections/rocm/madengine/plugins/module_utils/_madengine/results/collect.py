@@ -169,6 +169,7 @@ def _worth(sources: Sequence[Source], origins: Origins, since: float, haul: _Hau
             if status.st_mtime < since or why in provenance.FOREIGN:
                 haul.skip(path, why or "older than the job")
                 continue
+            why = why or (candidates.LEDGER if provenance.is_ledger(name) and not is_result else "")
             keeps_folders = (takes_all or is_inside) and not is_result
             target = _free(place, keeps_folders, found)
             found[target] = _Found(path, target, status.st_size, status.st_mtime, is_result and not why, why)

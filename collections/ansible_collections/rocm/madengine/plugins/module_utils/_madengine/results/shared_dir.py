@@ -29,13 +29,13 @@ class SharedDirProbe:
     """The job's collection directory, as this node sees it while the prologs meet; to be entered by ``with``.
 
     :param user: whose directory it is.
-    :param place: its path, the attempt, this node's rank, and how many nodes the job has.
+    :param marked: its path, the attempt, this node's rank, and how many nodes the job has.
     :ivar apart: the ranks that do not see what the first node sees: to the first node all of them, to any other its own.
     """
 
-    def __init__(self, user: process.Account, within: Deadline, place: Tuple[str, int, int, int]) -> None:
-        self._user, self._within = user, within
-        self._collection_dir, self._attempt, self._rank, self._nodes = place
+    def __init__(self, user: process.Account, deadline: Deadline, marked: Tuple[str, int, int, int]) -> None:
+        self._user, self._deadline = user, deadline
+        self._collection_dir, self._attempt, self._rank, self._nodes = marked
         self.apart: List[int] = []
 
     def __enter__(self) -> SharedDirProbe:
@@ -46,7 +46,7 @@ class SharedDirProbe:
         if self._nodes > 1 and self._rank == 0:
             with contextlib.suppress(Exception):  # what ended the meeting, if anything did, is on its way up
                 marks = self._collection_dir, self._attempt, self._nodes
-                self.apart = process.run(self._user, close, *marks, deadline=self._within.sooner(_LEAVING_SECONDS))
+                self.apart = process.run(self._user, close, *marks, deadline=self._deadline.sooner(_LEAVING_SECONDS))
 
     def mark(self, meeting: Session) -> None:
         """Leave this node's mark: the first node's before anybody can be behind it, any other's before it says that it is ready.

@@ -119,3 +119,25 @@ def test_what_an_included_file_sets_is_not_set_twice(run_module: Run, etc: Path)
     assert code == 1
     assert result["msg"].startswith("madengine: job: slurm_conf: an included file sets it too (key='epilog', place=")
     assert "Epilog" not in (etc / "slurm.conf").read_text()
+
+
+@pytest.mark.parametrize(("said", "kept"), [("slurm-wlm 24.11.5", True), ("slurm-wlm 22.05.8", False), ("", False)])
+def test_the_sites_line_stays_where_this_slurm_takes_several(run_module: Run, etc: Path, said: str, kept: bool) -> None:
+    program = etc.parent / "bin/scontrol"
+    program.write_text(program.read_text().replace("#!/bin/sh\n", f'#!/bin/sh\n[ "$1" = --version ] && echo "{said}" && exit\n', 1))
+    result = both(run_module, etc / "slurm.conf")
+    assert result["displaced"] == ({} if kept else {"Prolog": "/site/prolog"})
+    assert result["site_programs"]["Prolog"] == ["/site/prolog"]
+    assert result["programs"]["Prolog"] == ("/site/prolog," if kept else "") + "/etc/slurm/prolog.d/*"
+
+
+def test_a_slurm_that_is_too_old_is_refused_by_its_release(run_module: Run, etc: Path) -> None:
+    (etc.parent / "bin/scontrol").write_text("#!/bin/sh\necho slurm-wlm 21.08.5\n")
+    code, result = run_module(slurm_conf, path=str(etc / "slurm.conf"))
+    assert (code, (etc / "slurm.conf").read_text()) == (1, SITE)
+    assert "slurm_conf: this SLURM is too old (version='slurm-wlm 21.08.5'); use 22.05 or newer" in result["msg"]
+
+
+def test_a_name_without_a_directory_is_told_with_that_of_slurm_conf(run_module: Run, etc: Path) -> None:
+    (etc / "slurm.conf").write_text(SITE.replace("/site/prolog", "prolog.d/*"))
+    assert both(run_module, etc / "slurm.conf")["displaced"] == {"Prolog": f"{etc}/prolog.d/*"}

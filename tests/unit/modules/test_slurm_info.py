@@ -96,3 +96,29 @@ def test_a_deadline_that_no_prolog_may_have_is_refused(run_module: Run, scontrol
     code, result = run_module(slurm_info, **params)
     assert (code, result["failed"]) == (1, True)
     assert result["msg"].startswith("madengine: job: slurm: not a deadline (deadline=")
+
+
+def test_nodes_that_the_hosts_leave_out_are_told_by_whether_slurm_uses_them(run_module: Run, scontrol: Scontrol, tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes"
+    nodes.write_text("".join(f"NodeName=n{number} NodeHostName=rack{number} State={state} A=1\n" for number, state in STATES.items()))
+    ready = OUTPUTS / "24.11-ready.txt"
+    scontrol.program.write_text(f'#!/bin/sh\ncase "$*" in *nodes) cat {nodes} ;; *) cat {ready} ;; esac\n')
+    scontrol.program.chmod(0o755)
+    code, result = run_module(slurm_info, hosts=["rack1.example.org", "n2"], absent_nodes=["n5"])
+    assert (code, result["unreached_nodes"], result["unused_nodes"]) == (0, ["n3"], ["n4"])
+    assert "unreached_nodes" not in run_module(slurm_info)[1]
+
+
+STATES = {1: "IDLE", 2: "DOWN", 3: "MIXED", 4: "IDLE+DRAIN", 5: "IDLE"}
+
+
+@pytest.mark.parametrize(("sharing", "found"), [("NO", 1), ("EXCLUSIVE", 0)])
+def test_serial_is_judged_by_what_the_partitions_say(run_module: Run, scontrol: Scontrol, tmp_path: Path, sharing: str, found: int) -> None:
+    text = (OUTPUTS / "24.11-ready.txt").read_text().replace("Alloc,DeferBatch", "Alloc,DeferBatch,Serial")
+    (tmp_path / "config").write_text(text)
+    scontrol.program.write_text(
+        f'#!/bin/sh\ncase "$*" in *partitions) echo "PartitionName=main OverSubscribe={sharing}" ;; *) cat {tmp_path}/config ;; esac\n'
+    )
+    scontrol.program.chmod(0o755)
+    code, result = run_module(slurm_info)
+    assert (code, len(result["problems"]), len(result["site_problems"])) == (0, found, found)

@@ -17,10 +17,6 @@ description:
   - With O(hosts), also says which of SLURM's nodes are none of them.
   - Changes nothing.
 options:
-  slurm_dir:
-    description: The directory that holds SLURM's C(bin), where that is in none of the usual places, such as V(/opt/slurm).
-    type: path
-    default: ""
   needs_sbcast:
     description: Whether images may have to travel by SLURM's C(sbcast), as where there is no image store.
     type: bool

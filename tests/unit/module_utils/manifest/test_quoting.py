@@ -46,6 +46,7 @@ def test_a_secret_is_known_by_its_name_or_its_form(text: str) -> None:
     "text",
     [
         *("step=12345", "max_tokens=4096", "PWD=/home/alice", "tokens_per_second: 123.4", "http://n1:8000/v1"),
+        *("GOOGLE_APPLICATION_CREDENTIALS=/secrets/sa.json", "END_TOKEN=<|eod|>"),
         *("--max-tokens 4096000", "--model meta-llama/Llama-3.1-8B", "total_token_throughput_tok_s", "node_0/perf_llama.csv"),
     ],
 )

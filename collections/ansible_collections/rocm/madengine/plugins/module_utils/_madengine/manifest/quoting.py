@@ -35,7 +35,7 @@ def masked(text: str, secrets: Sequence[str] = ()) -> str:
 
     def assigned(match: re.Match[str]) -> str:
         name, sign, value = match.groups()
-        return name + sign + (environment.MASK if environment.is_secret(name.lstrip("-").replace("-", "_")) else value)
+        return name + sign + (environment.MASK if environment.is_secret(name.lstrip("-").replace("-", "_"), value) else value)
 
     by_name = _OPTION.sub(assigned, _ASSIGNED.sub(assigned, environment.mask(text, secrets)))
     return _KNOWN_FORM.sub(environment.MASK, by_name)
@@ -53,4 +53,4 @@ def all_masked(value: Any, secrets: Sequence[str] = ()) -> Any:
 def secrets_in(variables: Iterable[str]) -> List[str]:
     """Return the values of the secrets among ``NAME=value`` lines."""
     pairs = (str(variable).partition("=") for variable in variables)
-    return [value for name, _equals, value in pairs if environment.is_secret(name) and len(value) >= _SHORTEST_SECRET]
+    return [value for name, _equals, value in pairs if environment.is_secret(name, value) and len(value) >= _SHORTEST_SECRET]

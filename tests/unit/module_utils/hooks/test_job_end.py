@@ -145,6 +145,38 @@ def test_a_node_s_results_come_to_the_share_and_are_chosen_from(node: Node) -> N
     assert not node.here.exists()
 
 
+def test_several_runs_in_one_job_are_several_results_and_never_mixed(node: Node) -> None:
+    scratch = node.share.parent / "scratch"
+    runs = {"20261006120000_a1b2c3": 100.0, "20261006120500_0f0f0f": 555.0}
+    for run, value in runs.items():
+        for name in (f"madengine_node_1_{run}", f"madengine_node_2_{run}", f"madengine_job_{JOB_ID + 1}_{run}_node_1"):
+            (scratch / name).mkdir(parents=True)
+            csvs.write(scratch / name / csvs.NAME, csvs.table(value if name.startswith("madengine_node_1") else 9999.0))
+    for path in (*scratch.rglob("*"), scratch):
+        os.chown(path, node.uid, node.gid)
+    node.has_run(run_base=str(node.share / "out" / str(JOB_ID)))
+    Path(node.here.file("task"), "tmpdir").write_text(f"{scratch}\n")
+    ended = node.ended()
+    for _again in range(2):
+        ended.gather()
+        ended.choose()
+    assert sorted(os.listdir(node.share / "out")) == [f"{JOB_ID}_{run}" for run in sorted(runs)]
+    for run, value in runs.items():
+        folder = node.share / "out" / f"{JOB_ID}_{run}"
+        assert (folder / csvs.NAME).read_text() == csvs.table(value)
+        assert json.loads((folder / "node_1/node.json").read_text())["run"] == run
+    assert not (node.collection / csvs.NAME).exists()
+
+
+def test_a_job_without_runs_of_its_own_leaves_nothing_beside_its_results(node: Node) -> None:
+    node.has_run(run_base=str(node.collection))
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    ended = node.ended()
+    ended.gather()
+    ended.choose()
+    assert os.listdir(node.share) == [str(JOB_ID)]
+
+
 def test_a_job_that_failed_is_said_to_have(node: Node) -> None:
     node.has_run()
     node.wrote(csvs.NAME, csvs.table(12.5))

@@ -24,7 +24,7 @@ from ..report import diagnostics, render
 from ..results import bundle, collect, selection, upload
 from ..slurm.allocation import Allocation
 from ..slurm.hostlist import listed
-from . import madengine_dirs, origins, request
+from . import job_runs, madengine_dirs, origins, request
 from .config import Site
 from .job_state import ASIDE, FAILED, READY, STARTING, JobState
 from .workspace import Workspace
@@ -128,9 +128,12 @@ class JobEnd:
         if self._known.status != READY:
             raise JobFault("job_end: what this node knew of the job is lost", "copy the results by hand", results=self._work.results)
         sources: List[collect.Source] = [{"path": self._work.results, "all": True}]
-        sources += collect.sources_in(collect.workspaces(self._known.job_id, self._known.node_rank, len(self._known.nodes)))
+        known, folders = self._known, self._state.temporary_dirs()
+        sources += collect.sources_in(collect.workspaces(known.job_id, known.node_rank, len(known.nodes), folders))
         with self._kept(self._work.results):
             self._folder = self._gathered(sources)
+            if known.run_base and not self._is_guest:
+                self._as_user(job_runs.gather, folders, known.run_base, self._facts(), known.began, self._state.file(origins.NOTE))
         self._state.ready(gathered=self._folder)
 
     def exchange(self) -> None:
@@ -154,6 +157,8 @@ class JobEnd:
             facts.update({name: getattr(self._known, name) for name in ("job_id", "attempt", "nodes")})
             further = list(self._known.results[1:])
             self._as_user(selection.settle, self._collection, self._csv, self._site.results_policy, facts, 60.0, further)
+            if self._known.run_base:
+                self._as_user(job_runs.settle, self._known.run_base, self._csv, self._site.results_policy, facts, further)
 
     def report(self) -> None:
         """Put this node's timeline beside its results; the last node to come writes the job's report."""

@@ -17,7 +17,7 @@ from ..core import files
 from ..slurm import runs
 
 TMP = "/tmp"  # noqa: S108 (madengine's choice)
-_PREFIX = "madengine_job_"  # the other name that it uses, below SLURM_TMPDIR, does not say whose it is
+PREFIX = "madengine_job_"  # the other name that it uses, below SLURM_TMPDIR, does not say whose it is
 
 
 def of_job(job_id: int, rank: int, uid: int, folder: str = TMP) -> List[str]:
@@ -26,7 +26,7 @@ def of_job(job_id: int, rank: int, uid: int, folder: str = TMP) -> List[str]:
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
-            if name.startswith(_PREFIX) and runs.of_workspace(name, job_id, rank) is not None and _is_directory_of(path, uid):
+            if name.startswith(PREFIX) and runs.of_workspace(name, job_id, rank) is not None and _is_directory_of(path, uid):
                 found.append(path)
     return found
 

@@ -75,7 +75,7 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
     with log.step("handover"):
         task_environment.write(state, job, wanted, offers, work.results, asked.keep)
         origins.note(state, job, asked, wanted.models, deadline)
-        state.note(*(f"madengine: {offer['decision']}" for offer in offers if offer.get("decision")))
+        state.note(*job_images.decisions(offers))
         base = task_environment.run_base(job, wanted)
         state.ready(images=offers, results=wanted.results, collection_dir=collection, run_base=base, apart=probe.apart)
 

@@ -51,7 +51,7 @@ class JobImages:
         return process.start(self._user, _answer, "stage", [_offer(image, alone) for image in images])
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
-        return process.start(self._user, _answer, "load", [{**offer, "method": "thin"} for offer in offers])
+        return process.start(self._user, _answer, "load", [{**offer, "method": "pull"} for offer in offers])
 
     def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         return process.start(self._user, _answer, "release", None)

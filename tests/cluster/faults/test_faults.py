@@ -112,6 +112,20 @@ def test_when_the_time_is_up_the_line_names_the_node_that_was_waited_for(cluster
     assert ended.seconds <= 8
 
 
+def test_a_node_without_the_hooks_is_named_after_the_grace_and_not_at_the_deadline(cluster: Cluster, project: str) -> None:
+    cluster.run("n3", "mv /etc/slurm/prolog.d/50-madengine /root/")
+    try:
+        with cluster.setting("ArrivalGrace=4"):
+            ended = cluster.wait(submitted(cluster, project))
+    finally:
+        cluster.run("n3", "mv /root/50-madengine /etc/slurm/prolog.d/")
+    assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+    line = the_line(ended.output)
+    assert "rendezvous: not all nodes came" in line
+    assert "never_arrived='n3'" in line
+    assert "no_answer_from" not in line  # its machine is there
+
+
 def test_strangers_on_the_ports_and_a_fake_leader_change_nothing(cluster: Cluster, project: str) -> None:
     fake = (
         "import socket, time\n"

@@ -256,6 +256,20 @@ def test_a_token_that_the_manifest_takes_from_another_variable_reaches_the_conta
     assert mine["HF_TOKEN"] == "mine"
 
 
+@pytest.mark.parametrize(
+    ("variable", "option"),
+    [
+        ({"HF_TOKEN": "${MAD_SECRETS_HFTOKEN}"}, "-e HUGGING_FACE_HUB_TOKEN=$HF_TOKEN"),
+        ({"HUGGING_FACE_HUB_TOKEN": "$HF_TOKEN"}, "-e HF_TOKEN=$MAD_SECRETS_HFTOKEN"),
+    ],
+)
+def test_a_token_is_followed_between_the_manifests_variables_and_a_models_options(variable: dict[str, str], option: str) -> None:
+    made = restore.restore(manifests.built(context={"docker_env_vars": variable}, model={"additional_docker_run_options": option}))
+    found = run_by_sh(option_string(made), MAD_SECRETS_HFTOKEN=TOKEN)
+    assert found == dict.fromkeys(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MAD_SECRETS_HFTOKEN"), TOKEN)
+    assert restore.restore(made.document).document == made.document
+
+
 def test_what_is_masked_is_said_by_its_name_and_place_and_only_once() -> None:
     written = manifests.built(
         model={"additional_docker_run_options": f"-e HF_TOKEN={TOKEN}"},

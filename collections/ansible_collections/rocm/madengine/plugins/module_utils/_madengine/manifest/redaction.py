@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from types import MappingProxyType
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ..core.errors import JobFault
@@ -95,18 +96,20 @@ def held(value: str) -> str:
     return value
 
 
-def by_name(text: str, where: str) -> Tuple[str, List[Dict[str, str]]]:
+def by_name(text: str, where: str, sources: Mapping[str, str] = MappingProxyType({})) -> Tuple[str, List[Dict[str, str]]]:
     """Return a string of ``docker run`` options with ``-e SECRET=value`` made ``-e SECRET``, and what was taken out.
 
     An expansion stays, and one of a variable that the same string gives becomes what that is given: the shell that starts the
     container knows nothing of ``-e``.
+
+    :param sources: what `strip` returned.
     """
-    changes, taken, given = [], [], _expansions(text, where)
+    changes, taken, given = [], [], expansions(text, where, sources)
     for option in docker_options.parse(text, where):
         name, equals, value = (option.value or "").partition("=")
         if option.name != "env" or not equals or not environment.is_secret(name, docker_options.shown(value)):
             continue
-        if name not in given:
+        if not docker_options.is_expansion(value) or held(docker_options.shown(value)):
             changes.append((option, name))
             taken.append({"name": name, "where": where, "reason": "a secret: it passes by name, from the environment of the run"})
         elif given[name] != docker_options.shown(value):
@@ -114,11 +117,12 @@ def by_name(text: str, where: str) -> Tuple[str, List[Dict[str, str]]]:
     return docker_options.replaced(text, changes), taken
 
 
-def _expansions(text: str, where: str) -> Dict[str, str]:
-    """Return what an option string gives to secrets by expansions alone, {name: expansion}, followed to where each begins."""
+def expansions(text: str, where: str, sources: Mapping[str, str] = MappingProxyType({})) -> Dict[str, str]:
+    """Return what an option string and the *sources* give to secrets by expansions alone, {name: expansion}, each followed to its begin."""
     pairs = [(option.value or "").partition("=") for option in docker_options.parse(text, where) if option.name == "env"]
     given = {name: docker_options.shown(value) for name, equals, value in pairs if equals and docker_options.is_expansion(value)}
     given = {name: value for name, value in given.items() if environment.is_secret(name, value) and value and not held(value)}
+    given = {**{name: source for name, source in sources.items() if source}, **given}
     for name in given:
         for _step in given:
             source = _REFERENCE.fullmatch(given[name])
@@ -129,14 +133,9 @@ def _expansions(text: str, where: str) -> Dict[str, str]:
 
 
 def _source(name: str, variables: Mapping[str, Any]) -> str:
-    """Return the expansion that gives the secret *name* its value where a shell starts the container, or nothing."""
-    source = name
-    for _step in range(_DEEPEST):
-        match = _REFERENCE.fullmatch(str(variables.get(source, "")))
-        if match is None:
-            break
-        source = match.group(1)
-    return f"${{{name}:-${{{source}}}}}" if source != name else ""
+    """Return the expansion of another variable that gives the secret *name* its value, or nothing."""
+    match = _REFERENCE.fullmatch(str(variables.get(name, "")))
+    return f"${{{match.group(1)}}}" if match and match.group(1) != name else ""
 
 
 def without(text: str, hidden: Iterable[str]) -> str:

@@ -255,7 +255,9 @@ def _set_all_options(result: Restored, secrets: Mapping[str, str], names: Sequen
 def _set_options(result: Restored, entry: Entry, secrets: Mapping[str, str], names: Sequence[str], directory: str) -> None:
     """Give a model's options the mounts, the secrets and the runtime's variables by name, and the job's label."""
     where = f"built_models.{entry.key}.additional_docker_run_options"
-    text, taken = redaction.by_name(str(entry.model.get("additional_docker_run_options") or ""), where)
+    written = str(entry.model.get("additional_docker_run_options") or "")
+    sources = redaction.expansions(written, where, secrets)
+    text, taken = redaction.by_name(written, where, secrets)
     text = mounts.resolved(text, where, directory)
     given_mounts = (result.document.get("context") or {}).get("docker_mounts") or {}
     wanted = mounts.wanted({target: source or "" for target, source in given_mounts.items()}, directory=directory)
@@ -264,7 +266,7 @@ def _set_options(result: Restored, entry: Entry, secrets: Mapping[str, str], nam
     result.dropped_mounts += [{**mount.to_dict(), "where": where} for mount in dropped]
     given = docker_options.parse(text, where)
     passed = {option.value.partition("=")[0] for option in given if option.name == "env" and option.value}
-    text += "".join(f" -e {_assignment(name, source)}" for name, source in secrets.items() if name not in passed)
+    text += "".join(f" -e {_assignment(name, sources.get(name, ''))}" for name in secrets if name not in passed)
     text += "".join(f" -e {name}" for name in names if name not in passed and name not in secrets)
     if not any(option.name == "label" and (option.value or "").partition("=")[0] == LABEL for option in given):
         text += f" --label {LABEL}=${{SLURM_JOB_ID}}"
@@ -272,7 +274,8 @@ def _set_options(result: Restored, entry: Entry, secrets: Mapping[str, str], nam
 
 
 def _assignment(name: str, source: str) -> str:
-    return docker_options.quoted(f"{name}=" + docker_options.hidden(source)) if source else name
+    """Return what passes a secret: by its name, or the user's own value before that of its source."""
+    return docker_options.quoted(f"{name}=" + docker_options.hidden(f"${{{name}:-{source}}}")) if source else name
 
 
 def _neutralise(result: Restored) -> None:

@@ -159,6 +159,7 @@ def test_an_expansion_a_path_and_a_marker_hold_no_secret_and_stay(text: str) -> 
 
 def test_a_token_behind_an_expansion_is_a_token() -> None:
     assert redaction.values({"args": f"HF_TOKEN=${{A:-{TOKEN}}}"}, {}) == {TOKEN}
+    assert redaction.values({"args": f"--token ${{HF_TOKEN:-{TOKEN}}}"}, {}) == {TOKEN}
 
 
 def test_what_is_exported_holds_no_emptied_secret_and_keeps_an_expansion() -> None:

@@ -33,6 +33,7 @@ _EXPANSION = re.compile(
     r"|\{[#!]?[A-Za-z_][A-Za-z0-9_]*(?::?[-=+](?P<default>.*)|:?\?.*|[:#%/^,@].*)?\})|`[^`]*`",
     re.DOTALL,
 )
+_DEFAULTED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*):?[-=]([^${}]*)\}")
 _EXPORTED = ("env_vars", "env", "environment")  # what these hold is exported by somebody
 _REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
@@ -196,6 +197,8 @@ def _assigned(text: str) -> Iterator[Tuple[str, str]]:
     if "=" in text:
         for match in _ASSIGNED.finditer(text):
             yield match.group(1), match.group(2) or match.group(3) or match.group(4) or ""
+    if "${" in text:
+        yield from _DEFAULTED.findall(text)
 
 
 def texts(document: Any, place: str = "", is_secret: bool = False) -> Iterator[Tuple[str, bool, str]]:

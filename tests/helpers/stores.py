@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
@@ -31,3 +31,11 @@ def publish(path: str, image: images.Image, namespace: str, name: str = str(NAME
     daemon = images.Daemon()
     daemon.images[name] = image
     return distribute.publish(daemon, path, name, namespace, Deadline(60))  # type: ignore[arg-type]
+
+
+def use(path: str, image: images.Image, namespace: str) -> List[str]:
+    """Publish and load on another node, as this user; say how much moved, and what the other node has then."""
+    offer = publish(path, image, namespace)
+    done = distribute.obtain(images.Daemon(), offer, Deadline(60))  # type: ignore[arg-type]
+    distribute.release([offer])
+    return [offer["method"], str(offer["layers_moved"]), done["identity"]]

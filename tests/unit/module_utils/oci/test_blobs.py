@@ -6,12 +6,10 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import digests, proofs, prune
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images, stores, users
 from helpers.users import BOB, MALLORY
@@ -46,14 +44,6 @@ def squat(path: str, digest: str, size_bytes: int, kind: str) -> None:
         blob.write_bytes(bytes(size_bytes))
 
 
-def use(path: str, image: images.Image, namespace: str) -> List[str]:
-    """Publish and load on another node, as this user; say how much moved, and what the other node has then."""
-    offer = stores.publish(path, image, namespace)
-    done = distribute.obtain(images.Daemon(), offer, Deadline(60))  # type: ignore[arg-type]
-    distribute.release([offer])
-    return [offer["method"], str(offer["layers_moved"]), done["identity"]]
-
-
 KINDS = ["right size", "directory", "fifo", "link", "unreadable", "holes"]
 
 
@@ -63,74 +53,22 @@ def test_a_wrong_blob_under_a_public_name_blocks_nobodys_image(path: str, kind: 
     size = len(BASE.layers[0] if victim == PUBLIC else BASE.config)
     users.run(MALLORY, squat, path, victim, size, kind)
     for _time in range(2):
-        assert users.run(BOB, use, path, BASE, str(BOB.uid))[2] == BASE.identity.digest
-    assert users.run(BOB, use, path, BASE, str(BOB.uid)) == ["none", "0", BASE.identity.digest]
+        assert users.run(BOB, stores.use, path, BASE, str(BOB.uid))[2] == BASE.identity.digest
+    assert users.run(BOB, stores.use, path, BASE, str(BOB.uid)) == ["none", "0", BASE.identity.digest]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stores_owner_replaces_what_a_user_has_put_in_the_way(path: str, kind: str) -> None:
     users.run(MALLORY, squat, path, PUBLIC, len(BASE.layers[0]), kind)
-    assert use(path, BASE, "site")[2] == BASE.identity.digest
+    assert stores.use(path, BASE, "site")[2] == BASE.identity.digest
     assert os.lstat(ImageStore(path).blobs.path_of(PUBLIC)).st_uid == 0
-    assert users.run(BOB, use, path, BASE, str(BOB.uid)) == ["none", "0", BASE.identity.digest]
+    assert users.run(BOB, stores.use, path, BASE, str(BOB.uid)) == ["none", "0", BASE.identity.digest]
 
 
 def test_the_site_builds_on_no_blob_that_a_user_can_take_away(path: str) -> None:
-    users.run(MALLORY, use, path, BASE, str(MALLORY.uid))
-    assert use(path, BASE, "site")[:2] == ["save", "2"]
+    users.run(MALLORY, stores.use, path, BASE, str(MALLORY.uid))
+    assert stores.use(path, BASE, "site")[:2] == ["save", "2"]
     assert {os.lstat(ImageStore(path).blobs.path_of(each)).st_uid for each in BASE.diff_ids} == {0}
-
-
-def read_bytes(path: str, image: images.Image, namespace: str) -> Dict[str, int]:
-    """Publish, and count what was read of other users' blobs."""
-    count: Dict[str, int] = {"bytes": 0}
-    real: Callable[..., Any] = digests.chunks_of
-
-    def counting(stream: Any) -> Any:
-        for chunk in real(stream):
-            count["bytes"] += len(chunk)
-            yield chunk
-
-    proofs.digests.chunks_of = counting  # type: ignore[assignment]
-    distribute.release([stores.publish(path, image, namespace)])
-    return count
-
-
-def test_another_users_right_blob_is_read_once_and_not_written_again(path: str) -> None:
-    users.run(MALLORY, use, path, OTHER, str(MALLORY.uid))
-    assert users.run(BOB, use, path, BASE, str(BOB.uid))[:2] == ["save", "1"]
-    store = ImageStore(path)
-    assert os.lstat(store.blobs.path_of(PUBLIC)).st_uid == MALLORY.uid
-    assert users.run(BOB, read_bytes, path, BASE, str(BOB.uid)) == {"bytes": 0}
-    assert not Path(path, "images", str(BOB.uid), "blobs").exists()
-
-
-def rewrite(path: str, digest: str) -> None:
-    """Change the content of one's own blob, and put all dates back that a user can put back."""
-    blob = ImageStore(path).blobs.path_of(digest)
-    before = os.stat(blob)
-    Path(blob).write_bytes(bytes(before.st_size))
-    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def test_a_blob_that_was_changed_after_it_was_proved_counts_no_more(path: str) -> None:
-    users.run(MALLORY, use, path, OTHER, str(MALLORY.uid))
-    users.run(BOB, use, path, BASE, str(BOB.uid))
-    users.run(MALLORY, rewrite, path, PUBLIC)
-    assert users.run(BOB, use, path, BASE, str(BOB.uid))[2] == BASE.identity.digest
-    assert Path(path, "images", str(BOB.uid), "blobs", "sha256", PUBLIC[7:]).read_bytes() == BASE.layers[0]
-
-
-def test_what_is_remembered_of_proofs_stays_small_and_is_believed_of_nobody_else(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proofs, "_MOST", 3)
-    for number in range(5):
-        image = images.make(b"%d" % number)
-        users.run(MALLORY, use, path, image, str(MALLORY.uid))
-        users.run(BOB, use, path, image, str(BOB.uid))
-    file = Path(path, "images", str(BOB.uid), proofs.FILE)
-    assert (file.stat().st_uid, file.read_text().count("sha256:")) == (BOB.uid, 3)
-    file.write_text("[" * 100000)
-    assert users.run(BOB, use, path, images.make(b"4"), str(BOB.uid))[2] == images.make(b"4").identity.digest
 
 
 def declare(path: str, size_bytes: int) -> None:
@@ -147,7 +85,7 @@ def declare(path: str, size_bytes: int) -> None:
 
 
 def test_a_manifest_that_speaks_of_terabytes_removes_nobodys_images(path: str) -> None:
-    users.run(BOB, use, path, OTHER, str(BOB.uid))
+    users.run(BOB, stores.use, path, OTHER, str(BOB.uid))
     users.run(MALLORY, declare, path, 10 << 40)
     store = ImageStore(path)
     assert {entry.namespace: entry.size_bytes < 1 << 20 for entry in prune.survey(store)} == {"61001": True, "61002": True}
@@ -162,7 +100,7 @@ def test_a_date_in_the_future_keeps_no_image(path: str) -> None:
 
 
 def test_who_has_published_most_loses_his_own_images_first(path: str) -> None:
-    users.run(BOB, use, path, images.make(b"bob", Labels={"a": "b"}), str(BOB.uid))
+    users.run(BOB, stores.use, path, images.make(b"bob", Labels={"a": "b"}), str(BOB.uid))
     os.utime(ImageStore(path).index_path(stores.NAME, str(BOB.uid)), (0, 0))  # by far the oldest
     for number in range(4):
         image = images.make(os.urandom(100_000), Labels={"number": str(number)})

@@ -176,6 +176,13 @@ def test_what_is_exported_holds_no_emptied_secret_and_keeps_an_expansion() -> No
     ]
 
 
+def test_a_path_that_is_a_secret_elsewhere_is_masked_once() -> None:
+    made: dict[str, Any] = {"x": {"MAD_SECRETS_X": "/s/a.json", "HF_TOKEN": "/s/a.json"}}
+    for _time in range(2):
+        redaction.strip(made, redaction.values(made, {}))
+        assert made == {"x": {"MAD_SECRETS_X": "", "HF_TOKEN": redaction.REMOVED}}
+
+
 def test_a_mask_is_no_secret() -> None:
     assert redaction.values({"HF_TOKEN": redaction.REMOVED}, {}) == set()
     assert redaction.masked({"HF_TOKEN": "", "n": 1}, []) == {"HF_TOKEN": "", "n": 1}

@@ -190,7 +190,7 @@ def _clean(holder: Any, hidden: Sequence[str], taken: List[Dict[str, str]], plac
 
 
 def _cleaned(text: str, hidden: Sequence[str], is_secret: bool) -> str:
-    return "" if is_secret and held(text) else without(text, hidden)
+    return "" if is_secret and held(text) not in ("", REMOVED) else without(text, hidden)
 
 
 def _assigned(text: str) -> Iterator[Tuple[str, str]]:

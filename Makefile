@@ -60,7 +60,7 @@ lint-types:
 	@mypy --no-error-summary bin/restore.py prolog/prolog.py epilog/epilog.py molecule/shared/inventory/hosts.py molecule/demo/demo.py
 	@mypy --no-error-summary scripts/*.py docs/site/conf.py
 lint-shell:
-	@shellcheck prolog/task_environment.sh $$(grep -lrI -m1 '^#!/bin/\(ba\)\?sh' bin prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins)
+	@shellcheck prolog/task_environment.sh $$(find bin prolog epilog scripts molecule/shared .ci $(COLLECTION)/plugins -type f ! -name '*.py' -exec grep -lI -m1 '^#!/bin/\(ba\)\?sh' {} +)
 lint-yaml:
 	@ansible-lint -q
 lint-docs:

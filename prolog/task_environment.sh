@@ -30,7 +30,8 @@ _is_number() { case $1 in '' | 0?* | *[!0-9]* | ??????????*) return 1 ;; esac }
 if _is_number "$SLURM_STEP_ID" && _is_number "$SLURM_NODEID" && _is_number "$SLURM_JOB_ID" \
     && _is_number "$SLURM_STEP_NUM_NODES" && [ "$SLURM_STEP_NUM_NODES" = "$SLURM_NNODES" ]; then
     # The first of `n[08-10,12],m1`: of each bracket, what stands before the first comma or dash.
-    _first= _rest=$SLURM_STEP_NODELIST
+    _first=''
+    _rest=$SLURM_STEP_NODELIST
     while :; do
         case ${_rest%%[],]*} in *'['*) ;; *) break ;; esac
         _range=${_rest#*"["}

@@ -33,7 +33,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm im
 def story(site: config.Site, job: allocation.Allocation, state: job_state.JobState, log: timeline.Timeline) -> None:
     """Keep what the job has left of worth on this node, and remove the rest."""
     ended = job_end.JobEnd(site, job, state, workspace.Workspace(job.job_id), exit_code(os.environ))
-    parts: List[exit_status.Part] = []
+    parts: List[exit_status.Step] = []
     if ended.may_have_run:
         parts += [("find", ended.find), ("diagnose", ended.diagnose), ("stop", ended.stop)]
     if ended.has_run:
@@ -54,7 +54,7 @@ def exit_code(environ: Mapping[str, str]) -> str:
 def main() -> int:
     """Tell the story of a job that this node knows."""
     outcome = "ok" if exit_code(os.environ) == "0:0" else "failed"
-    return hook.Hook(RELEASE, lambda site, job, state: state.exists(), story, outcome).run(os.environ)
+    return hook.Hook(RELEASE, lambda site, job, state: state.exists(), story, outcome).guarded(os.environ)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def images_of(site: Site, job: Allocation, asked: request.Request, user: process
 
 def main() -> int:
     """Tell the story of a job that is ours, and leave the verdict for its tasks."""
-    return hook.Hook(RELEASE, begin, story, leaves_verdict=True).run(os.environ)
+    return hook.Hook(RELEASE, begin, story, leaves_verdict=True).guarded(os.environ)
 
 
 if __name__ == "__main__":

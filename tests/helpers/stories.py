@@ -16,7 +16,14 @@ from types import ModuleType
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, job_state, journal, workspace
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import (
+    config,
+    job_state,
+    journal,
+    node_probe,
+    watchdog,
+    workspace,
+)
 
 from .hooks import REPOSITORY
 
@@ -52,10 +59,13 @@ class Node:
         self.said: List[str] = []
         self.noted: List[str] = []
         self.site = config.Site(deadline_seconds=20.0)
+        self.broken = "no answer"  # what root finds when it looks at a part of this node
         self._patch = monkeypatch
         monkeypatch.setattr(job_state, "JobState", functools.partial(job_state.JobState, base=str(base / "run")))
         monkeypatch.setattr(workspace, "Workspace", functools.partial(workspace.Workspace, base=str(base / "var")))
         monkeypatch.setattr(config, "read", lambda: self.site)
+        monkeypatch.setattr(watchdog, "guarded", lambda work, *_: work())
+        monkeypatch.setattr(node_probe.NodeProbe, "finds", lambda probe, part: self.broken)
         monkeypatch.setattr(journal, "open_at", lambda level: None)
         monkeypatch.setattr(journal, "say", self.said.append)
         monkeypatch.setattr(journal, "note", self.noted.append)

@@ -6,6 +6,7 @@ The daemons are those of MADENGINE_DOCKER_SOCKETS (paths separated by colons), e
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process, turn
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server, layerdb
@@ -211,13 +212,17 @@ def test_an_image_that_nobody_has_is_one_line(docker: Docker, path: str) -> None
 def test_two_publishers_and_two_loaders_at_once_do_no_harm(docker: Docker, path: str, tmp_path: Path) -> None:
     image = images.make(rnd(), rnd(300_000), rnd())
     name = docker.load(image)
-    (tmp_path / "turns").mkdir()
     offers = [_started(lambda: publish(Docker(docker.engine.socket), path, name)) for _ in range(3)]
     assert {each()["identity"] for each in offers} == {image.identity.digest}
     offer = publish(docker, path, name)
     docker.remove()
     engines = [Engine(docker.engine.socket) for _ in range(3)]
-    done = [_started(lambda one=one: distribute.obtain(one, offer, within(), str(tmp_path / "turns"))) for one in engines]  # type: ignore[misc]
+
+    def obtain(one: Engine) -> Any:
+        with turn.handed(str(tmp_path / "turns"), 0) as turns:
+            return distribute.obtain(one, offer, within(), turns)
+
+    done = [_started(functools.partial(obtain, one)) for one in engines]
     methods = sorted(each()["method"] for each in done)
     assert methods.count("none") == 2
     for one in engines:

@@ -33,7 +33,7 @@ class Docker:
         self.is_dead = False
         self.asked: List[str] = []
 
-    def containers_of(self, job_id: str) -> List[Dict[str, str]]:
+    def containers_of(self, job_id: str, is_job: Any = None) -> List[Dict[str, str]]:
         self.asked.append("list")
         if self.is_dead:
             raise NodeFault("engine: no answer", "start docker", part="docker")

@@ -17,8 +17,11 @@ from typing import Any, Callable, Union
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
+from helpers import fuse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+on_fuse = pytest.mark.skipif(not fuse.is_possible(), reason="only root can mount")
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
@@ -279,3 +282,24 @@ def test_a_tree_that_grows_for_ever_is_given_up(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "tree" / "a").mkdir(parents=True)
     with pytest.raises(OSError, match="not empty"):
         files.remove_tree(str(tmp_path / "tree"))
+
+
+@on_fuse
+def test_a_tree_is_removed_up_to_what_is_mounted_in_it_which_is_asked_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "mounted").mkdir(parents=True)
+    with fuse.deaf(tmp_path / "tree" / "mounted"), pytest.raises(OSError, match="Something is mounted there"):
+        files.remove_tree(str(tmp_path / "tree"))
+    files.remove_tree(str(tmp_path / "tree"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
+def test_a_share_that_is_away_is_the_shares_fault_and_not_that_of_who_named_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(ShareFault, match="cannot read"):
+        files.opened(str(tmp_path / "x"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,23 @@ def test_a_build_that_takes_too_long_or_has_no_docker_is_no_fault_of_the_job(wor
     monkeypatch.setattr(process, "PATH", str(work_dir / "bin"))
     with pytest.raises(NodeFault, match="no docker command"):
         build.run(recipe(work_dir), "a:1", "/s", Deadline(10))
+
+
+def test_dockers_client_finds_the_users_logins_and_nothing_else_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home/.docker/cli-plugins").mkdir(parents=True)
+    logins = {"auths": {"r.example": {"auth": "YTpi"}}}
+    (tmp_path / "home/.docker/config.json").write_text(json.dumps({**logins, "proxies": {"default": {}}, "aliases": {"builder": "evil"}}))
+    (tmp_path / "home/.docker/cli-plugins/docker-buildx").write_text("#!/bin/sh\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/docker").write_text(
+        f'#!/bin/sh\ncp "$DOCKER_CONFIG/config.json" {tmp_path}/seen\nls -A "$HOME" > {tmp_path}/home.seen\n'
+    )
+    (tmp_path / "bin/docker").chmod(0o755)
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    monkeypatch.setattr(process, "PATH", f"{tmp_path}/bin:{process.PATH}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{process.PATH}")
+    build.run(build.Recipe(str(tmp_path), "Dockerfile"), "x:1", "/run/docker.sock", Deadline(30))
+    assert json.loads((tmp_path / "seen").read_text()) == logins
+    assert (tmp_path / "home.seen").read_text() == "config.json\n"

@@ -414,3 +414,75 @@ def test_the_sdk_is_imported_by_the_first_question_only() -> None:
         "assert not {'docker', 'requests', 'urllib3', 'ssl', 'asyncio'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[4])
+
+
+CONFIGS = {
+    "headers": {".docker/config.json": b'{"HttpHeaders": {"X": 5}}'},
+    "auths": {".docker/config.json": b'{"auths": {"x": 5}}'},
+    "auths of a registry": {".docker/config.json": b'{"auths": {"r.example": 5}}'},
+    "no helper": {".docker/config.json": b'{"credsStore": "there-is-none", "credHelpers": {"r.example": "none-either"}}'},
+    "no json": {".docker/config.json": b"\xff{"},
+    "a list": {".docker/config.json": b"[]"},
+    "legacy": {".dockercfg": b"x = y"},
+    "netrc": {".netrc": b"machine \xff\xfe"},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_a_user_has_configured_breaks_no_question_to_the_local_daemon(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for path, content in CONFIGS[name].items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HTTP_PROXY", "http://nobody.example:1")
+    daemon.answer("GET", "/info", {"ServerVersion": "26.1.5", "Driver": "overlay2", "DockerRootDir": "/d"})
+    daemon.answer("POST", "/images/create", b'{"status": "done"}')
+    with contextlib.closing(engine.Engine(daemon.path, timeout_seconds=5)) as docker:
+        assert docker.info().version == "26.1.5"
+        docker.pull(Reference.parse("r.example/x:1"), 5)  # and asks as anybody, where the login is no good
+    assert os.environ["HOME"] == str(tmp_path)
+    assert "DOCKER_CONFIG" not in os.environ
+
+
+def test_a_login_of_the_user_s_goes_to_its_registry_and_to_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / "elsewhere.json").write_text('{"auths": {"r.example": {"auth": "YWxpY2U6c2VjcmV0"}}, "HttpHeaders": {"X": 5}}')
+    (tmp_path / ".docker/config.json").symlink_to(tmp_path / "elsewhere.json")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert engine.credentials("r.example/x") == {"username": "alice", "password": "secret", "serveraddress": "r.example"}
+    assert engine.credentials("other.example/x") == {}
+    assert engine.credentials("x") == {}
+
+
+def test_a_configuration_that_never_ends_is_read_no_further_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert engine.credentials("r.example/x") == {}
+
+
+def test_a_share_that_breaks_while_an_image_is_loaded_is_the_shares_fault(docker: engine.Engine, daemon: Daemon) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"x"
+        raise OSError(5, "Input/output error", "/shared/blob")
+
+    daemon.answer("POST", "/images/load", b"")
+    with pytest.raises(ShareFault, match="cannot read what was to be loaded"):
+        docker.load(chunks(), 5)
+
+
+@pytest.mark.parametrize("how", ["label", "environment"])
+@pytest.mark.parametrize(("is_known", "escapes"), [(False, False), (True, True)])
+def test_a_container_that_names_another_job_is_of_that_one_only_if_the_job_is_there(
+    daemon: Daemon, docker: engine.Engine, how: str, is_known: bool, escapes: bool
+) -> None:
+    labels = {"madengine.job": "8"} if how == "label" else {}
+    words = ["SLURM_JOB_ID=8"] if how == "environment" else []
+    daemon.answer("GET", "/containers/json", [{"Id": "c1", "Names": ["/one"], "Image": "a:1", "State": "exited", "Labels": labels}])
+    daemon.answer("GET", "/containers/c1/json", {
+        "Config": {"Env": words}, "State": {"Pid": 0}, "HostConfig": {"CgroupParent": "/slurm/uid_2000/job_7/step_batch"},
+    })  # fmt: skip
+    asked: List[str] = []
+    found = docker.containers_of("7", lambda job_id: asked.append(job_id) is None and is_known)
+    assert ([each["id"] for each in found], asked) == ([] if escapes else ["c1"], ["8"])

@@ -16,6 +16,10 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.ti
 ALL = ("docker", "disk", "key")
 
 
+def same(fault: Fault) -> Fault:
+    return fault
+
+
 def outcome(error: Optional[BaseException], drain_on: Tuple[str, ...] = ALL) -> Tuple[int, List[Fault], List[str]]:
     faults: List[Fault] = []
     said: List[str] = []
@@ -24,7 +28,7 @@ def outcome(error: Optional[BaseException], drain_on: Tuple[str, ...] = ALL) -> 
         if error is not None:
             raise error
 
-    return exit_status.run(story, faults.append, said.append, drain_on), faults, said
+    return exit_status.run(story, faults.append, said.append, drain_on, same), faults, said
 
 
 def test_a_story_that_ends_well_says_nothing() -> None:
@@ -75,7 +79,7 @@ def test_a_fault_that_cannot_be_written_down_still_decides_about_the_node(part: 
     def story() -> None:
         raise fault
 
-    assert exit_status.run(story, _raise, said.append, ALL) == status
+    assert exit_status.run(story, _raise, said.append, ALL, same) == status
     assert said[0].startswith(fault.line())
     assert said[1].startswith("madengine: defect: the fault could not be written down\nTraceback")
 
@@ -93,9 +97,9 @@ def test_a_log_that_cannot_be_reached_keeps_no_verdict_from_being_written() -> N
     def story() -> None:
         raise fault
 
-    assert exit_status.run(story, faults.append, _raise, ALL) == exit_status.DONE
+    assert exit_status.run(story, faults.append, _raise, ALL, same) == exit_status.DONE
     assert faults == [fault]
-    assert exit_status.run(story, _raise, _raise, ALL) == exit_status.DONE
+    assert exit_status.run(story, _raise, _raise, ALL, same) == exit_status.DONE
 
 
 DISK, SHARE = NodeFault("files: too little space", "free space", part="disk"), ShareFault("results: store away", "mount it")

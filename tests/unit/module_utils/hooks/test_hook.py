@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, exit_status, hook, job_state, journal
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, Part
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import (
+    config,
+    exit_status,
+    hook,
+    job_state,
+    journal,
+    node_probe,
+)
 
 FAULT = JobFault("image: nobody has it", "build it")
 ENVIRONMENT = {
@@ -88,9 +95,13 @@ def test_a_fault_before_the_job_is_ours_spoils_no_state_that_another_attempt_has
     assert (here.text("verdict") or "").strip() == "starting"
 
 
-def test_a_part_of_the_node_that_the_site_named_takes_it_out_of_service(here: job_state.JobState, said: List[str]) -> None:
-    fault = NodeFault("engine: no answer", "start docker", part="docker")
-    assert hook.Hook("/opt/7", begin, raising(fault)).run(ENVIRONMENT) == exit_status.DRAIN
+@pytest.mark.parametrize(("found", "status"), [("no answer", exit_status.DRAIN), ("", exit_status.DONE)])
+def test_a_part_of_the_node_that_the_site_named_takes_it_out_of_service_if_root_finds_it_broken_too(
+    here: job_state.JobState, said: List[str], monkeypatch: pytest.MonkeyPatch, found: str, status: int
+) -> None:
+    monkeypatch.setattr(node_probe.NodeProbe, "finds", lambda probe, part: found)
+    fault = NodeFault("engine: no answer", "start docker", part=Part.DOCKER)
+    assert hook.Hook("/opt/7", begin, raising(fault)).run(ENVIRONMENT) == status
 
 
 def test_a_job_of_several_nodes_knows_their_addresses(here: job_state.JobState, said: List[str], tmp_path: Path) -> None:

@@ -125,3 +125,19 @@ def test_a_dockerfile_is_used_only_where_the_site_allows_it_and_the_manifest_lie
         here = job_images.JobImages(Site(**site), "", user, Deadline(60), work_dir=work_dir)
         with pytest.raises(JobFault, match=fact):
             here.stage([wanted], alone=True).result()
+
+
+def test_where_a_service_account_does_the_work_nothing_that_a_user_has_written_is_a_source(
+    user: process.Account, daemon: images.Daemon, tmp_path: Path
+) -> None:
+    service = {"docker_access": "service", "image_store": str(tmp_path / "site")}
+    with pytest.raises(JobFault, match="no store of a job's own"):
+        staged(user, str(tmp_path / "mine"), **service).stage(["a:1"], alone=True)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "a_1.tar").write_bytes(daemon._save(IMAGE, ["a:1"]))
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    here = job_images.JobImages(Site(**service), "", user, Deadline(60), work_dir=str(tmp_path))
+    with pytest.raises(JobFault, match="nobody has it"):
+        here.stage([{"reference": "a:1", "dockerfile": "Dockerfile"}], alone=True).result()
+    [done] = staged(user, "", image_store=str(tmp_path / "site")).stage(["a:1"], alone=True).result()
+    assert done["source"] == "archive"

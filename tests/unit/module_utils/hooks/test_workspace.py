@@ -12,11 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import KEPT_SECONDS, Workspace
+from helpers import fuse
 
 UID, GID = os.getuid(), os.getgid()
 NOBODY = 65534
+on_fuse = pytest.mark.skipif(not fuse.is_possible(), reason="only root can mount")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
 
 
@@ -129,3 +132,34 @@ def test_what_can_be_gathered_nowhere_else_has_a_place_of_the_user_s(tmp_path: P
     Path(path).write_text("no directory")
     with pytest.raises(NodeFault, match="workspace"):
         place.make_aside(UID, GID)
+
+
+@on_fuse
+def test_a_filesystem_that_answers_nobody_is_detached_and_neither_hangs_nor_drains(tmp_path: Path) -> None:
+    place = Workspace(7, str(tmp_path))
+    place.make(65534, 65534)
+    with fuse.deaf(Path(place.results), uid=65534):
+        place.make(65534, 65534)  # the job's next attempt
+        assert os.stat(place.results).st_dev == os.stat(tmp_path).st_dev
+        (Path(place.results) / "a b").mkdir()
+        with fuse.deaf(Path(place.results) / "a b", uid=65534):
+            place.remove()
+    assert os.listdir(tmp_path / "jobs") == []
+
+
+@as_root
+def test_what_cannot_be_removed_is_put_aside_and_swept_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Workspace(7, str(tmp_path))
+    place.make(65534, 65534)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "remove_tree", _refuse)
+        place.remove()
+    assert not os.path.exists(place.path)
+    assert len(os.listdir(tmp_path / "jobs")) == 1
+    place.make(65534, 65534)
+    place.sweep(lambda job_id: True)
+    assert os.listdir(tmp_path / "jobs") == ["7"]
+
+
+def _refuse(path: str) -> None:
+    raise OSError(16, "Device or resource busy", path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import turn
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import archive, build
@@ -307,8 +308,6 @@ def test_an_archive_of_another_image_is_refused_though_its_file_name_fits(leader
 
 def test_two_jobs_on_one_node_load_an_image_once(leader: images.Daemon, member: images.Daemon, path: str, tmp_path: Path) -> None:
     offer = publish(leader, path)
-    turns = tmp_path / "locks"
-    turns.mkdir()
     pull, begun, go_on = member.pull, threading.Event(), threading.Event()
 
     def slowly(*args: Any, **named: Any) -> None:
@@ -318,7 +317,12 @@ def test_two_jobs_on_one_node_load_an_image_once(leader: images.Daemon, member: 
 
     member.pull = slowly  # type: ignore[method-assign]
     done = []
-    jobs = [threading.Thread(target=lambda: done.append(distribute.obtain(member, offer, within(), str(turns)))) for _ in range(2)]
+
+    def obtain() -> None:
+        with turn.handed(str(tmp_path / "locks"), 1000) as turns:
+            done.append(distribute.obtain(member, offer, within(), turns))
+
+    jobs = [threading.Thread(target=obtain) for _ in range(2)]
     jobs[0].start()
     begun.wait(10)
     jobs[1].start()

@@ -9,6 +9,8 @@ The stand-ins for munge and unmunge answer as munge 0.5.16 does (recorded in a D
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +179,29 @@ def test_a_secret_never_stands_on_a_command_line(tmp_path: Path) -> None:
     path = a_munge(tmp_path, munge='#!/bin/sh\necho "$*" > ${0%/*}/seen\n' + MUNGE.partition("\n")[2])
     credential.Munge(path=path).challenge(5.0)
     assert (tmp_path / "payload").read_text() not in (tmp_path / "seen").read_text()
+
+
+def test_the_clusters_own_secret_is_never_in_the_memory_from_which_users_processes_begin(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.touch(0o600)
+    subprocess.run(["/bin/sh", "-c", f"head -c 64 /dev/urandom > {path}"], check=True)  # this process never sees it
+    made = credential.key(str(path))
+    look = subprocess.run([sys.executable, "-c", _LOOK, str(os.getpid()), str(path)], capture_output=True, text=True, check=True)
+    assert look.stdout == "0\n"
+    assert len(made.secret({})) == 32
+
+
+_LOOK = """
+import sys
+key, found = open(sys.argv[2], "rb").read(), 0
+with open(f"/proc/{sys.argv[1]}/maps") as maps, open(f"/proc/{sys.argv[1]}/mem", "rb", 0) as memory:
+    for line in maps:
+        first, last = (int(end, 16) for end in line.split()[0].split("-"))
+        if line.split()[1].startswith("rw"):
+            try:
+                memory.seek(first)
+                found += memory.read(last - first).count(key[:32])
+            except (OSError, OverflowError, ValueError):
+                continue
+print(found)
+"""

@@ -80,7 +80,7 @@ def test_a_docker_that_does_not_answer_well_is_a_fault_within_the_time(tmp_path:
 
 
 def test_a_docker_that_refuses_is_a_fault_with_its_status(tmp_path: Path) -> None:
-    with daemon(tmp_path / "sock", {"message": "no"}, status=500) as path, pytest.raises(NodeFault, match="status=500"):
+    with daemon(tmp_path / "sock", {"message": "no"}, status=500) as path, pytest.raises(NodeFault, match="status='500'"):
         probes.docker(path, 5)
 
 

@@ -11,11 +11,26 @@ Source: the outcome table of SLURM's prolog and epilog guide ("Failure Handling"
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Type
+import enum
+from typing import Any, Dict, Mapping, Optional, Type
 
 from .text import printable
 
 _LONGEST_VALUE = 300
+
+
+class Part(str, enum.Enum):
+    """A part of a node for which it can leave service: what ``DrainOn`` lists."""
+
+    DOCKER = "docker"
+    DISK = "disk"
+    KEY = "key"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
 
 class Fault(Exception):
@@ -66,17 +81,19 @@ class ShareFault(Fault):
 class NodeFault(Fault):
     """This node can serve no such job until an admin has looked at it.
 
-    :param part: which part of the node: ``docker``, ``disk`` or ``key``; what ``DrainOn`` lists.
+    Before it leaves service, root looks at that part by itself (`node_probe`): who raises this may have been told.
+
+    :param part: which part of the node, if it is one for which it can leave service.
     """
 
     kind = "node"
 
-    def __init__(self, what: str, remedy: str, part: str = "", **seen: object) -> None:
+    def __init__(self, what: str, remedy: str, part: Optional[Part] = None, **seen: object) -> None:
         super().__init__(what, remedy, **seen)
         self.part = part
 
     def to_dict(self) -> Dict[str, Any]:
-        return {**super().to_dict(), "part": self.part}
+        return {**super().to_dict(), "part": str(self.part or "")}
 
 
 class PeerFault(Fault):
@@ -118,7 +135,7 @@ def from_dict(document: Mapping[str, Any]) -> Fault:
     fault = kind(what, remedy)
     fault.seen = {str(name)[:40]: str(value)[:_LONGEST_VALUE] for name, value in list(seen.items())[:12]}
     if isinstance(fault, NodeFault):
-        fault.part = str(document.get("part", ""))[:20]
+        fault.part = next((part for part in Part if part == document.get("part")), None)
     if document.get("node"):
         return PeerFault(str(document["node"])[:255], fault)
     return fault

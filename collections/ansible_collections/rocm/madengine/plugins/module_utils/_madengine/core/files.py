@@ -15,14 +15,18 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 import tempfile
 from typing import IO, Callable, Iterator, Optional, Tuple, Union
 
-from .errors import Fault, JobFault, NodeFault, ShareFault
+from .errors import Fault, JobFault, NodeFault, Part, ShareFault
 
 FullFault = Callable[[str, str], Fault]
 _MOST_ROUNDS = 100_000  # a tree that is deeper, or grows while we are at it, does not hold up the epilog
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+# What a share that is away says, or a FUSE program that has died: no fault of who named the file.
+_AWAY = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EREMOTEIO, errno.ESHUTDOWN)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -82,7 +86,7 @@ def opened(path: str) -> IO[bytes]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
-        raise JobFault("files: cannot read", _remedy(error), path=path, error=error.strerror or str(error)) from error
+        raise _unread(path, error) from error
     except ValueError as error:  # a NUL, or a half of a surrogate pair
         raise JobFault("files: not a path", "check the path", path=path) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -97,7 +101,10 @@ def read(path: str, at_most_bytes: int) -> bytes:
     :raises JobFault: as `opened`, or it is larger than *at_most_bytes*; no more than that is ever read.
     """
     with opened(path) as stream:
-        data = stream.read(at_most_bytes + 1)
+        try:
+            data = stream.read(at_most_bytes + 1)
+        except OSError as error:
+            raise _unread(path, error) from error
     if len(data) > at_most_bytes:
         raise JobFault("files: too large", "check that this is the right file", path=path, limit_bytes=at_most_bytes)
     return data
@@ -116,7 +123,7 @@ def require_space(path: str, needed_bytes: int, local: bool = True, margin_bytes
         return
     seen = {"path": path, "free_gib": round(free / 2**30, 2), "needed_gib": round((needed_bytes + margin_bytes) / 2**30, 2)}
     if local:
-        raise NodeFault("files: too little space", "free space on this node", part="disk", **seen)
+        raise NodeFault("files: too little space", "free space on this node", part=Part.DISK, **seen)
     raise ShareFault("files: too little space", "free space on the share", **seen)
 
 
@@ -129,8 +136,8 @@ def local_fault(noun: str, path: str, error: OSError) -> NodeFault:
     """Return what an *error* on this node's own disk means, for *noun*."""
     seen = {"path": path, "error": error.strerror or str(error)}
     if is_full(error):
-        return NodeFault(f"{noun}: the disk is full", "free space on this node", part="disk", **seen)
-    return NodeFault(f"{noun}: cannot write", "look at this node's disk", part="disk", **seen)
+        return NodeFault(f"{noun}: the disk is full", "free space on this node", part=Part.DISK, **seen)
+    return NodeFault(f"{noun}: cannot write", "look at this node's disk", part=Part.DISK, **seen)
 
 
 @contextlib.contextmanager
@@ -147,6 +154,18 @@ def locked(path: str, mode: int = 0o600) -> Iterator[None]:
         os.close(handle)
 
 
+def is_away(error: BaseException) -> bool:
+    """Say whether *error* is a filesystem that cannot be reached, as a share may be."""
+    return isinstance(error, OSError) and error.errno in _AWAY
+
+
+def _unread(path: str, error: OSError) -> Fault:
+    seen = {"path": path, "error": error.strerror or str(error)}
+    if is_away(error):
+        return ShareFault("files: cannot read", "look at the share", **seen)
+    return JobFault("files: cannot read", _remedy(error), **seen)
+
+
 def _remedy(error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return "give the file itself, not a link to it"
@@ -159,7 +178,9 @@ def remove_tree(path: str) -> None:
     ``shutil.rmtree`` needs a descriptor and a stack frame a level, so a deep enough tree makes it give up. Here what lies
     in a subdirectory comes up beside it, and nobody can add to a directory that has had its turn.
 
-    :raises OSError: something in it cannot be removed, or somebody adds to it faster than it is emptied.
+    What is mounted in it is not entered: it may be another's, or one that answers nobody.
+
+    :raises OSError: something in it cannot be removed or is mounted, or somebody adds to it faster than it is emptied.
     """
     try:
         top = _taken(path)
@@ -194,10 +215,39 @@ def _raise_content(name: str, top: int) -> None:
 
 def _taken(path: str, folder: Optional[int] = None) -> int:
     """Open the directory *path* and take it from its owner; a link is refused."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    # A path descriptor asks the filesystem nothing; which mount it is on, the kernel knows.
+    found = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if folder is not None and _mount_of(found) != _mount_of(folder):
+            raise OSError(errno.EBUSY, "Something is mounted there", path)
+        handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
+    finally:
+        os.close(found)
     os.fchown(handle, os.geteuid(), -1)
     os.fchmod(handle, 0o700)
     return handle
+
+
+def _mount_of(handle: int) -> str:
+    """Return which mount a descriptor is on."""
+    with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as stream:
+        return next((line for line in stream if line.startswith("mnt_id:")), "")
+
+
+def detach_mounts(path: str, mounts: str = "/proc/self/mountinfo") -> None:
+    """Detach what is mounted on *path* or below it, as root, and ask none of it anything; what is in use goes with its last user."""
+    top = os.fsencode(path)
+    with open(mounts, "rb") as stream:
+        points = [point for point in map(_mount_point, stream) if point == top or point.startswith(top + b"/")]
+    for point in reversed(points):
+        import ctypes  # some milliseconds, for what is hardly ever there
+
+        ctypes.CDLL(None).umount2(point, _MNT_DETACH | _UMOUNT_NOFOLLOW)
+
+
+def _mount_point(line: bytes) -> bytes:
+    """Return the fifth field of a line of mountinfo, in which blanks and backslashes are octal."""
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), line.split()[4])
 
 
 def _unlinked(name: str, folder: int) -> bool:

@@ -3,8 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One at a time on this node: two jobs that need the same image load it once.
 
-A turn is a favour, not a right: the files lie where every user may lock them, so nobody waits for ever, and whoever has
-waited too long goes ahead. Doing the work twice is slow but never wrong.
+A turn is a favour, not a right: nobody waits for ever, and whoever has waited too long goes ahead. Doing the work twice is
+slow but never wrong.
+
+The locks are root's: root opens them and hands them down to the child that becomes the user, who can open none. Each user
+has locks of his own, so that none can hold up another, and there are few of them, so that nobody fills `/run`.
 
 Source: flock(2); the kernel ends a lock with its holder.
 """
@@ -12,51 +15,59 @@ Source: flock(2); the kernel ends a lock with its holder.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import time
-from typing import Iterator, Optional
+import zlib
+from typing import Iterator, List, Sequence, Tuple
 
 from .deadline import Deadline
 
 _PAUSE_SECONDS = 0.05
-
-
-def ready(folder: str) -> None:
-    """Make *folder* a place in which every user may have locks; as root, once a boot. Without it there are no turns."""
-    with contextlib.suppress(OSError):
-        os.makedirs(folder, exist_ok=True)
-        os.chmod(folder, 0o1777)  # noqa: S103 - as /tmp: every user may add, nobody may remove another's
+_LOCKS = 16  # what meets by chance in one lock waits for nothing; that costs time, and hardly ever
 
 
 @contextlib.contextmanager
-def of(folder: str, name: str, deadline: Deadline) -> Iterator[bool]:
+def handed(folder: str, uid: int) -> Iterator[Tuple[int, ...]]:
+    """Give descriptors of the locks of *uid*, for a child that begins in the block; where there can be none, there are no turns.
+
+    They are open no longer than the block: a lock is held until the last who has the descriptor is gone, and that must be
+    the child.
+
+    :param folder: where all locks are, made by root for root.
+    """
+    handles: List[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            own = os.path.join(folder, str(int(uid)))
+            os.makedirs(own, 0o700, exist_ok=True)
+            os.chmod(folder, 0o700)
+            for number in range(_LOCKS):
+                path = os.path.join(own, str(number))
+                handles.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        yield tuple(handles) if len(handles) == _LOCKS else ()
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def of(locks: Sequence[int], name: str, deadline: Deadline) -> Iterator[bool]:
     """Wait for one's turn, at most until half of the time is over, and hold it while the block lasts.
 
-    :param folder: where the locks are; "" or one that is not there is no waiting at all.
-    :param name: a file name, what the turn is about.
+    :param locks: what `handed` gave; none is no waiting at all.
+    :param name: what the turn is about.
     :returns: whether somebody else was at it; even if not, he may have finished just before.
     """
-    handle = _opened(os.path.join(folder, name)) if folder else None
-    if handle is None:
+    if not locks:
         yield False
         return
+    lock = locks[zlib.crc32(name.encode()) % len(locks)]
+    is_late = _waited(lock, deadline.sooner(deadline.left() / 2))
     try:
-        yield _waited(handle, deadline.sooner(deadline.left() / 2))
+        yield is_late
     finally:
-        os.close(handle)
-
-
-def _opened(path: str) -> Optional[int]:
-    # Never O_CREAT on what may be there: the kernel forbids that for another user's file in a sticky directory.
-    for flags in (0, os.O_CREAT | os.O_EXCL, 0):
-        try:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o644)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EEXIST):
-                return None
-    return None
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _waited(handle: int, patience: Deadline) -> bool:

@@ -11,18 +11,21 @@ Source: madengine 2.1, ``docker build`` of its builder: context, network, build 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 from ..core import files, process
 from ..core.deadline import Deadline
-from ..core.errors import Fault, JobFault, NodeFault, ShareFault
+from ..core.errors import Fault, JobFault, NodeFault, Part, ShareFault
+from . import engine
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOOLS = "docker/common"
@@ -125,11 +128,14 @@ def run(recipe: Recipe, name: str, docker_socket: str, deadline: Deadline) -> No
     for path in (recipe.dockerfile, words[-1], *([_TOOLS] if "--build-context" in words else [])):
         _require_below(recipe.work_dir, path, name)
     host = docker_socket if "://" in docker_socket else f"unix://{docker_socket}"
-    environment = {"PATH": process.PATH, "HOME": os.path.expanduser("~"), "DOCKER_HOST": host, "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": process.PATH, "DOCKER_HOST": host, "LC_ALL": "C.UTF-8"}
+    if shutil.which(words[0], path=process.PATH) is None:
+        raise NodeFault("build: no docker command on this node", "install Docker's client", part=Part.DOCKER, image=name)
     try:
-        status, output = _finished(words, recipe.work_dir, environment, deadline)
-    except FileNotFoundError as error:
-        raise NodeFault("build: no docker command on this node", "install Docker's client", part="docker", image=name) from error
+        with _home() as home:
+            status, output = _finished(words, recipe.work_dir, {**environment, "HOME": home, "DOCKER_CONFIG": home}, deadline)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise JobFault("build: the work directory is gone", "leave it alone while the job starts", work_dir=recipe.work_dir) from error
     except subprocess.TimeoutExpired as error:
         raise ShareFault("build: the time is up", "build the image before the job, or raise Deadline", image=name) from error
     if status != 0:
@@ -141,6 +147,15 @@ def _require_below(work_dir: str, path: str, name: str) -> None:
     top, place = os.path.realpath(work_dir), os.path.realpath(os.path.join(work_dir, path))
     if os.path.commonpath((top, place)) != top:
         raise JobFault("build: outside the work directory", "put it beside the manifest", path=path, work_dir=work_dir, image=name)
+
+
+@contextlib.contextmanager
+def _home() -> Iterator[str]:
+    """Give a home for Docker's client that holds the acting user's logins and nothing else: no plugin of a user's is run."""
+    with tempfile.TemporaryDirectory(prefix="madengine.") as path:
+        with contextlib.suppress(Fault, ValueError):
+            files.write(os.path.join(path, "config.json"), json.dumps(engine.logins()), mode=0o600)
+        yield path
 
 
 def _finished(words: List[str], work_dir: str, environment: Mapping[str, str], deadline: Deadline) -> Tuple[int, bytes]:

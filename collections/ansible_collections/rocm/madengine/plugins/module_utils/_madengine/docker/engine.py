@@ -13,24 +13,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import socket
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ..core.errors import Fault, JobFault, NodeFault
+from ..core import files
+from ..core.errors import Fault, JobFault, NodeFault, Part, ShareFault
 from ..oci.image import Identity, Reference, chain_ids
 from ..slurm import cgroup
+from .daemon import Info
 
 SOCKET = "/var/run/docker.sock"
-_CONTAINERD, _CONTAINERD_SOCKET = "/var/lib/containerd", "/run/containerd/containerd.sock"
 JOB_LABEL = "madengine.job"
 _CHUNK_BYTES = 1 << 20
 _WORKSPACE = "/myworkspace"  # where madengine mounts a node's workspace, `/tmp/madengine_job_<id>[_<run>][_node_<rank>]`
 _WORKSPACE_OF_JOB = re.compile(r"/madengine_job_([0-9]+)(?:_[^/]*)?(?:/|$)")
 _LONGEST_TEXT = 1 << 20
+_LARGEST_CONFIG = 1 << 20
+_NOWHERE = "/dev/null/none"
 
 
 def preload() -> None:
@@ -41,33 +44,6 @@ def preload() -> None:
 
 class Refused(JobFault):
     """The daemon is well and said no."""
-
-
-@dataclass(frozen=True)
-class Info:
-    """What matters of ``docker info``."""
-
-    version: str
-    driver: str
-    root_dir: str
-    is_containerd_store: bool
-
-    @property
-    def takes_zstd(self) -> bool:
-        """Whether ``docker load`` takes layers that are packed with zstd: the classic store since 23.0, containerd's always."""
-        major = self.version.partition(".")[0]
-        return self.is_containerd_store or (major.isdigit() and int(major) >= 23)
-
-    @property
-    def data_dir(self) -> str:
-        """Return where the daemon of this node keeps its images: its own directory, or that of a containerd which it has found."""
-        is_found = self.is_containerd_store and os.path.exists(_CONTAINERD_SOCKET)  # as dockerd itself decides
-        return _CONTAINERD if is_found else self.root_dir
-
-    @property
-    def storage(self) -> Tuple[str, str, bool]:
-        """Return what `feed.source_of` wants to know."""
-        return self.driver, self.root_dir, self.is_containerd_store
 
 
 class Engine:
@@ -95,10 +71,7 @@ class Engine:
     def info(self) -> Info:
         """Return the daemon's version and how it stores images."""
         with self._mapped("info") as client:
-            document = client.info()
-        kinds = dict(pair for pair in document.get("DriverStatus") or [] if len(pair) == 2)
-        containerd = str(kinds.get("driver-type", "")).startswith("io.containerd.snapshotter")
-        return Info(str(document.get("ServerVersion")), str(document.get("Driver")), str(document.get("DockerRootDir")), containerd)
+            return Info.of(client.info())
 
     def layers_held(self, diff_ids: Sequence[str], is_containerd_store: bool) -> Set[str]:
         """Return which of *diff_ids* an archive for this daemon may leave out, as far as its images tell.
@@ -138,7 +111,7 @@ class Engine:
         try:
             with self._mapped("load", timeout_seconds) as client:
                 # requests before 2.29 (Debian 12) takes an empty piece for the end of the body.
-                _follow(client.load_image(filter(None, chunks), quiet=True), "load")
+                _follow(client.load_image(filter(None, _read(chunks)), quiet=True), "load")
         except NodeFault as fault:
             # A daemon that answers early, or stops reading behind the end of the archive, hangs up on our last words.
             if not _is_hung_up(fault.__cause__) or not self._is_alive():
@@ -146,21 +119,21 @@ class Engine:
             raise Refused("engine: docker load was cut short", "read the daemon's log", socket=self.socket) from fault
 
     def pull(self, reference: Reference, timeout_seconds: float, has_login: bool = True) -> None:
-        """Fetch *reference* from its registry, with the acting user's own credentials.
+        """Fetch *reference* from its registry, with the acting user's own credentials, or as anybody where they cannot be used.
 
         :param has_login: False where no credentials are wanted; then the user's Docker configuration is not asked for any.
         :raises Refused: the registry has no such image, wants another login, or cannot be reached.
         """
-        login: Dict[str, Any] = {} if has_login else {"auth_config": {}}
+        login = credentials(reference.name) if has_login else {}
         with self._mapped("pull", timeout_seconds, image=str(reference)) as client:
-            answers = client.pull(reference.name, tag=reference.digest or reference.tag, stream=True, decode=True, **login)
+            answers = client.pull(reference.name, tag=reference.digest or reference.tag, stream=True, decode=True, auth_config=login)
             _follow(answers, "pull", str(reference))
 
     def registry_has(self, reference: Reference, timeout_seconds: float) -> str:
         """Ask the registry for *reference*, with the acting user's own credentials; return "" if it has it, or why not."""
         try:
             with self._mapped("inspect in registry", min(timeout_seconds, self.timeout_seconds), image=str(reference)) as client:
-                client.inspect_distribution(reference.full)
+                client.inspect_distribution(reference.full, auth_config=credentials(reference.name))
         except (Refused, NodeFault) as fault:  # the daemon lives, or the next question will tell
             return str(fault.seen.get("answer") or fault)
         return ""
@@ -182,15 +155,17 @@ class Engine:
         with self._mapped("tag", image=name) as client:
             client.tag(name, reference.name, reference.tag, force=True)
 
-    def containers_of(self, job_id: str) -> List[Dict[str, str]]:
+    def containers_of(self, job_id: str, is_job: Callable[[str], bool] = lambda job_id: True) -> List[Dict[str, str]]:
         """Return the containers of a job: by label, else ``SLURM_JOB_ID`` in their environment, else their workspace, else their cgroup.
 
         What a container says itself comes first: one that names another job is not this one's, wherever it was put.
 
+        :param is_job: says whether another job, which a container names, is one of the same user's on this node; if not, its word
+            does not count, and no container escapes by it.
         :returns: id, name, image and state (``running``, ``exited`` …) of each.
         """
         with self._mapped("containers", job=job_id) as client:
-            return [_container(each) for each in client.containers(all=True) if _is_of(client, each, job_id)]
+            return [_container(each) for each in client.containers(all=True) if _is_of(client, each, job_id, is_job)]
 
     def stop(self, container_id: str, grace_seconds: int = 10) -> bool:
         """Stop a container: SIGTERM, then SIGKILL after the grace; say whether it was there."""
@@ -250,9 +225,7 @@ class Engine:
             url = self.socket if "://" in self.socket else f"unix://{self.socket}"
             if url.startswith("unix://"):
                 _knock(url[len("unix://") :], self.timeout_seconds)
-            import docker
-
-            self._connected = (os.getpid(), docker.APIClient(base_url=url, version="auto", timeout=self.timeout_seconds))
+            self._connected = (os.getpid(), _sdk_client(url, self.timeout_seconds))
         return self._connected[1]
 
     @contextlib.contextmanager
@@ -265,12 +238,83 @@ class Engine:
         except (Fault, GeneratorExit):
             raise
         except ImportError as error:
-            raise NodeFault("engine: no Docker SDK", "install python3-docker", part="docker", error=str(error)) from error
+            raise NodeFault("engine: no Docker SDK", "install python3-docker", part=Part.DOCKER, error=str(error)) from error
         except Exception as error:
             fault = _fault_of(error, doing, {**seen, "socket": self.socket})
             if fault is None:
                 raise
             raise fault from error
+
+
+def _sdk_client(url: str, timeout_seconds: float) -> Any:
+    """Return the SDK's client of a daemon, to which nobody's configuration is a word: no proxy, no ``.netrc``, no headers of a user's."""
+    import docker
+
+    class Client(docker.APIClient):  # type: ignore[misc]
+        trust_env = property(lambda self: False, lambda self, value: None)
+
+    with _environment(DOCKER_CONFIG=_NOWHERE, HOME=_NOWHERE):
+        return Client(base_url=url, version="auto", timeout=timeout_seconds)
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def logins() -> Dict[str, Any]:
+    """Return the logins of the acting user's Docker configuration, as they stand there, and nothing else of it.
+
+    :raises Fault: it cannot be read, or is larger than `_LARGEST_CONFIG`.
+    :raises ValueError: it is no JSON object.
+    """
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    known = json.loads(files.read(os.path.realpath(os.path.join(folder, "config.json")), _LARGEST_CONFIG))
+    if not isinstance(known, dict):
+        raise ValueError("not an object")
+    return {key: known[key] for key in ("auths", "credsStore", "credHelpers") if known.get(key)}
+
+
+def credentials(name: str) -> Dict[str, str]:
+    """Return what the acting user's Docker configuration holds for the registry of *name*; empty if it cannot be used.
+
+    The file is the user's: it is read no further than `_LARGEST_CONFIG`, only its logins count, and a helper that this
+    node lacks, or that fails, is no login.
+    """
+    try:
+        from docker import auth
+
+        wanted = logins()
+        if not wanted:  # the SDK would look for a file of its own
+            return {}
+        registry, _path = auth.resolve_repository_name(name)
+        found = auth.load_config(config_dict=wanted).resolve_authconfig(registry) or {}
+        return {str(key): str(value) for key, value in found.items() if value}
+    except Exception:  # whatever a user's file makes of the SDK
+        return {}
+
+
+def _read(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give *chunks*; an error of their source is the share's, and not the daemon's whom they are for.
+
+    :raises ShareFault: they cannot be read.
+    """
+    source = iter(chunks)
+    while True:
+        try:
+            chunk = next(source)
+        except StopIteration:
+            return
+        except OSError as error:
+            seen = {"error": error.strerror or str(error), "path": str(error.filename or "")}
+            raise ShareFault("engine: cannot read what was to be loaded", "look at the share", **seen) from error
+        yield chunk
 
 
 def _knock(path: str, timeout_seconds: float) -> None:
@@ -288,11 +332,11 @@ def _fault_of(error: Exception, doing: str, seen: Mapping[str, Any]) -> Optional
         return JobFault("engine: no Docker access", "ask the admin to let this account use Docker", **seen)
     text = " ".join(str(error).split())[:300]
     if "no space left on device" in text or errno.ENOSPC in numbers:
-        return NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part="disk", **seen)
+        return NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, **seen)
     if getattr(error, "response", None) is not None and hasattr(error, "explanation"):  # docker.errors.APIError
         return Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=_answer(error), **seen)
     if any(type(each).__module__.split(".")[0] in ("docker", "requests", "urllib3", "http") for each in chain) or numbers:
-        return NodeFault(f"engine: no answer to docker {doing}", "see that the Docker daemon runs", part="docker", error=text, **seen)
+        return NodeFault(f"engine: no answer to docker {doing}", "see that the Docker daemon runs", part=Part.DOCKER, error=text, **seen)
     return None
 
 
@@ -334,7 +378,7 @@ def _follow(answers: Any, doing: str, image: str = "") -> None:
     for answer in answers or ():
         text = answer.get("error") or answer.get("message") if isinstance(answer, Mapping) else None
         if text and "no space left on device" in str(text):
-            raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part="disk", answer=str(text)[:300])
+            raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, answer=str(text)[:300])
         if text:
             raise Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=str(text)[:300], image=image)
 
@@ -346,17 +390,16 @@ def _common(layers: Sequence[str], diff_ids: Sequence[str]) -> int:
     return depth
 
 
-def _is_of(client: Any, container: Mapping[str, Any], job_id: str) -> bool:
-    labels = container.get("Labels") or {}
-    if JOB_LABEL in labels:
-        return str(labels[JOB_LABEL]) == job_id
+def _is_of(client: Any, container: Mapping[str, Any], job_id: str, is_job: Callable[[str], bool]) -> bool:
+    label = str((container.get("Labels") or {}).get(JOB_LABEL, ""))
+    if label and (label == job_id or is_job(label)):
+        return label == job_id
     document = _or_none(lambda: client.inspect_container(container["Id"])) or {}
-    named = [each for each in (document.get("Config") or {}).get("Env") or [] if each.startswith("SLURM_JOB_ID=")]
-    if named:
-        return f"SLURM_JOB_ID={job_id}" in named
-    working_for = _workspace_of(document)
-    if working_for:
-        return working_for == job_id
+    words = (document.get("Config") or {}).get("Env") or []
+    named = [each.partition("=")[2] for each in words if each.startswith("SLURM_JOB_ID=")]
+    for other in (*named, _workspace_of(document)):
+        if other and (other == job_id or is_job(other)):
+            return bool(other == job_id)
     parent = (document.get("HostConfig") or {}).get("CgroupParent") or ""
     return cgroup.job_of(str(container["Id"]), str(parent), int((document.get("State") or {}).get("Pid") or 0)) == job_id
 

@@ -18,21 +18,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import struct
-import sys
-import traceback
 from functools import partial
-from typing import IO, Any, Callable, Dict, Iterator, List, NoReturn, Optional, Protocol, Set, Tuple, cast
+from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Protocol, cast
 
-from . import layerdb
+from ..core import process
+from ..core.errors import NodeFault
+from . import daemon, layerdb
 from .layerdb import Unexpected
 
 _FAILED = 1 << 31
 _LONGEST_FRAME = 4 << 20
 _LONGEST_QUESTION = 4096
-_LARGEST_INFO = 4 << 20
 _CONTAINERD = "/var/lib/containerd"
 
 
@@ -60,11 +58,9 @@ def start(docker_socket: str) -> int:
     :returns: a descriptor for `LayerClient`: the child that becomes the user keeps it, this process closes it.
     """
     ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        if os.fork() == 0:  # a grandchild: nobody needs to wait for it
-            _live(ours, docker_socket)
-        os._exit(0)
+    kept = {ours.fileno()}
+    # A grandchild: nobody needs to wait for it. A peer's connection that it held open would look alive when the hook is dead.
+    pid = process.fork(lambda: min(0, process.fork(lambda: _live(ours, docker_socket), kept)))
     ours.close()
     os.waitpid(pid, 0)
     return theirs.detach()
@@ -145,45 +141,17 @@ def _send(peer: socket.socket, length: int, data: bytes) -> None:
     peer.sendall(data)
 
 
-def _close_all_but(kept: Set[int]) -> None:
-    # A peer's connection that the reader held open would look alive when the hook is dead.
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in kept:
-            with contextlib.suppress(OSError):  # the listing's own is gone by now
-                os.close(int(name))
-
-
-def _live(ours: socket.socket, docker_socket: str) -> NoReturn:
-    """Be the reader: nothing of the parent's runs here, and the end of the questions is the end."""
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _close_all_but({2, ours.fileno()})
+def _live(ours: socket.socket, docker_socket: str) -> int:
+    """Be the reader: the end of the questions is the end."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         serve(ours, partial(_local, docker_socket))
-    except (BrokenPipeError, ConnectionResetError):
-        pass
-    except BaseException:
-        traceback.print_exc(file=sys.stderr)
-    finally:
-        os._exit(0)
+    return 0
 
 
 def _local(docker_socket: str) -> Optional[Source]:
     """Return the source for the daemon behind a socket, asked by root itself: the user's word would be a path of his choice."""
-    try:
-        driver, root_dir, is_containerd_store = _info(docker_socket)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return source_of(driver, root_dir, is_containerd_store)
-
-
-def _info(path: str) -> Tuple[str, str, bool]:
     # Neither through the SDK nor through http.client: their imports would take longer than many a publication.
-    with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(10)
-        peer.connect(path)
-        peer.sendall(b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n")
-        with peer.makefile("rb") as stream:
-            _head, _blank, body = stream.read(_LARGEST_INFO).partition(b"\r\n\r\n")
-    document = json.loads(body)
-    kinds = dict(document.get("DriverStatus") or [])
-    return document["Driver"], document["DockerRootDir"], str(kinds.get("driver-type", "")).startswith("io.containerd")
+    try:
+        return source_of(*daemon.info(docker_socket).storage)
+    except NodeFault:
+        return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ..core import files
-from ..core.errors import JobFault
+from ..core.errors import JobFault, Part
 from ..images import conflict, transports
 from ..manifest import environment
 from ..oci import patterns
@@ -135,9 +135,7 @@ class Site:
     arrival_grace_seconds: float = field(default=60.0, metadata=_key("ArrivalGrace", _seconds, "seconds, more than 0 and less than a day"))
     key_file: str = field(default="", metadata=_key("KeyFile", _path, "an absolute path, or nothing"))
     auth: str = field(default="key", metadata=_key("Auth", _one_of("key", "munge"), "key or munge"))
-    drain_on: Names = field(
-        default=("docker",), metadata=_key("DrainOn", _any_of("docker", "disk", "key", "none"), "docker, disk and key, or none")
-    )
+    drain_on: Names = field(default=("docker",), metadata=_key("DrainOn", _any_of(*Part, "none"), "docker, disk and key, or none"))
     pass_env: Names = field(default=(), metadata=_key("PassEnv", _words, "names, patterns or @groups; a leading - takes one away"))
     results_policy: str = field(default="richest", metadata=_key("ResultsPolicy", _one_of("richest", "merge"), "richest or merge"))
     results_wait_seconds: float = field(default=10.0, metadata=_key("ResultsWait", _seconds, "seconds, more than 0 and less than a day"))

@@ -7,7 +7,8 @@
 outcome          Prolog                                          Epilog
 ===============  ==============================================  ===========================
 a Fault          0; the verdict is written down for the tasks    0; written into the results
-a NodeFault      drain if its part is in ``DrainOn``, else 0     drain likewise
+a NodeFault      drain if its part is in ``DrainOn`` and root    drain likewise
+                 finds it broken by itself, else 0
 a defect         0; the traceback is logged                      0; the traceback is logged
 ===============  ==============================================  ===========================
 
@@ -24,11 +25,12 @@ import contextlib
 import traceback
 from typing import Callable, List, Sequence, Tuple
 
-from ..core.errors import Fault, NodeFault
+from ..core.errors import Fault, JobFault, NodeFault
 from .timeline import Timeline
 
 Say = Callable[[str], None]
-Part = Tuple[str, Callable[[], None]]
+Judge = Callable[[Fault], Fault]
+Step = Tuple[str, Callable[[], None]]
 
 DONE = 0
 # No interpreter ends with this by itself (1 is a traceback, 2 a usage error), so that the gate can tell a decision to
@@ -36,23 +38,24 @@ DONE = 0
 DRAIN = 75
 
 
-def run(story: Callable[[], None], on_fault: Callable[[Fault], None], say: Say, drain_on: Tuple[str, ...]) -> int:
+def run(story: Callable[[], None], on_fault: Callable[[Fault], None], say: Say, drain_on: Tuple[str, ...], judge: Judge) -> int:
     """Tell *story* and return what its outcome means: `DONE`, or `DRAIN` where this node must leave service.
 
     :param on_fault: writes a fault down where the job's tasks or its results will show it.
     :param say: logs one text; a traceback has several lines.
     :param drain_on: the parts of a node (``NodeFault.part``) for which it leaves service.
+    :param judge: returns a fault as root finds it: one of the node that only a user's process has seen is the job's.
     """
     try:
         story()
     except Fault as fault:
-        return _settled(fault, on_fault, say, drain_on)
+        return _settled(_judged(fault, judge, say), on_fault, say, drain_on)
     except Exception:
         _tried(say, "madengine: defect: the job continues without our help\n" + traceback.format_exc())
     return DONE
 
 
-def each(parts: Sequence[Part], log: Timeline, say: Say, drain_on: Tuple[str, ...] = ()) -> None:
+def each(parts: Sequence[Step], log: Timeline, say: Say, drain_on: Tuple[str, ...] = ()) -> None:
     """Do every one of *parts*, as a phase of its name, whatever becomes of the others: an epilog cleans up in any case.
 
     :raises Fault: the gravest that a part raised, one of *drain_on* before any other; the others are said.
@@ -81,6 +84,14 @@ def _settled(fault: Fault, on_fault: Callable[[Fault], None], say: Say, drain_on
     except Exception:  # a full disk may be the very reason
         _tried(say, "madengine: defect: the fault could not be written down\n" + traceback.format_exc())
     return DRAIN if drains else DONE
+
+
+def _judged(fault: Fault, judge: Judge, say: Say) -> Fault:
+    try:
+        return judge(fault)
+    except Exception:  # then nobody has seen it but who was told
+        _tried(say, "madengine: defect: this node could not be looked at\n" + traceback.format_exc())
+        return JobFault(fault.what, fault.remedy) if isinstance(fault, NodeFault) else fault
 
 
 def _tried(say: Say, text: str) -> None:

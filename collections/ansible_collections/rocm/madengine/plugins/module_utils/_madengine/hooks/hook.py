@@ -9,14 +9,15 @@ Source: architecture.md, "Observability".
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os.path
 from dataclasses import dataclass
 from typing import Callable, Mapping, Optional
 
-from ..core.errors import Fault
+from ..core.errors import Fault, ShareFault
 from ..slurm import allocation, node_addresses
 from ..slurm.allocation import Allocation
-from . import config, exit_status, job_state, journal, metrics, timeline
+from . import config, exit_status, job_state, journal, metrics, node_probe, timeline, watchdog
 from .config import Site
 from .job_state import JobState
 from .timeline import Timeline
@@ -62,4 +63,34 @@ class Hook:
             if self.leaves_verdict and begun is not None:
                 begun.fail(fault)
 
-        return exit_status.run(hook, settle, journal.say, site.drain_on)
+        return exit_status.run(hook, settle, journal.say, site.drain_on, node_probe.NodeProbe(site).judged)
+
+    def guarded(self, environ: Mapping[str, str]) -> int:
+        """Do `run` in a child and be there when it hangs or dies; return the exit status."""
+        site = config.read()
+        seconds = site.deadline_seconds + (0.0 if self.leaves_verdict else site.results_wait_seconds) + watchdog.MARGIN_SECONDS
+        hangs = ShareFault("hook: it hangs", "look for a filesystem that does not answer: the job's files may lie there", seconds=seconds)
+
+        def late() -> None:
+            journal.open_at(site.log_level)
+            exit_status.run(lambda: _raise(hangs), functools.partial(self._end, environ), journal.say, (), lambda same: same)
+
+        def died(number: int) -> None:
+            journal.open_at(site.log_level)
+            journal.say(f"madengine: defect: the hook was killed by signal {number}; the job continues without our help")
+
+        return watchdog.guarded(lambda: self.run(environ), seconds, late, died)
+
+    def _end(self, environ: Mapping[str, str], fault: Fault) -> None:
+        """Leave the verdict that the hook could not leave; an epilog's job has no tasks any more, and its state goes."""
+        state = job_state.JobState(allocation.of(environ).job_id)
+        if not state.exists():
+            return
+        if self.leaves_verdict:
+            state.fail(fault)
+        else:
+            state.remove()
+
+
+def _raise(fault: Fault) -> None:
+    raise fault

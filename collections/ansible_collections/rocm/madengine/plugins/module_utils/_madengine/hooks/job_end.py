@@ -92,11 +92,19 @@ class JobEnd:
         :raises NodeFault: the Docker daemon does not answer (part ``docker``).
         """
         with contextlib.closing(Engine(self._site.docker_socket)) as docker:
-            found = docker.containers_of(str(self._job.job_id))
+            found = docker.containers_of(str(self._job.job_id), self._is_own)
             if self._exit_code == _NO_NUMBER:
                 self._have_failed = any(map(_is_broken, (docker.container(each["id"]) for each in found)))
         self._containers = [container["id"] for container in found]
         self._have_outlived = any(container.get("state") == "running" for container in found)
+
+    def _is_own(self, job_id: str) -> bool:
+        """Say whether another job of this user's is on this node: only then a container may say that it is of that one."""
+        if not job_id.isdigit() or int(job_id) == self._job.job_id:
+            return False
+        with contextlib.suppress(OSError):
+            return os.stat(os.path.join(self._state.base, "jobs", str(int(job_id)), "task")).st_uid == self._job.uid
+        return False
 
     def diagnose(self) -> None:
         """Write down what the containers of a job that failed, or that they outlived, are doing and saying, as its user.
@@ -183,10 +191,13 @@ class JobEnd:
     def clean(self) -> None:
         """Remove the job's workspace and its state; results that could not be gathered elsewhere stay."""
         is_empty = bool(self._folder) and not self._folder.startswith(self._work.path + os.sep)
-        if (is_empty or not self.has_run) and not self._site.keep_workspace:
-            self._work.remove()
-            self._remove_madengine_s()
-        self._state.remove()
+        try:
+            if (is_empty or not self.has_run) and not self._site.keep_workspace:
+                with contextlib.suppress(OSError):  # whatever a user has made of it
+                    self._work.remove()
+                self._remove_madengine_s()
+        finally:
+            self._state.remove()
 
     def _remove_madengine_s(self) -> None:
         """Remove what madengine worked in on this node (its credential.json is in there), as the user; then what is root's in it."""

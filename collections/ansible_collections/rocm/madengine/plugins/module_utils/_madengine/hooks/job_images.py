@@ -70,7 +70,6 @@ class JobImages:
 
     def prepare(self) -> None:
         """Get ready for a child's work while there is still somebody to wait for."""
-        turn.ready(TURNS)
         engine.preload()
 
     def stage(self, images: Sequence[Image], alone: bool, held: Sequence[str] = ()) -> process.Child:
@@ -78,27 +77,32 @@ class JobImages:
 
         :param images: names, or entries of ``manifest.images``.
         :param held: chain ids of layers that every other node has (its `have`).
-        :raises JobFault: the site does not allow one of *images*.
+        :raises JobFault: the site does not allow one of *images*, or a store of the job's own.
         """
+        if self._is_service and self._store != self._site.image_store:
+            raise JobFault("image: no store of a job's own on this cluster", "leave store= out of the comment", store=self._store)
         wanted = [self._recipe(image) for image in images]
         self._allow(name for image in wanted for name in (image["reference"], image.get("registry_image")) if name)
         options = TransportOptions(
-            self._sources(), self._transport, turns=TURNS, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
+            self._sources(), self._transport, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
             compression=self._site.compression, slurm_dir=self._site.slurm_dir, on_conflict=self._site.on_conflict,
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
-        if alone:
-            return process.start(self._user, distribute.ensure_all, *arguments, options)
-        handle = layer_server.start(self._site.docker_socket)
-        try:
-            return process.start(self._user, _published, handle, options, *arguments, keep=(handle,))
-        finally:
-            os.close(handle)
+        with turn.handed(TURNS, self._user.uid) as turns:
+            options = dataclasses.replace(options, turns=turns)
+            if alone:
+                return process.start(self._user, distribute.ensure_all, *arguments, options, keep=turns)
+            handle = layer_server.start(self._site.docker_socket)
+            try:
+                return process.start(self._user, _published, handle, options, *arguments, keep=(handle, *turns))
+            finally:
+                os.close(handle)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""
         self._allow(str(offer.get("reference")) for offer in offers)
-        return process.start(self._user, distribute.obtain_all, self._engine, list(offers), self._within, TURNS)
+        with turn.handed(TURNS, self._user.uid) as turns:
+            return process.start(self._user, distribute.obtain_all, self._engine, list(offers), self._within, turns, keep=turns)
 
     def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         """Begin to give the store's leases back, once every node has its images or the job is over."""
@@ -111,7 +115,13 @@ class JobImages:
     def _sources(self) -> Sequence[str]:
         left_out = {"build"} if not (self._site.allow_build and self._work_dir) else set()
         left_out |= {"hub"} if not self._site.default_registry else set()
+        # The service account has what users have not: nothing that a user has written may be built or loaded with it.
+        left_out |= {"archive", "build"} if self._is_service else set()
         return tuple(source for source in sources.SOURCES if source not in left_out)
+
+    @property
+    def _is_service(self) -> bool:
+        return self._site.docker_access == "service"
 
     def _allow(self, names: Iterable[str]) -> None:
         for name in {str(Reference.parse(text)) for text in names}:

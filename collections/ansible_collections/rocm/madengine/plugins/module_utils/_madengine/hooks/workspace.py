@@ -21,6 +21,7 @@ from . import kept
 
 BASE = "/var/lib/madengine"
 _MODE = 0o755
+_ASIDE = ".gone."
 KEPT_SECONDS = 7 * 86400
 
 
@@ -66,8 +67,19 @@ class Workspace:
         return path
 
     def remove(self) -> None:
-        """Remove it and all in it; harmless if it is gone, and no link in it is followed."""
-        files.remove_tree(self.path)
+        """Remove it and all in it; harmless if it is gone. No link in it is followed, and no mount is entered: it is detached.
+
+        What cannot be removed is put aside, and `sweep` tries again.
+
+        :raises OSError: it could not be put aside either.
+        """
+        files.detach_mounts(self.path)
+        try:
+            files.remove_tree(self.path)
+        except OSError:
+            folder, name = os.path.split(self.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self.path, os.path.join(folder, f"{_ASIDE}{name}.{os.urandom(8).hex()}"))
 
     def sweep(self, is_running: Callable[[int], bool], now: Callable[[], float] = time.time) -> None:
         """Remove what other jobs have left here longer ago than `KEPT_SECONDS`, or beyond what is kept; what cannot be removed stays.
@@ -78,7 +90,10 @@ class Workspace:
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             with contextlib.suppress(OSError):
-                if name.isdigit() and os.lstat(path).st_mtime < now() - KEPT_SECONDS and not is_running(int(name)):
+                if name.startswith(_ASIDE):
+                    files.detach_mounts(path)
+                    files.remove_tree(path)
+                elif name.isdigit() and os.lstat(path).st_mtime < now() - KEPT_SECONDS and not is_running(int(name)):
                     files.remove_tree(path)
         for path in kept.surplus([path for path in _others(folder) if not is_running(int(os.path.basename(path)))]):
             with contextlib.suppress(OSError):

@@ -58,7 +58,7 @@ def ensure_all(
     return found
 
 
-def obtain_all(engine: Engine, offers: Sequence[Mapping[str, Any]], deadline: Deadline, turns: str = "") -> List[Done]:
+def obtain_all(engine: Engine, offers: Sequence[Mapping[str, Any]], deadline: Deadline, turns: Sequence[int] = ()) -> List[Done]:
     """Obtain what each of *offers* offers; arguments and faults as `obtain`."""
     return [obtain(engine, offer, deadline, turns) for offer in offers]
 
@@ -88,7 +88,7 @@ def publish(
     return dataclasses.replace(offer, source=source, decision=decision).to_dict()
 
 
-def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, turns: str = "") -> Done:
+def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, turns: Sequence[int] = ()) -> Done:
     """See that this node has the very image that an offer offers, under its name.
 
     Nothing is read if it is here already. Otherwise the daemon pulls what it lacks.

@@ -26,7 +26,8 @@ from ..core import files
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
-from ..docker.engine import Engine, Info, Refused
+from ..docker.daemon import Info
+from ..docker.engine import Engine, Refused
 from ..oci import endpoint
 from ..oci.image import Reference
 from ..oci.store import CONFIG_TYPE, MANIFEST_TYPE, ImageStore, Layer, Stored

@@ -48,7 +48,7 @@ class TransportOptions:
     :param sources: where an image may come from, see `sources.ensure`.
     :param transport: how it gets to the others: one of `NAMES`, or ``auto`` for the first that works.
     :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
-    :param turns: a directory of this node for locks, so that two jobs do the same work once; "" for none.
+    :param turns: this node's locks, so that two jobs do the same work once (`turn.handed`); none for no waiting.
     :param job_id: SLURM's, for sbcast; "" if there is no job.
     :param held: chain ids of layers that every member's daemon has; sbcast leaves them out.
     :param spool: a directory of every node, for sbcast's file.
@@ -62,7 +62,7 @@ class TransportOptions:
     sources: Sequence[str] = sources.SOURCES
     transport: str = AUTO
     reader: Optional[Source] = None
-    turns: str = ""
+    turns: Sequence[int] = ()
     job_id: str = ""
     held: Sequence[str] = ()
     spool: str = sbcast.SPOOL

@@ -66,7 +66,7 @@ def own(allocation: Allocation) -> List[Address]:
     to a router that translates, is replaced by the address under which this node talks to its members; on a single
     machine, they are on the loopback too.
 
-    :raises NodeFault: there is none (part ``network``).
+    :raises NodeFault: there is none.
     """
     try:
         named_so = resolve(allocation.leader_address)
@@ -86,7 +86,7 @@ def own(allocation: Allocation) -> List[Address]:
 def listen(allocation: Allocation, ports: Tuple[int, int], at_end: bool = False) -> Tuple[List[socket.socket], int]:
     """Return non-blocking listeners on the leader's addresses, all on one port, and that port.
 
-    :raises NodeFault: no address is this node's, or all ports are taken (part ``network``).
+    :raises NodeFault: no address is this node's, or all ports are taken.
     """
     addresses = own(allocation)
     for port in candidates(ports, allocation.job_id, at_end):
@@ -97,7 +97,6 @@ def listen(allocation: Allocation, ports: Tuple[int, int], at_end: bool = False)
     raise NodeFault(
         "rendezvous: no port to listen on",
         "look who holds the ports of PortRange",
-        part="network",
         addresses=shown,
         ports=f"{ports[0]}-{ports[1]}",
     )
@@ -176,7 +175,6 @@ def _nowhere(allocation: Allocation, mine: List[Address]) -> NodeFault:
     return NodeFault(
         "rendezvous: this node's name leads nowhere that its peers can reach",
         "give the node's address in DNS or /etc/hosts",
-        part="network",
         node=allocation.leader_address,
         addresses=", ".join(number for _family, number in mine) or "none",
     )

@@ -19,7 +19,9 @@ import stat
 import subprocess
 from typing import Any, Dict, Mapping, Sequence, Union
 
-from ..core.errors import NodeFault
+from ..core import process
+from ..core.deadline import Deadline
+from ..core.errors import NodeFault, Part
 
 PATHS = ("/etc/munge/munge.key", "/etc/slurm/slurm.key")
 
@@ -27,6 +29,7 @@ _LABEL = b"rocm.madengine rendezvous v1"
 _SHORTEST_KEY = 32  # bytes; MUNGE's own limit
 _LONGEST_KEY = 65536
 _MUNGE_SECONDS = 5.0
+_READ_SECONDS = 10.0
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _CREDENTIAL = re.compile(r"MUNGE:[A-Za-z0-9+/=]{16,4000}:")
 _OPENED = re.compile(r"STATUS: *(?P<status>[0-9]+)\nUID: *(?P<uid>[0-9]+)\n\n(?P<secret>[0-9a-f]{64})\n?")
@@ -122,8 +125,9 @@ def key(path: str = "", paths: Sequence[str] = PATHS) -> Key:
     """
     chosen = path or next((one for one in paths if os.path.lexists(one)), "")
     if not chosen:
-        raise NodeFault("credential: this node has no cluster key", "set KeyFile in hooks.conf", part="key", looked_at=", ".join(paths))
-    return Key(derive(_read(chosen), b"session"))
+        raise NodeFault("credential: this node has no cluster key", "set KeyFile in hooks.conf", part=Part.KEY, looked_at=", ".join(paths))
+    # Children become users and begin with all that is in our memory: the cluster's own secret is read by one that never does.
+    return Key(bytes.fromhex(process.start_as_self(_session_key, chosen).result(Deadline(_READ_SECONDS))))
 
 
 def of(auth: str, path: str = "") -> Credential:
@@ -143,6 +147,10 @@ def derive(secret: bytes, purpose: bytes, salt: bytes = _LABEL, size_bytes: int 
         block = hmac.digest(extracted, block + purpose + bytes([counter]), "sha256")
         okm += block
     return okm[:size_bytes]
+
+
+def _session_key(path: str) -> str:
+    return derive(_read(path), b"session").hex()
 
 
 def _read(path: str) -> bytes:
@@ -170,11 +178,11 @@ def _unusable(path: str, reason: str) -> NodeFault:
     return NodeFault(
         "credential: the cluster key cannot be used",
         "make it a file of mode 0400, the same on all nodes",
-        part="key",
+        part=Part.KEY,
         path=path,
         reason=reason,
     )
 
 
 def _silent(command: str, reason: str) -> NodeFault:
-    return NodeFault("credential: MUNGE does not answer", "start munged on this node", part="key", command=command, reason=reason)
+    return NodeFault("credential: MUNGE does not answer", "start munged on this node", part=Part.KEY, command=command, reason=reason)

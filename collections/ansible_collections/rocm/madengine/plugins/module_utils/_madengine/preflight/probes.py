@@ -15,7 +15,6 @@ import contextlib
 import glob
 import grp
 import hashlib
-import http.client
 import ipaddress
 import json
 import os
@@ -30,6 +29,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 from ..core import files, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, NodeFault
+from ..docker import daemon
 from ..hooks import config, release
 from ..peers import addresses, credential, reserved
 from ..slurm import nodes as slurm_nodes
@@ -61,15 +61,13 @@ def docker(path: str, seconds: float) -> Dict[str, Any]:
 
     :raises NodeFault: it does not answer (part ``docker``).
     """
-    info = _docker_info(path, seconds)
-    kinds = dict(pair for pair in info.get("DriverStatus") or [] if len(pair) == 2)
-    is_containerd = str(kinds.get("driver-type", "")).startswith("io.containerd.snapshotter")
-    root = str(info.get("DockerRootDir") or "")
-    places = [root, docker_temporary(root), *(containerd_roots(root) if is_containerd else [])]
+    info = daemon.info(path, seconds)
+    roots = containerd_roots(info.root_dir) if info.is_containerd_store else []
+    places = [info.root_dir, docker_temporary(info.root_dir), *roots]
     return {
-        "version": str(info.get("ServerVersion")),
-        "driver": str(info.get("Driver")),
-        "is_containerd": is_containerd,
+        "version": info.version,
+        "driver": info.driver,
+        "is_containerd": info.is_containerd_store,
         "free_gib": free_gib(places),
     }
 
@@ -354,37 +352,6 @@ def _nobody() -> Optional[process.Account]:
     with contextlib.suppress(JobFault):
         return process.named("nobody") if os.getuid() == 0 else None
     return None
-
-
-class _Local(http.client.HTTPConnection):
-    """HTTP to a Unix socket."""
-
-    def __init__(self, path: str, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._path, self._seconds = path, seconds
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self._seconds)
-        self.sock.connect(self._path)
-
-
-def _docker_info(path: str, seconds: float) -> Dict[str, Any]:
-    """Return the document of ``docker info``, without the SDK: it may be what is missing."""
-    remedy = "start docker on this node, and read `journalctl -u docker` if it does not stay up"
-    peer = _Local(path, seconds)
-    try:
-        peer.request("GET", "/info")
-        answer = peer.getresponse()
-        document = json.loads(answer.read(_LARGEST_ANSWER_BYTES))
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise NodeFault("docker: no answer", remedy, part="docker", socket=path, error=reason) from error
-    finally:
-        peer.close()
-    if answer.status != 200 or not isinstance(document, dict):
-        raise NodeFault("docker: no useful answer", remedy, part="docker", socket=path, status=answer.status)
-    return document
 
 
 def _run(command: Sequence[str], seconds: float, **named: Any) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 The rocm.madengine authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What root finds out by itself about the parts of this node: nothing that a user wrote, or a user's process said, counts.
+
+A fault of the node is noticed where a user's files, a registry's words or a share's errors are at work. So before a node
+leaves service for it, root looks: one plain request to the Docker socket, one write of its own on each local disk, one
+reading of the key.
+
+Source: architecture.md, "Fault policy".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from typing import Callable, Dict, Iterator, Tuple
+
+from ..core.errors import Fault, JobFault, NodeFault, Part
+from ..docker import daemon
+from ..peers import credential
+from . import job_state, workspace
+from .config import Site
+
+LEAST_DOCKER_BYTES, LEAST_BYTES = 1 << 30, 16 << 20
+_WRITTEN_BYTES = 1 << 20
+_KEY_SECONDS = 60.0
+
+
+class NodeProbe:
+    """This node's parts, as root finds them; each is looked at once.
+
+    :param site: where the parts are.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._known: Dict[Part, str] = {}
+        self._looks: Dict[Part, Callable[[], None]] = {Part.DOCKER: self._docker, Part.DISK: self._disk, Part.KEY: self._key}
+
+    def judged(self, fault: Fault) -> Fault:
+        """Return *fault* if it is none of a part of the node, or root finds that part broken, too; else the job's own fault."""
+        if not isinstance(fault, NodeFault) or fault.part not in self._looks or self.finds(Part(fault.part)):
+            return fault
+        part = str(fault.part)
+        remedy = f"look at what the job brings along: its files, its settings and its image; root finds this node's {part} well"
+        judged = JobFault(fault.what, remedy)
+        judged.seen = fault.seen  # not as arguments: a child chooses the names
+        return judged
+
+    def finds(self, part: Part) -> str:
+        """Return what is wrong with *part*, or ""."""
+        if part not in self._known:
+            self._known[part] = _reason(self._looks[part])
+        return self._known[part]
+
+    def _docker(self) -> None:
+        daemon.ask(self._site.docker_socket)
+
+    def _disk(self) -> None:
+        for path, least in self._disks():
+            with contextlib.suppress(FileNotFoundError):
+                _require(path, least)
+
+    def _disks(self) -> Iterator[Tuple[str, int]]:
+        yield job_state.BASE, LEAST_BYTES
+        yield workspace.BASE, LEAST_BYTES
+        with contextlib.suppress(NodeFault):
+            yield daemon.info(self._site.docker_socket).data_dir, LEAST_DOCKER_BYTES
+
+    def _key(self) -> None:
+        credential.of(self._site.auth, self._site.key_file).challenge(_KEY_SECONDS)
+
+
+def _reason(look: Callable[[], None]) -> str:
+    try:
+        look()
+    except Fault as fault:
+        return str(fault)
+    except OSError as error:
+        return error.strerror or str(error) or type(error).__name__
+    return ""
+
+
+def _require(path: str, least_bytes: int) -> None:
+    """Do nothing if there is room below *path*, and a file can be written.
+
+    :raises OSError: there is not, or it cannot.
+    """
+    status = os.statvfs(path)
+    if status.f_bavail * status.f_frsize < least_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with tempfile.TemporaryFile(dir=path) as stream:
+        stream.write(bytes(_WRITTEN_BYTES))
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 from pathlib import Path
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import text
@@ -33,5 +34,6 @@ def test_what_can_be_shown_is_not_touched(words: str) -> None:
 
 
 def test_no_other_file_of_the_library_cleans_words_in_its_own_way() -> None:
-    found = [path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py") if "isprintable() else" in path.read_text(encoding="utf-8")]
+    cleaning = re.compile(r"(\w+) if \1\.isprintable\(\) else")  # a word that is judged and not changed is another matter
+    found = [path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py") if cleaning.search(path.read_text(encoding="utf-8"))]
     assert found == [Path("core/text.py")]

@@ -58,4 +58,4 @@ def _plain(value: str) -> str:
         word = next(iter(shlex.split(value, comments=True)), "")
     except ValueError:
         return ""
-    return "" if any(char in word for char in "$`") or not word.isprintable() else word
+    return word if word.isprintable() and not any(char in word for char in "$`") else ""

@@ -106,7 +106,7 @@ class Allocation:
     def errors(self) -> str:
         """The file of the batch script's errors; empty where it is that of its output, or cannot be told."""
         path = self.expanded(self.stderr)
-        return "" if path == self.expanded(self.stdout) or not path.startswith("/") or not path.isprintable() else path
+        return path if path.isprintable() and path.startswith("/") and path != self.expanded(self.stdout) else ""
 
     def expanded(self, pattern: str) -> str:
         """Return the name of a file of the batch script's, in which SLURM leaves its marks; empty if one is not known.

@@ -486,3 +486,21 @@ def test_a_container_that_names_another_job_is_of_that_one_only_if_the_job_is_th
     asked: List[str] = []
     found = docker.containers_of("7", lambda job_id: asked.append(job_id) is None and is_known)
     assert ([each["id"] for each in found], asked) == ([] if escapes else ["c1"], ["8"])
+
+
+def test_clients_made_at_once_leave_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/alice")
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    inside = threading.Barrier(2, timeout=0.5)
+
+    def change() -> None:
+        with engine._environment(HOME="/none", DOCKER_CONFIG="/none"), contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait()  # two that are inside at once meet here
+
+    threads = [threading.Thread(target=change) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (os.environ["HOME"], os.environ.get("DOCKER_CONFIG")) == ("/home/alice", None)
+    assert inside.broken

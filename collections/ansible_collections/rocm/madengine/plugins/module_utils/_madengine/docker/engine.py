@@ -17,6 +17,7 @@ import json
 import os
 import re
 import socket
+import threading
 from functools import partial
 from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -34,6 +35,7 @@ _WORKSPACE_OF_JOB = re.compile(r"/madengine_job_([0-9]+)(?:_[^/]*)?(?:/|$)")
 _LONGEST_TEXT = 1 << 20
 _LARGEST_CONFIG = 1 << 20
 _NOWHERE = "/dev/null/none"
+_ENVIRONMENT = threading.Lock()  # of two threads that change it at once, the second would put back what the first had put there
 
 
 def preload() -> None:
@@ -259,13 +261,14 @@ def _sdk_client(url: str, timeout_seconds: float) -> Any:
 
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with _ENVIRONMENT:
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def logins() -> Dict[str, Any]:

@@ -67,6 +67,14 @@ def test_the_three_steps_find_a_peer_that_is_missing_and_tidy_up(run_module: Run
     assert os.listdir(tmp_path / "store/tmp") == []
 
 
+def test_a_peer_that_slurm_reaches_by_its_address_alone_is_no_stranger(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").write_text("NodeName=good.invalid NodeAddr=127.0.0.1\nNodeName=bad.invalid NodeAddr=127.0.0.9\n")
+    peers = [{"node": name, "addresses": ["127.0.0.1"], "nonce": ""} for name in ("good.invalid", "bad.invalid")]
+    skip = ["store", "ports"]
+    code, met = run_module(preflight_info, **node, step="peers", peers=peers, skip=skip, slurm_conf=str(tmp_path / "slurm.conf"))
+    assert (code, met["met"]) == (0, {"unknown": [], "wrong": {"bad.invalid": ["127.0.0.9"]}})
+
+
 def test_without_a_session_nothing_stays_in_the_store(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
     _code, result = run_module(preflight_info, **{**node, "session": ""})
     assert statuses(result)["store"] != "fail"

@@ -23,7 +23,7 @@ NEW = settings.parse((REPOSITORY / "tests/helpers/slurm/24.11-default.txt").read
 WANTED = Wanted(site=config.Site(deadline_seconds=240, port_range=(27800, 27819)))
 DOCKER = {"version": "26.1.5", "driver": "overlay2", "is_containerd": False, "free_gib": {"/var/lib/docker": 68.0}}
 STORE = {"path": "/shared", "nonce": "ab", "free_gib": 900.0, "write_mb_per_second": 210.4, "read_mb_per_second": 800.0}
-OWN = {"node": "n1", "addresses": ["10.0.0.1"], "named_so": ["10.0.0.1"], "is_loopback": False}
+OWN = {"node": "n1", "address": "n1", "addresses": ["10.0.0.1"], "named_so": ["10.0.0.1"], "is_loopback": False}
 USERS: Dict[str, Any] = {"may": ["alice", "bob"], "barred": [], "unknown": [], "group": "docker"}
 HOOKS = {"path": "/etc/madengine/hooks.conf", "is_there": True, "is_disabled": False, "digest": "0"}
 PORTS: Dict[str, Any] = {"taken": {}, "handed_out": 0, "is_open_to_users": False}
@@ -93,6 +93,7 @@ BAD: List[Tuple[str, Dict[str, Any], Wanted, str, str, str, str]] = [
     ("ports", {**PORTS, "handed_out": 20}, WANTED, "ports", "warn", "hands out 20 ports", "ip_local_reserved_ports"),
     ("names", {**OWN, "addresses": []}, WANTED, "names", "fail", "no address but the loopback", "network"),
     ("names", {**OWN, "named_so": []}, WANTED, "names", "fail", "cannot resolve its own name n1", "/etc/hosts"),
+    ("names", {**OWN, "address": "m1", "named_so": []}, WANTED, "names", "fail", "cannot resolve its own NodeAddr m1 (n1)", "/etc/hosts"),
     ("names", {**OWN, "named_so": ["127.0.1.1"], "is_loopback": True}, WANTED, "names", "warn", "127.0.1.1", "/etc/hosts"),
     ("store", {}, SHARED, "store", "fail", "no ImageStore", "set ImageStore"),
     ("store", {**STORE, "free_gib": 1.0}, WANTED, "store", "fail", "1.0 GiB free of /shared", "free space"),

@@ -319,10 +319,10 @@ def test_own_addresses_are_those_that_others_can_reach(tmp_path: Path) -> None:
 
 
 def test_a_name_that_leads_to_the_loopback_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen = probes.names("localhost", str(tmp_path))
+    seen = probes.names("localhost", "", str(tmp_path))
     assert (seen["is_loopback"], seen["addresses"]) == (True, [])
     assert "127.0.0.1" in seen["named_so"]
-    assert probes.names("no-such-node.invalid", str(tmp_path))["named_so"] == []
+    assert probes.names("no-such-node.invalid", "", str(tmp_path))["named_so"] == []
 
 
 def test_peers_are_found_by_any_address_that_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +336,28 @@ def test_peers_are_found_by_any_address_that_is_theirs(monkeypatch: pytest.Monke
     monkeypatch.setattr(probes.addresses, "resolve", resolve)
     others = [{"node": name, "addresses": numbers} for name, numbers in (("n1", []), ("n2", ["fd00::2"]), ("n3", ["10.0.0.3"]), ("n4", []))]
     assert probes.peers("n1", others) == {"unknown": ["n4"], "wrong": {"n3": ["10.9.9.9"]}}
+
+
+NODE_ADDRESSES = "NodeName=one.invalid NodeAddr=127.0.0.1\nNodeName=two.invalid NodeAddr=127.0.0.2\nNodeName=three.invalid CPUs=2\n"
+
+
+def test_a_node_that_dns_does_not_know_is_looked_for_under_its_node_addr(tmp_path: Path) -> None:
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(NODE_ADDRESSES)
+    own = probes.names("one.invalid", str(conf), str(tmp_path))
+    assert (own["address"], own["named_so"]) == ("127.0.0.1", ["127.0.0.1"])
+    others = [{"node": f"{name}.invalid", "addresses": ["127.0.0.1"]} for name in ("one", "two", "three")]
+    # Of the second, slurm.conf says another address than it has; of the third, nothing.
+    assert probes.peers("me", others, str(conf)) == {"unknown": ["three.invalid"], "wrong": {"two.invalid": ["127.0.0.2"]}}
+    assert probes.peers("me", others)["unknown"] == ["one.invalid", "two.invalid", "three.invalid"]
+
+
+def test_a_firewall_is_looked_for_where_node_addr_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slurm.conf").write_text(NODE_ADDRESSES)
+    tried = []
+    monkeypatch.setattr(probes, "_unreached", lambda name, _ports, _seconds: tried.append(name) or "")
+    probes.reach("one.invalid", [{"node": f"{name}.invalid"} for name in ("one", "two", "three")], (288, 307), str(tmp_path / "slurm.conf"))
+    assert tried == ["127.0.0.2", "three.invalid"]
 
 
 def test_madengine_is_asked_without_a_model_dir_and_in_an_empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,12 +392,12 @@ def test_a_port_that_refuses_has_been_reached_and_one_that_is_silent_is_blocked(
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=0))
         port = server.getsockname()[1]
-        assert probes.reach("n1", others, (port, port), 5) == {}  # n2 refuses, n3 answers
+        assert probes.reach("n1", others, (port, port), seconds=5) == {}  # n2 refuses, n3 answers
         for _ in range(4):  # whoever comes after these gets no answer, as from behind a firewall that drops
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(("127.0.0.2", port))
-        assert list(probes.reach("n1", others, (port, port), 0.2)["blocked"]) == ["n3"]
+        assert list(probes.reach("n1", others, (port, port), seconds=0.2)["blocked"]) == ["n3"]
 
 
 def test_each_node_tries_the_next_ones_so_that_all_are_tried_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,3 +46,14 @@ def test_what_cannot_be_read_says_nothing(path: str) -> None:
 
 def test_the_example_is_true() -> None:
     assert doctest.testmod(slurm_conf).failed == 0
+
+
+def test_what_slurmd_was_sent_comes_before_what_was_installed(tmp_path: Path) -> None:
+    sent, installed, own = (tmp_path / name for name in ("sent.conf", "installed.conf", "opt/etc/slurm.conf"))
+    own.parent.mkdir(parents=True)
+    found = []
+    for path in (installed, own, sent):
+        found.append(node_addresses.conf_file(f"{tmp_path}/opt/", str(sent), str(installed)))
+        path.touch()
+    found.append(node_addresses.conf_file(f"{tmp_path}/opt", str(sent), str(installed)))
+    assert found == [str(installed), str(installed), str(own), str(sent)]

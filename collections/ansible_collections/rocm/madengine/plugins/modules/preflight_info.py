@@ -49,6 +49,11 @@ options:
     description: Whether to ask SLURM's controller for its settings, which one node can do for all.
     type: bool
     default: true
+  slurm_conf:
+    description:
+      - This node's slurm.conf, whose C(NodeAddr) is where the hooks look for a node.
+      - Where SLURM's daemons have it, if not given; a node without one is looked for by its name.
+    type: path
   store:
     description: Where the image store is; C(ImageStore) of the hooks' settings if not given.
     type: path
@@ -179,7 +184,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight import checks, probes, store_probe
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import node_addresses, settings
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _MEGABYTE = 1_000_000
@@ -199,6 +204,7 @@ def main() -> None:
             **options.HOOKS,
             **options.SLURM,
             "ask_slurm": {"type": "bool", "default": True},
+            "slurm_conf": {"type": "path"},
             "store": {"type": "path"},
             "store_probe_mb": {"type": "int", "default": 64},
             "store_probe_seconds": {"type": "float", "default": 10},
@@ -221,6 +227,7 @@ def _timed(asked: Dict[str, Any], work: Any) -> Dict[str, Any]:
     asked["node"] = asked["node"] or socket.gethostname().partition(".")[0]
     site = config.read(asked["path"])
     asked["store"] = asked["store"] or site.image_store
+    asked["slurm_conf"] = asked["slurm_conf"] or node_addresses.conf_file(site.slurm_dir)
     return {"changed": False, **work(asked, site), "time": {"began": began, "ended": time.time()}}
 
 
@@ -253,8 +260,8 @@ def gather(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 def peers(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Look for the peers and for their notes."""
     plan: Dict[str, probes.Probe] = {
-        "names": (probes.peers, (asked["node"], asked["peers"]), 60),
-        "ports": (probes.reach, (asked["node"], asked["peers"], site.port_range), 60),
+        "names": (probes.peers, (asked["node"], asked["peers"], asked["slurm_conf"]), 60),
+        "ports": (probes.reach, (asked["node"], asked["peers"], site.port_range, asked["slurm_conf"]), 60),
     }
     if asked["store"]:
         plan["store"] = (store_probe.missing, (asked["store"], asked["session"], asked["peers"]), 60)
@@ -289,7 +296,7 @@ def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe
         "release": (probes.hook_release, (asked["root"], _places(asked), 60, site.python), 65),
         "key": (probes.key, (site.auth, site.key_file, asked["session"]), 15),
         "ports": (probes.ports, site.port_range, 15),
-        "names": (probes.names, (asked["node"],), 20),
+        "names": (probes.names, (asked["node"], asked["slurm_conf"]), 20),
         "madengine": (probes.madengine, (shutil.which(asked["madengine"]) or "", 60), 65),
     }
     if asked["ask_slurm"]:

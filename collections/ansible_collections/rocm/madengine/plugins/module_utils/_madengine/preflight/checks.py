@@ -212,11 +212,15 @@ def _own_name(seen: Facts, wanted: Wanted) -> List[Check]:
     if not seen["addresses"]:
         return [Check("names", FAIL, "this node has no address but the loopback", "connect it to the cluster's network")]
     if not seen["named_so"]:
-        return [Check("names", FAIL, f"this node cannot resolve its own name {seen['node']}", "add it to DNS or /etc/hosts")]
+        return [Check("names", FAIL, f"this node cannot resolve its own {_name(seen)}", "add it to DNS or /etc/hosts")]
     if seen["is_loopback"]:
         remedy = f"give {seen['node']} its real address in this node's /etc/hosts"
         return [Check("names", WARN, f"its own name leads to {shortened(seen['named_so'])} here, which no peer can reach", remedy)]
     return [Check("names", OK, f"{seen['node']} is {shortened(seen['named_so'])}")]
+
+
+def _name(seen: Facts) -> str:
+    return f"name {seen['node']}" if seen["address"] == seen["node"] else f"NodeAddr {seen['address']} ({seen['node']})"
 
 
 def _madengine(seen: Facts, wanted: Wanted) -> List[Check]:

@@ -184,7 +184,8 @@ def _reach(answers: Mapping[str, Answer]) -> Iterable[Tuple[str, Check]]:
 
 def _misnamed(subject: str, askers: Mapping[str, Tuple[str, ...]]) -> Check:
     seen = f"its name {_leads(most(askers.values()))} on {listed(list(askers))}"
-    return Check("names", FAIL, seen, f"give {subject} its real address in DNS, or in /etc/hosts of the other nodes")
+    remedy = f"give {subject} its real address in DNS, in /etc/hosts of the other nodes, or as NodeAddr in slurm.conf"
+    return Check("names", FAIL, seen, remedy)
 
 
 def _leads(found: Tuple[str, ...]) -> str:

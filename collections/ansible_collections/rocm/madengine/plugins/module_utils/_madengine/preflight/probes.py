@@ -32,6 +32,7 @@ from ..core.errors import Fault, JobFault, NodeFault
 from ..docker import daemon
 from ..hooks import config, release
 from ..peers import addresses, credential, reserved
+from ..slurm import node_addresses
 from ..slurm import nodes as slurm_nodes
 from ..slurm import settings as slurm
 
@@ -222,14 +223,19 @@ def ports(low: int, high: int, proc: str = "/proc") -> Dict[str, Any]:
     }
 
 
-def names(node: str, proc: str = "/proc") -> Dict[str, Any]:
-    """Return this node's own addresses, and where its own name leads."""
+def names(node: str, conf: str = "", proc: str = "/proc") -> Dict[str, Any]:
+    """Return this node's own addresses, and where its own name leads.
+
+    :param conf: slurm.conf, whose ``NodeAddr`` stands for the name, as it does for the hooks.
+    """
+    address = node_addresses.of(conf, [node]).get(node, node)
     try:
-        found = addresses.resolve(node)
+        found = addresses.resolve(address)
     except (OSError, UnicodeError):
         found = []
     return {
         "node": node,
+        "address": address,
         "addresses": own_addresses(proc),
         "named_so": [number for _family, number in found],
         "is_loopback": bool(found) and all(addresses.is_loopback(one) for one in found),
@@ -250,20 +256,22 @@ def own_addresses(proc: str = "/proc") -> List[str]:
     return [address for address in dict.fromkeys(found) if not _is_internal(address)]
 
 
-def peers(me: str, others: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
+def peers(me: str, others: Sequence[Mapping[str, Any]], conf: str = "") -> Dict[str, Any]:
     """Return which *others* this node cannot find by their names.
 
     :param others: ``{"node": name, "addresses": [number]}`` each.
+    :param conf: slurm.conf: a peer that has a ``NodeAddr`` there is looked for under that.
     :returns: ``unknown``: names that lead nowhere; ``wrong``: by name, addresses of which the peer has none.
     """
     unknown: List[str] = []
     wrong: Dict[str, List[str]] = {}
+    known = node_addresses.of(conf, [str(other["node"]) for other in others])
     for other in others:
         name = str(other["node"])
         if name == me:
             continue
         try:
-            found = [number for _family, number in addresses.resolve(name)]
+            found = [number for _family, number in addresses.resolve(known.get(name, name))]
         except (OSError, UnicodeError):
             unknown.append(name)
         else:
@@ -272,22 +280,24 @@ def peers(me: str, others: Sequence[Mapping[str, Any]]) -> Dict[str, Any]:
     return {"unknown": unknown, "wrong": wrong}
 
 
-def reach(me: str, others: Sequence[Mapping[str, Any]], ports: Tuple[int, int], seconds: float = 5.0) -> Dict[str, Any]:
+def reach(me: str, others: Sequence[Mapping[str, Any]], ports: Tuple[int, int], conf: str = "", seconds: float = 5.0) -> Dict[str, Any]:
     """Return which of the next nodes in line do not let this one connect to a port of the range.
 
     Nobody need listen there: a node that refuses has been reached. What a firewall drops is silence, and what it rejects is
     "no route to host". Each node tries some that follow it, so all are tried by some, however many there are.
 
     :param others: ``{"node": name, "addresses": [number]}`` each, in one order on all nodes.
+    :param conf: slurm.conf, for their ``NodeAddr``.
     :returns: ``blocked``: by name, what the system says; nothing where all can be reached.
     """
     names = [str(other["node"]) for other in others]
     place = names.index(me) + 1 if me in names else 0
     following = [name for name in [*names[place:], *names[:place]] if name != me][:_MOST_PEERS]
+    known = node_addresses.of(conf, following)
     blocked: Dict[str, str] = {}
     within = Deadline(seconds * _MOST_PEERS)
     for name in following:
-        said = _unreached(name, ports, min(seconds, max(0.1, within.left())))
+        said = _unreached(known.get(name, name), ports, min(seconds, max(0.1, within.left())))
         if said:
             blocked[name] = said
     return {"blocked": blocked} if blocked else {}

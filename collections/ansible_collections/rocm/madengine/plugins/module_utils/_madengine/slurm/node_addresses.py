@@ -6,7 +6,7 @@
 slurm.conf lies on every node, configless ones included, so nobody is asked. Nodes that come up by themselves are not in
 it: they are reached by their names.
 
-Source: slurm.conf(5), "NodeAddr" and "Include".
+Source: slurm.conf(5), "NodeAddr" and "Include"; configless_slurm.html, "NOTES" (where slurmd keeps what it was sent).
 """
 
 from __future__ import annotations
@@ -21,6 +21,19 @@ from . import hostlist, slurm_conf
 
 _LARGEST_BYTES = 16 << 20
 _MOST_FILES = 64
+_SENT = "/run/slurm/conf/slurm.conf"
+_INSTALLED = "/etc/slurm/slurm.conf"
+
+
+def conf_file(slurm_dir: str = "", sent: str = _SENT, installed: str = _INSTALLED) -> str:
+    """Return where this node's slurm.conf is, for those to whom no ``SLURM_CONF`` says it.
+
+    :param slurm_dir: where the site has SLURM, if outside of ``/usr``.
+    :param sent: what a slurmd without files of its own was sent; an older file elsewhere is nothing to it.
+    :returns: the usual place if there is none.
+    """
+    places = [sent, *([f"{slurm_dir.rstrip('/')}/etc/slurm.conf"] if slurm_dir else []), installed]
+    return next((path for path in places if os.path.isfile(path)), installed)
 
 
 def of(path: str, wanted: Collection[str]) -> Dict[str, str]:

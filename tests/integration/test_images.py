@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process, turn
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import locks, process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server, layerdb
@@ -219,8 +219,8 @@ def test_two_publishers_and_two_loaders_at_once_do_no_harm(docker: Docker, path:
     engines = [Engine(docker.engine.socket) for _ in range(3)]
 
     def obtain(one: Engine) -> Any:
-        with turn.handed(str(tmp_path / "turns"), 0) as turns:
-            return distribute.obtain(one, offer, within(), turns)
+        with locks.open_flocks(str(tmp_path / "locks"), 0) as flocks:
+            return distribute.obtain(one, offer, within(), flocks)
 
     done = [_started(functools.partial(obtain, one)) for one in engines]
     methods = sorted(each()["method"] for each in done)

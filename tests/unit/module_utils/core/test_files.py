@@ -202,40 +202,6 @@ def test_an_error_of_the_own_disk_is_the_node_s_fault() -> None:
         assert message in str(fault)
 
 
-def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path: Path) -> None:
-    path, (reader, writer) = str(tmp_path / "lock"), os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with files.locked(path):
-            os.write(writer, b"x")
-            signal.pause()
-    os.read(reader, 1)
-    probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    assert subprocess.run([sys.executable, "-c", probe, path], stderr=subprocess.DEVNULL, check=False).returncode == 1
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    with files.locked(path):
-        pass
-    for handle in (reader, writer):
-        os.close(handle)
-
-
-def test_ten_processes_take_the_lock_one_after_the_other(tmp_path: Path) -> None:
-    counter, lock = tmp_path / "counter", str(tmp_path / "lock")
-    counter.write_text("0")
-    pids = []
-    for _ in range(10):
-        pid = os.fork()
-        if pid == 0:
-            for _ in range(20):
-                with files.locked(lock):
-                    counter.write_text(str(int(counter.read_text()) + 1))
-            os._exit(0)
-        pids.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 10
-    assert counter.read_text() == "200"
-
-
 # Removing what a user may have built.
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import turn
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import locks
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import archive, build
@@ -319,8 +319,8 @@ def test_two_jobs_on_one_node_load_an_image_once(leader: images.Daemon, member: 
     done = []
 
     def obtain() -> None:
-        with turn.handed(str(tmp_path / "locks"), 1000) as turns:
-            done.append(distribute.obtain(member, offer, within(), turns))
+        with locks.open_flocks(str(tmp_path / "locks"), 1000) as flocks:
+            done.append(distribute.obtain(member, offer, within(), flocks))
 
     jobs = [threading.Thread(target=obtain) for _ in range(2)]
     jobs[0].start()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -138,20 +137,6 @@ def local_fault(noun: str, path: str, error: OSError) -> NodeFault:
     if is_full(error):
         return NodeFault(f"{noun}: the disk is full", "free space on this node", part=Part.DISK, **seen)
     return NodeFault(f"{noun}: cannot write", "look at this node's disk", part=Part.DISK, **seen)
-
-
-@contextlib.contextmanager
-def locked(path: str, mode: int = 0o600) -> Iterator[None]:
-    """Hold *path*'s advisory lock (flock) on this node; the kernel lets go when the holder dies.
-
-    For one node's processes only: locks that hold between nodes must work on NFS and live elsewhere.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def is_away(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import dataclasses
 import os
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Union
 
-from ..core import process, turn
+from ..core import locks, process
 from ..core.deadline import Deadline
 from ..core.errors import JobFault
 from ..docker import engine, layer_server
@@ -22,7 +22,7 @@ from ..images.transports import TransportOptions
 from ..oci.image import Reference
 from .config import Site
 
-TURNS = "/run/madengine/locks"
+FLOCKS = "/run/madengine/locks"
 
 
 class JobImages:
@@ -88,21 +88,21 @@ class JobImages:
             compression=self._site.compression, slurm_dir=self._site.slurm_dir, on_conflict=self._site.on_conflict,
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
-        with turn.handed(TURNS, self._user.uid) as turns:
-            options = dataclasses.replace(options, turns=turns)
+        with locks.open_flocks(FLOCKS, self._user.uid) as flocks:
+            options = dataclasses.replace(options, flocks=flocks)
             if alone:
-                return process.start(self._user, distribute.ensure_all, *arguments, options, keep=turns)
+                return process.start(self._user, distribute.ensure_all, *arguments, options, keep=flocks)
             handle = layer_server.start(self._site.docker_socket)
             try:
-                return process.start(self._user, _published, handle, options, *arguments, keep=(handle, *turns))
+                return process.start(self._user, _published, handle, options, *arguments, keep=(handle, *flocks))
             finally:
                 os.close(handle)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         """Begin to load what the leader offers, on another node; the child's result has one entry an offer."""
         self._allow(str(offer.get("reference")) for offer in offers)
-        with turn.handed(TURNS, self._user.uid) as turns:
-            return process.start(self._user, distribute.obtain_all, self._engine, list(offers), self._within, turns, keep=turns)
+        with locks.open_flocks(FLOCKS, self._user.uid) as flocks:
+            return process.start(self._user, distribute.obtain_all, self._engine, list(offers), self._within, flocks, keep=flocks)
 
     def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         """Begin to give the store's leases back, once every node has its images or the job is over."""

@@ -17,7 +17,7 @@ import os
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
-from ..core import files
+from ..core import files, locks
 from ..core.errors import Fault
 from .timeline import Timeline
 
@@ -54,7 +54,7 @@ def update(directory: str, lines: Iterable[Mapping[str, Any]], outcome: str = ""
     :raises OSError: it cannot be written.
     """
     path = os.path.join(directory, FILE)
-    with files.locked(os.path.join(directory, _LOCK)):
+    with locks.flock(os.path.join(directory, _LOCK)):
         samples = _known(path)
         for line in lines:
             _count(samples, line)

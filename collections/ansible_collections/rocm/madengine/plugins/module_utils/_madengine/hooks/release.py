@@ -13,13 +13,12 @@ A running job's epilog runs the release that its prolog ran. So a release that a
 is ever replaced: the same version with another content is another release. One that can be seen is whole, whenever the
 power fails or SIGKILL comes.
 
-Source: architecture.md, "State"; rename(2), flock(2).
+Source: architecture.md, "State"; rename(2).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import io
@@ -31,7 +30,7 @@ import tarfile
 import zlib
 from typing import Iterator, List, Optional, Set
 
-from ..core import files
+from ..core import files, locks
 from ..core.errors import JobFault, NodeFault
 from . import job_state
 
@@ -117,12 +116,8 @@ class Releases:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path)
                 os.chmod(path, _FOLDER_MODE)  # whatever the umask is
-        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locks.flock_directory(self.root):
             yield
-        finally:
-            os.close(handle)
 
     def install(self, name: str, archive: str, sha256: str) -> None:
         """See that *name* is there: as it has always been, or unpacked from *archive* and proved.

@@ -14,7 +14,7 @@ import dataclasses
 import time
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
-from ..core import turn
+from ..core import locks
 from ..core.deadline import Deadline
 from ..core.errors import Fault, ShareFault
 from ..docker import archive
@@ -58,9 +58,9 @@ def ensure_all(
     return found
 
 
-def obtain_all(engine: Engine, offers: Sequence[Mapping[str, Any]], deadline: Deadline, turns: Sequence[int] = ()) -> List[Done]:
+def obtain_all(engine: Engine, offers: Sequence[Mapping[str, Any]], deadline: Deadline, flocks: Sequence[int] = ()) -> List[Done]:
     """Obtain what each of *offers* offers; arguments and faults as `obtain`."""
-    return [obtain(engine, offer, deadline, turns) for offer in offers]
+    return [obtain(engine, offer, deadline, flocks) for offer in offers]
 
 
 def publish(
@@ -88,13 +88,13 @@ def publish(
     return dataclasses.replace(offer, source=source, decision=decision).to_dict()
 
 
-def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, turns: Sequence[int] = ()) -> Done:
+def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, flocks: Sequence[int] = ()) -> Done:
     """See that this node has the very image that an offer offers, under its name.
 
     Nothing is read if it is here already. Otherwise the daemon pulls what it lacks.
 
     :param document: the offer.
-    :param turns: as in `TransportOptions`.
+    :param flocks: as in `TransportOptions`.
     :returns: reference, identity, transport, and what `Figures` holds.
     :raises ShareFault: the store is not the leader's, or the image in it is damaged.
     :raises JobFault: the daemon refuses the image.
@@ -109,8 +109,8 @@ def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, turn
         stack.callback(way.taken, offer)
         if loading.is_here(engine, offer.reference, offer.identity):
             return {**done, **Figures.since(started, "none").to_dict()}
-        stack.enter_context(turn.of(turns, f"load.{offer.identity[7:]}", deadline))
-        if turns and loading.is_here(engine, offer.reference, offer.identity):
+        stack.enter_context(locks.try_flock(flocks, f"load.{offer.identity[7:]}", deadline))
+        if flocks and loading.is_here(engine, offer.reference, offer.identity):
             return {**done, **Figures.since(started, "none").to_dict()}
         return {**done, **way.take(transports.Delivery(engine, offer, deadline, started)).to_dict()}
 

@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple
 
-from ..core import files, turn
+from ..core import files, locks
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
@@ -48,7 +48,7 @@ class TransportOptions:
     :param sources: where an image may come from, see `sources.ensure`.
     :param transport: how it gets to the others: one of `NAMES`, or ``auto`` for the first that works.
     :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
-    :param turns: this node's locks, so that two jobs do the same work once (`turn.handed`); none for no waiting.
+    :param flocks: this node's locks, so that two jobs do the same work once (`locks.open_flocks`); none for no waiting.
     :param job_id: SLURM's, for sbcast; "" if there is no job.
     :param held: chain ids of layers that every member's daemon has; sbcast leaves them out.
     :param spool: a directory of every node, for sbcast's file.
@@ -62,7 +62,7 @@ class TransportOptions:
     sources: Sequence[str] = sources.SOURCES
     transport: str = AUTO
     reader: Optional[Source] = None
-    turns: Sequence[int] = ()
+    flocks: Sequence[int] = ()
     job_id: str = ""
     held: Sequence[str] = ()
     spool: str = sbcast.SPOOL
@@ -175,7 +175,7 @@ class Shared(_Way):
         store.ensure()
         held = lease.take(store, image.identity.diff_ids, image.options.job_id)
         try:
-            with turn.of(image.options.turns, f"publish.{image.identity.digest[7:]}", image.deadline):
+            with locks.try_flock(image.options.flocks, f"publish.{image.identity.digest[7:]}", image.deadline):
                 stored, method, moved = image.save(store, image.namespace, held)
         except BaseException:
             lease.give_back(store, held.name)

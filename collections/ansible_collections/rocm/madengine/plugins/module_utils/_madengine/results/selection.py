@@ -20,7 +20,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ..core import exclusion, files
+from ..core import files, locks
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..manifest.quoting import masked
@@ -86,7 +86,7 @@ def settle(
         return _is_current(collection_dir, basis(collection_dir, name, policy, facts, further))
 
     previous = selection(collection_dir)
-    with exclusion.held(os.path.join(collection_dir, _LOCK), Deadline(wait_seconds), is_done) as is_due:
+    with locks.lock_file(os.path.join(collection_dir, _LOCK), Deadline(wait_seconds), is_done) as is_due:
         for _round in range(_MOST_ROUNDS if is_due else 0):
             choice = select(collection_dir, name, policy, facts, previous, further)
             publish(choice, collection_dir)

@@ -95,6 +95,23 @@ while read -r _line; do
 done <"$_job/exports"
 printf '%sexport MADENGINE_EXPORTED=%s\n' "$_output" "${_ours#|}"
 
+# A secret that the manifest takes from another variable: its value goes to the task alone, and into no file. What would be
+# more than one line to slurmstepd, or a variable of this script, is none.
+while IFS=' ' read -r _name _others; do
+    case $_name in '' | [!A-Za-z_]* | *[!A-Za-z0-9_]*) continue ;; esac
+    eval "_is_set=\${$_name+yes}"
+    IFS=' '
+    for _other in $_others; do
+        [ "$_is_set" ] && break
+        case $_other in IFS | [!A-Za-z]* | *[!A-Za-z0-9_]*) continue ;; esac
+        eval "_value=\${$_other-}"
+        case $_value in '' | *"$_newline"*) continue ;; esac
+        printf 'export %s=%s\n' "$_name" "$_value"
+        break
+    done
+    IFS=$_newline
+done <"$_job/sources"
+
 # For `docker run --env-file`: a bare NAME takes its value, byte for byte, from the environment of the docker client.
 # A file of another step or job, inherited, is none of the user's choice; on another node it is not even there.
 case ${MAD_ENV_FILE-"$_job/task/"} in /run/madengine/jobs/*/task/*) ;; *) exit 0 ;; esac

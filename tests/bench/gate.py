@@ -80,6 +80,7 @@ def programs(root: Path) -> Dict[str, Program]:
         "globs": GLOBS,
         "without": [],
         "when_set": ["HIP_VISIBLE_DEVICES RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES"],
+        "sources": ["HF_TOKEN MAD_SECRETS_HFTOKEN"],
         "fixed": ["PATH=/opt/rocm/bin:/usr/bin", "MODEL=x"],
     }
     for name, lines in files.items():

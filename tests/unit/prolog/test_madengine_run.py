@@ -40,7 +40,7 @@ def node(tmp_path: Path) -> Node:
 def helped(node: Node, images: Any = (IMAGE,), keep: str = "") -> JobState:
     state = JobState(4711, str(node.root / "run/madengine"))
     state.begin(os.getuid(), os.getgid(), str(node.current))
-    for name in ("names", "globs", "without", "when_set", "fixed"):
+    for name in ("names", "globs", "without", "when_set", "sources", "fixed"):
         state.keep(name, "", os.getuid(), os.getgid())
     state.keep("exports", "NODE_RANK=0\n", os.getuid(), os.getgid())
     state.keep("keep", keep + "\n", os.getuid(), os.getgid())

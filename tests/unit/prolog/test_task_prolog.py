@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, PeerFault
@@ -75,6 +75,7 @@ def ready(node: Node, job_id: int = 4711, **files: str) -> JobState:
         "globs": "NCCL_*\nMAD_SECRETS*\n",
         "without": "",
         "when_set": "",
+        "sources": "",
         "fixed": "PATH=/opt/rocm/bin:/usr/bin\n",
     }
     for name, text in {**usual, **files}.items():
@@ -230,6 +231,37 @@ def test_a_companion_comes_with_what_is_set_and_only_then(node: Node, given_by: 
     assert env_file(run(node, env)) == expected
 
 
+CHAIN = "HF_TOKEN MAD_SECRETS_HFTOKEN\nHUB_TOKEN HF_TOKEN MAD_SECRETS_HFTOKEN\n"
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ({"MAD_SECRETS_HFTOKEN": "hf_a b'$(id)\\"}, ["hf_a b'$(id)\\", "hf_a b'$(id)\\"]),
+    ({"MAD_SECRETS_HFTOKEN": "hf_1", "HF_TOKEN": "mine"}, ["mine", "mine"]),
+    ({"MAD_SECRETS_HFTOKEN": "hf_1", "HF_TOKEN": ""}, ["", "hf_1"]),  # the user's own, and nothing to take
+    ({"MAD_SECRETS_HFTOKEN": "hf_1", "HUB_TOKEN": "other"}, ["hf_1", "other"]),
+    ({"MAD_SECRETS_HFTOKEN": ""}, [None, None]),
+    ({"MAD_SECRETS_HFTOKEN": "hf_1\nexport LD_PRELOAD=/tmp/x.so"}, [None, None]),
+    ({}, [None, None]),
+])  # fmt: skip
+def test_a_token_that_the_manifest_takes_from_another_variable_is_set_for_a_task(
+    node: Node, given: Env, expected: List[Optional[str]]
+) -> None:
+    state = ready(node, sources=CHAIN, names="HF_TOKEN\nHUB_TOKEN\n", globs="MAD_SECRETS*\n", fixed="")
+    task = run(node, {**USER, **given})
+    assert [task.env.get(name) for name in (b"HF_TOKEN", b"HUB_TOKEN")] == [None if value is None else value.encode() for value in expected]
+    assert b"LD_PRELOAD" not in task.env
+    assert {"HF_TOKEN", "HUB_TOKEN"} <= set(env_file(task))
+    for path in Path(state.path).rglob("*"):
+        assert path.is_dir() or "hf_" not in path.read_text()
+    assert b"hf_" not in task.env[b"MADENGINE_EXPORTED"]
+
+
+def test_a_variable_of_the_script_s_own_is_no_source(node: Node) -> None:
+    ready(node, sources="HF_TOKEN _job _verdict IFS\nB_TOKEN A_TOKEN\n")
+    task = run(node, {**USER, "A_TOKEN": "a"})
+    assert (task.env.get(b"HF_TOKEN"), task.env[b"B_TOKEN"]) == (None, b"a")
+
+
 def test_a_directory_that_cannot_be_written_costs_the_env_file_alone(node: Node) -> None:
     state = ready(node)
     os.rmdir(state.file("task"))
@@ -264,6 +296,7 @@ def test_an_odd_name_is_left_out_and_never_run(node: Node, tmp_path: Path, name:
     name = name.replace("HIT", str(tmp_path / "hit"))
     state = ready(node, exports=f"{name}=1\nNODE_RANK=0\n", names=f"{name}\n", globs=f"{name}\n*\n", without=f"{name}\n")
     state.keep("when_set", f"{name} X\nNODE_RANK {name}\n", os.getuid(), os.getgid())
+    state.keep("sources", f"{name} A\nHF_TOKEN {name}\n", os.getuid(), os.getgid())
     done = node.run(HOOK, {**USER, "A": "1", name or "x": "y"})
     assert done.returncode == 0, done
     task = obeyed(done.stdout, {}, 0)
@@ -395,6 +428,8 @@ def test_the_script_starts_no_program_and_heeds_no_variable_of_ours_but_its_memo
     assert [line for line in code if "eval" in line] == [
         '    eval "_id=\\${SLURM_JOB_ID_HET_GROUP_$_component-}"',
         '    eval "_is_set=\\${$_name+yes} _value=\\${$_name-}"',
+        '    eval "_is_set=\\${$_name+yes}"',
+        '        eval "_value=\\${$_other-}"',
         '    eval "_is_set=\\${$_name+given}\\${$_other+other}"',
     ]
 

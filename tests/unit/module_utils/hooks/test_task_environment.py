@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 UID, GID = os.getuid(), os.getgid()
 OFFER = {"reference": "rocm/vllm:1", "identity": "sha256:" + "4f" * 32}
-PASSING = {"exports": {}, "names": [], "globs": [], "without": [], "when_set": {}, "fixed": []}
+PASSING = {"exports": {}, "names": [], "globs": [], "without": [], "when_set": {}, "sources": {}, "fixed": []}
 MODELS = ["pyt/llama"]
 
 
@@ -106,9 +106,22 @@ def test_a_manifest_s_values_of_passing_names_are_exported_and_others_are_a_cont
         assert path.is_dir() or manifests.TOKEN not in path.read_text()
 
 
+@pytest.mark.parametrize(("given_env", "expected"), [
+    ({"HF_TOKEN": "${MAD_SECRETS_HFTOKEN}", "HUGGING_FACE_HUB_TOKEN": "$HF_TOKEN"},
+     ["HF_TOKEN MAD_SECRETS_HFTOKEN", "HUGGING_FACE_HUB_TOKEN HF_TOKEN MAD_SECRETS_HFTOKEN"]),
+    ({"HF_TOKEN": "${HF_TOKEN:-${MAD_SECRETS_HFTOKEN}}"}, ["HF_TOKEN MAD_SECRETS_HFTOKEN"]),
+    ({"A_TOKEN": "$B_TOKEN", "B_TOKEN": "$A_TOKEN"}, ["A_TOKEN B_TOKEN", "B_TOKEN A_TOKEN"]),
+    ({"HF_TOKEN": "$HF_TOKEN", "B_TOKEN": "$(cat /x)", "C_TOKEN": "Bearer $D", "D_TOKEN": "${E:?no}", "F": "$MAD_SECRETS_A"}, []),
+    ({"HF_TOKEN": manifests.TOKEN, "X_TOKEN": "$A\nB"}, []),
+])  # fmt: skip
+def test_a_secret_s_sources_are_the_names_that_the_manifest_refers_to(base: Path, given_env: Dict[str, str], expected: List[str]) -> None:
+    here = handed_over(base, manifests.built(context={"docker_env_vars": given_env}))
+    assert lines(here, "sources") == expected
+
+
 def test_the_files_are_the_job_s_user_s_alone(base: Path) -> None:
     here = handed_over(base, manifests.built())
-    for name in ("exports", "names", "globs", "without", "when_set", "fixed", "manifest.json"):
+    for name in ("exports", "names", "globs", "without", "when_set", "sources", "fixed", "manifest.json"):
         status = os.stat(here.file(name))
         assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o400, UID, GID), name
     assert json.loads(here.text("manifest.json") or "")["built_models"]

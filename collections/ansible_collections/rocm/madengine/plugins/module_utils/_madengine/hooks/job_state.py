@@ -16,6 +16,7 @@ name               who may read             what
 ``names``          the job's user           names that a container takes from the task's environment
 ``globs``          the job's user           patterns of further such names; ``without`` holds what they must leave out
 ``when_set``       the job's user           ``GIVEN OTHER`` lines: where GIVEN is set, a container gets OTHER too
+``sources``        the job's user           ``NAME OTHER …`` lines: a secret that is not set has the first OTHER's value
 ``fixed``          the job's user           ``NAME=value`` lines for a container alone
 ``manifest.json``  the job's user           the manifest, restored, without secrets
 ``origins.json``   the job's user           what is expected of the job, and which CSVs were there before it

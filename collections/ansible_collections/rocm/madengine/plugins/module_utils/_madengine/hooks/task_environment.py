@@ -133,6 +133,7 @@ def write(
         "globs": passing["globs"],
         "without": passing["without"],
         "when_set": [f"{given} {other}" for given, other in passing["when_set"].items()],
+        "sources": [" ".join([name, *others]) for name, others in passing["sources"].items()],
         "fixed": passing["fixed"],
         "leader": [job.leader],
         "keep": [" ".join(keep)],

@@ -17,7 +17,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ..core.errors import JobFault
 
@@ -212,15 +213,21 @@ def env_file(values: Mapping[str, str], by_name: Iterable[str] = ()) -> Tuple[st
     return "".join(line + "\n" for line in lines), refused
 
 
-def for_task(manifest_env: Mapping[str, str], add: Iterable[str] = (), without: Iterable[str] = ()) -> Dict[str, Any]:
+def for_task(
+    manifest_env: Mapping[str, str],
+    add: Iterable[str] = (),
+    without: Iterable[str] = (),
+    sources: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Dict[str, Any]:
     """Return what the TaskProlog needs, as JSON can hold it.
 
     :param manifest_env: a restored manifest's variables; secrets in it are passed by name, whatever the value.
+    :param sources: as ``redaction.sources`` gives it.
     :returns: ``names`` and ``globs`` pass by name, ``without`` names what the globs must leave out; ``exports`` {name: value}
         is for the task's environment where the user has not set it; ``fixed`` are finished lines, ``NAME=value`` and behind it
         ``NAME``, by which the user's own value wins where there is one;
-        ``when_set`` {name: other}: where the first is set and the other is not, ``other=`` is a line; ``refused`` {name:
-        reason}.
+        ``when_set`` {name: other}: where the first is set and the other is not, ``other=`` is a line; ``sources``
+        {name: names}: a secret that is not set has the value of the first of them that is; ``refused`` {name: reason}.
     :raises JobFault: as `choose`.
     """
     choice = choose(add, without)
@@ -236,6 +243,7 @@ def for_task(manifest_env: Mapping[str, str], add: Iterable[str] = (), without: 
         "exports": {name: value for name, value in usable.items() if choice.has(name)},
         "fixed": [line for name, value in usable.items() if not choice.has(name) for line in _yielding(name, value)],
         "when_set": {name: other for name, other in WHEN_SET.items() if choice.has(name) and not _matches(other, choice.without)},
+        "sources": {name: list(sources[name]) for name in secrets if name in sources},
         "refused": refused,
     }
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ..core import files
 from ..core.errors import JobFault
-from . import environment, pinning
+from . import environment, pinning, redaction
 from . import restore as restoring
 from . import schema as documents
 from .schema import Document, Entry
@@ -125,7 +125,8 @@ def load_for_job(
     :param runtime: the environment of the run, as far as it is known.
     :raises JobFault: the manifest cannot be used; the message says where and why.
     """
-    document = restore(read(path), runtime, models(models_path, beside=path), directory=os.path.dirname(os.path.abspath(path))).document
+    written = read(path)
+    document = restore(written, runtime, models(models_path, beside=path), directory=os.path.dirname(os.path.abspath(path))).document
     known = [model(entry) for entry in documents.entries(document) if entry.model]
     for each in known[:1]:
         each["benign"] = [*each["benign"], *_texts(documents.section_of(document, "context").get("log_error_benign_patterns"))]
@@ -134,7 +135,7 @@ def load_for_job(
         images=tuple({**each, "work_dir": os.path.dirname(path)} for each in images(document)),
         models=tuple(known),
         results=tuple(sorted({each["multiple_results"] for each in known} - {""})),
-        environment=environment.for_task(variables(document), add, without),
+        environment=environment.for_task(variables(document), add, without, _sources(written)),
         documents=(document,),
         results_dirs=tuple(_texts([slurm.get("results_dir")])),
         output_dir=next(iter(_texts([slurm.get("output_dir") or (_OUTPUT_DIR if slurm else None)])), ""),
@@ -155,6 +156,12 @@ def model(entry: Entry) -> Dict[str, Any]:
         "scripts": str(entry.model.get("scripts") or ""),
         "benign": _texts(entry.model.get("log_error_benign_patterns")),
     }
+
+
+def _sources(document: Document) -> Dict[str, List[str]]:
+    """Return what the secrets of a manifest that is not yet restored take their values from; a container's own word comes first."""
+    exported = documents.section_of(documents.section_of(document, "deployment_config"), "env_vars")
+    return redaction.sources({**exported, **documents.section_of(documents.section_of(document, "context"), "docker_env_vars")})
 
 
 def _texts(given: Any) -> List[str]:

@@ -36,6 +36,7 @@ _EXPANSION = re.compile(
 _DEFAULTED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*):?[-=]([^${}]*)\}")
 _EXPORTED = ("env_vars", "env", "environment")  # what these hold is exported by somebody
 _REFERENCE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_FALLING_BACK = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*):?-(.+)\}")
 
 
 def values(document: Document, known: Mapping[str, str]) -> Set[str]:
@@ -137,6 +138,37 @@ def _source(name: str, variables: Mapping[str, Any]) -> str:
     """Return the expansion of another variable that gives the secret *name* its value, or nothing."""
     match = _REFERENCE.fullmatch(str(variables.get(name, "")))
     return f"${{{match.group(1)}}}" if match and match.group(1) != name else ""
+
+
+def sources(variables: Mapping[str, Any]) -> Dict[str, List[str]]:
+    """Return what each secret of *variables* takes its value from where it has none of its own: {name: names}, the nearest first.
+
+    >>> sources({"HF_TOKEN": "${MAD_SECRETS_HFTOKEN}", "HUB_TOKEN": "$HF_TOKEN"})
+    {'HF_TOKEN': ['MAD_SECRETS_HFTOKEN'], 'HUB_TOKEN': ['HF_TOKEN', 'MAD_SECRETS_HFTOKEN']}
+    """
+    direct = {name: _referred(value) for name, value in variables.items()}
+    found = {}
+    for name in (name for name in direct if environment.is_name(name) and environment.is_secret(name, variables[name])):
+        chain = [name]
+        for each in chain:  # it grows while it is followed
+            chain += [other for other in direct.get(each, ()) if other not in chain][: _DEEPEST - len(chain)]
+        found[name] = chain[1:]
+    return {name: chain for name, chain in found.items() if chain}
+
+
+def _referred(value: Any) -> List[str]:
+    """Return the variables that *value* names in their order (``${A:-$B}``); none where it has more than that."""
+    text = str(value)
+    found: List[str] = []
+    while len(found) < _DEEPEST:
+        match = _REFERENCE.fullmatch(text) or _FALLING_BACK.fullmatch(text)
+        if match is None:
+            return []
+        found.append(match.group(1))
+        if match.re is _REFERENCE:
+            break
+        text = match.group(2)
+    return list(dict.fromkeys(found))
 
 
 def without(text: str, hidden: Iterable[str]) -> str:

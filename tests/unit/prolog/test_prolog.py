@@ -26,6 +26,7 @@ from helpers import manifests, peers, stories
 
 prolog = stories.imported("prolog")
 ALLOCATION_OF = allocation.of
+DEADLINE = 60.0  # nobody who is told waits for it, on however busy a machine
 UNKNOWN = 3999999999  # a uid that no node knows
 IDENTITY = "sha256:" + "4f" * 32
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
@@ -305,7 +306,7 @@ def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, *
     """Let the nodes *names* start a job, and return what each says."""
     forking = multiprocessing.get_context("fork")
     queue = forking.SimpleQueue()
-    site, at = Site(deadline_seconds=10.0, key_file=key, port_range=(27100, 27399)), peers.address()
+    site, at = Site(deadline_seconds=DEADLINE, key_file=key, port_range=(27100, 27399)), peers.address()
     more = {"SLURM_JOB_NODELIST": ",".join(names), "SLURM_JOB_ID": str(os.getpid() + 10**6), **(env or {})}
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         with pytest.MonkeyPatch.context() as patched:
@@ -314,7 +315,7 @@ def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, *
             for each in nodes:
                 each.start()
             for each in nodes:
-                each.join(60)
+                each.join(2 * DEADLINE)
         assert [each.exitcode for each in nodes] == [0] * len(names)
     found = [queue.get() for _ in names]
     return {name: rest for name, *rest in found}
@@ -356,7 +357,7 @@ def test_what_only_one_node_lacks_all_nodes_say_at_once_and_name_it(key: str, na
         _, verdict, seconds, *_ = found[name]
         assert verdict.startswith("madengine: job: broken: ")
         assert "build_manifest.json" in verdict
-        assert seconds < 5  # half the deadline
+        assert seconds < DEADLINE / 2
 
 
 def test_a_node_that_cannot_load_ends_the_others_wait(key: str) -> None:
@@ -371,7 +372,7 @@ UNASKED = {"SLURM_JOB_COMMENT": "", "SLURM_JOB_STDOUT": "/x/madengine-llama_%j.o
 def test_a_manifest_that_only_some_nodes_see_is_said_at_once_on_those(key: str) -> None:
     found = together(key, ["n1", "broken", "n3"], UNASKED)
     assert {name: (end[0], end[1]) for name, end in found.items()} == dict.fromkeys(found, (exit_status.DONE, "aside"))
-    assert all(end[2] < 5 for end in found.values())
+    assert all(end[2] < DEADLINE / 2 for end in found.values())
 
 
 def test_a_leader_that_sees_no_manifest_tells_the_others(key: str) -> None:

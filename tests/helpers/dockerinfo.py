@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
+import struct
 import threading
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import Any, Iterator, Set, Union
 
 
 @contextlib.contextmanager
@@ -26,6 +28,34 @@ def daemon(path: Path, document: Union[str, Any], status: int = 200) -> Iterator
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+@contextlib.contextmanager
+def refusing(path: Path, uid: int) -> Iterator[Set[int]]:
+    """Listen at *path*, which is the user's alone, and refuse all; give the uids of who has come."""
+    seen: Set[int] = set()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        os.chown(path, uid, -1)
+        path.chmod(0o600)
+        server.listen(8)
+        thread = threading.Thread(target=_refuse, args=(server, seen))
+        thread.start()
+        try:
+            yield seen
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _refuse(server: socket.socket, seen: Set[int]) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            guest, _ = server.accept()
+            with guest:
+                seen.add(struct.unpack("3i", guest.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
+                guest.recv(65536)
+                guest.sendall(b"HTTP/1.1 500 X\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
 
 
 def _serve(server: socket.socket, document: Union[str, Any], status: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
 from helpers.hooks import REPOSITORY
@@ -24,7 +25,7 @@ TABLE = [
     ("ImageStore", "/shared/images", "/shared/images", "shared/images"),
     ("Transport", "SBCAST", "sbcast", "ftp"),
     ("Compression", "zstd", "zstd", "rar"),
-    ("DockerSocket", "/var/run/docker.sock", "/var/run/docker.sock", "tcp://n1:2375"),
+    ("DockerSocket", "/run/user/%U/docker.sock", "/run/user/%U/docker.sock", "/run/user/%i/docker.sock"),
     ("DockerAccess", "service", "service", "root"),
     ("AllowImages", "rocm/*, mad/* ,", ("rocm/*", "mad/*"), None),
     ("OnConflict", "Leader", "leader", "oldest"),
@@ -53,6 +54,24 @@ _FIELDS = {field.metadata["key"]: field for field in dataclasses.fields(config.S
 )
 def test_a_range_of_ports_lies_on_one_side_of_those_that_users_can_bind(text: str, ports: Any) -> None:
     assert config.parse(f"PortRange={text}", strict=True).port_range == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "is_own"),
+    [("/run/docker.sock", "/run/docker.sock", False), ("/run/%u/%U.sock", "/run/alice/1001.sock", True), ("/%u%u", "/alicealice", True)],
+)
+def test_where_docker_listens_can_hang_on_who_asks(text: str, path: str, is_own: bool) -> None:
+    site, alice = config.parse(f"DockerSocket={text}", strict=True), process.Account("alice", 1001, 100, (), "/home/alice")
+    assert (site.socket_of(alice), site.has_own_dockers) == (path, is_own)
+    assert not dataclasses.replace(site, docker_access="service").has_own_dockers
+    with pytest.raises(JobFault, match="no part of a path"):
+        site.socket_of(dataclasses.replace(alice, name="../root"))
+
+
+@pytest.mark.parametrize("text", ["run/%u", "/run/%", "/run/%%u", "/run/%x/%u", ""])
+def test_a_socket_that_cannot_be_expanded_is_refused(text: str) -> None:
+    with pytest.raises(JobFault, match="not a value"):
+        config.parse(f"DockerSocket={text}", strict=True)
 
 
 def test_the_table_of_this_test_knows_every_key() -> None:

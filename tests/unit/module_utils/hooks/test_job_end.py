@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end, madengine_dirs
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
@@ -26,7 +26,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.wo
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import credential
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, collect, upload
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
-from helpers import csvs
+from helpers import csvs, dockerinfo
 
 JOB_ID = 999004711
 UNKNOWN = 3999999999  # a uid that no node knows
@@ -143,6 +143,20 @@ def test_a_node_s_results_come_to_the_share_and_are_chosen_from(node: Node) -> N
     assert node.selection()["verdict"] in ("ok", "partial")
     assert not os.path.lexists(node.place.path)
     assert not node.here.exists()
+
+
+@as_root
+@pytest.mark.parametrize(("socket", "is_user"), [("%U.sock", True), ("{uid}.sock", False)])
+def test_containers_in_a_user_s_own_docker_are_looked_for_by_that_user(tmp_path: Path, socket: str, is_user: bool) -> None:
+    one = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        node = Node(Path(folder), one.pw_uid, one.pw_gid)
+        node.site = Site(docker_socket=f"{folder}/{socket.format(uid=one.pw_uid)}")
+        node.has_run()
+        with dockerinfo.refusing(Path(folder, f"{one.pw_uid}.sock"), one.pw_uid) as askers, pytest.raises(Fault):
+            node.ended().find()
+        assert askers == {one.pw_uid if is_user else 0}
 
 
 def test_several_runs_in_one_job_are_several_results_and_never_mixed(node: Node) -> None:

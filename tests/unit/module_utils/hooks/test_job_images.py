@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import os
 import pwd
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
-from helpers import images
+from helpers import dockerinfo, images
 
 IMAGE = images.make(b"base")
 
@@ -81,6 +82,20 @@ def test_a_job_of_one_node_publishes_nothing(user: process.Account, daemon: imag
 def test_a_fault_in_the_child_comes_out_of_it(user: process.Account, daemon: images.Daemon) -> None:
     with pytest.raises(JobFault, match="nobody has it"):
         staged(user, "").stage(["a:1"], alone=False).result()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_s_own_docker_is_asked_by_that_user_alone(tmp_path: Path) -> None:
+    one = process.named("nobody")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, f"{one.uid}.sock")
+        with dockerinfo.refusing(path, one.uid) as askers:
+            here = job_images.JobImages(Site(docker_socket=f"{folder}/%U.sock"), "", one, Deadline(60), "sbcast", "1", nodes=2)
+            for do in (here.have, here.stage(["a:1"], alone=False).result):
+                with pytest.raises(Fault):
+                    do()
+        assert askers == {one.uid}
 
 
 def test_the_totals_are_sums() -> None:

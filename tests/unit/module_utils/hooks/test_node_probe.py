@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 import threading
@@ -86,6 +87,27 @@ def test_docker_is_broken_where_root_gets_no_answer_either(site: Site, tmp_path:
     os.unlink(site.docker_socket)
     assert outcome(site, claim(Part.DOCKER)) == exit_status.DRAIN
     assert outcome(site, claim(Part.DISK)) == exit_status.DONE
+
+
+@as_root
+def test_a_user_s_own_docker_is_no_part_of_the_node_and_root_asks_it_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(daemon, "ask", lambda path, *_rest: asked.append(path) or b"{}")
+    own = dataclasses.replace(site, docker_socket=f"{os.path.dirname(site.docker_socket)}/%U.sock")
+    assert [outcome(own, claim(part)) for part in (Part.DOCKER, Part.DISK)] == [exit_status.DONE] * 2
+    assert asked == []
+    assert "your own Docker" in NodeProbe(own).judged(claim(Part.DOCKER)).remedy
+
+
+@as_root
+def test_the_service_account_s_docker_is_one_that_root_asks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SERVICE", "nobody")
+    path = f"{site.docker_socket}.nobody"
+    os.rename(site.docker_socket, path)
+    of_service = dataclasses.replace(site, docker_socket=f"{site.docker_socket}.%u", docker_access="service")
+    assert outcome(of_service, claim(Part.DOCKER)) == exit_status.DONE
+    os.unlink(path)
+    assert outcome(of_service, claim(Part.DOCKER)) == exit_status.DRAIN
 
 
 def test_a_disk_is_broken_where_root_finds_no_room_or_cannot_write(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

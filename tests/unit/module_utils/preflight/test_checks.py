@@ -62,6 +62,8 @@ BAD: List[Tuple[str, Dict[str, Any], Wanted, str, str, str, str]] = [
     ("python", {"version": "3.8", "docker": "5.0.3"}, WANTED, "python", "fail", "Python 3.8", "3.9"),
     ("python", {"version": "3.13", "docker": ""}, WANTED, "python", "fail", "Docker SDK missing", "python3-docker"),
     ("users", {**USERS, "barred": ["carol"]}, WANTED, "users", "fail", "no Docker access: carol", "group docker"),
+    ("users", {**USERS, "barred": ["carol"], "group": ""}, WANTED, "users", "fail", "no Docker access: carol", "of their own"),
+    ("docker", {}, WANTED, "docker", "warn", "daemons of their own", "preflight_users"),
     ("users", {**USERS, "unknown": ["dave"]}, WANTED, "users", "fail", "does not know dave", "directory service"),
     ("settings", {**HOOKS, "is_there": False}, WANTED, "settings", "warn", "defaults hold", "rocm.madengine.site"),
     ("settings", {**HOOKS, "is_disabled": True}, WANTED, "settings", "warn", "/etc/madengine/disabled", "remove"),

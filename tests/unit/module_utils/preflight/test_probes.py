@@ -66,7 +66,7 @@ def test_a_fault_and_a_defect_are_answers_too() -> None:
 )
 def test_docker_is_asked_without_its_sdk(tmp_path: Path, status: Any, is_containerd: bool) -> None:
     with daemon(tmp_path / "sock", {**INFO, "DriverStatus": status, "DockerRootDir": str(tmp_path)}) as path:
-        seen = probes.docker(path, 5)
+        seen = probes.docker(config.Site(docker_socket=path), [], 5)
     assert (seen["version"], seen["driver"], seen["is_containerd"]) == ("26.1.5", "overlay2", is_containerd)
     assert seen["free_gib"][str(tmp_path)] > 0
 
@@ -74,19 +74,19 @@ def test_docker_is_asked_without_its_sdk(tmp_path: Path, status: Any, is_contain
 @pytest.mark.parametrize("document", ["not JSON", "silence", "[1]"])
 def test_a_docker_that_does_not_answer_well_is_a_fault_within_the_time(tmp_path: Path, document: str) -> None:
     with daemon(tmp_path / "sock", document) as path, pytest.raises(NodeFault) as raised:
-        probes.docker(path, 0.3)
+        probes.docker(config.Site(docker_socket=path), [], 0.3)
     assert raised.value.what.startswith("docker: no ")
     assert "start docker" in raised.value.remedy
 
 
 def test_a_docker_that_refuses_is_a_fault_with_its_status(tmp_path: Path) -> None:
     with daemon(tmp_path / "sock", {"message": "no"}, status=500) as path, pytest.raises(NodeFault, match="status='500'"):
-        probes.docker(path, 5)
+        probes.docker(config.Site(docker_socket=path), [], 5)
 
 
 def test_a_docker_that_is_not_there_is_a_fault_with_the_systems_reason(tmp_path: Path) -> None:
     with pytest.raises(NodeFault, match="No such file"):
-        probes.docker(str(tmp_path / "sock"), 5)
+        probes.docker(config.Site(docker_socket=str(tmp_path / "sock")), [], 5)
 
 
 def test_docker_unpacks_where_its_environment_says_or_in_its_root(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_users_are_told_apart_by_what_the_socket_lets_them_do(tmp_path: Path) ->
     found = {}
     for mode in (0o600, 0o000, 0o660, 0o666):
         path.chmod(mode)
-        seen = probes.users([me, "nobody", "nobody-of-this-name"], str(path))
+        seen = probes.users([me, "nobody", "nobody-of-this-name"], config.Site(docker_socket=str(path)))
         assert seen["unknown"] == ["nobody-of-this-name"]
         found[mode] = (seen["may"], seen["barred"])
     assert found == {0o600: ([me], ["nobody"]), 0o000: ([], [me, "nobody"]), 0o660: ([me], ["nobody"]), 0o666: ([me, "nobody"], [])}
@@ -145,15 +145,30 @@ def test_a_group_may_use_the_socket_by_its_own_bits(tmp_path: Path) -> None:
     os.chown(path, 0, group)
     for mode, may in ((0o660, ["nobody"]), (0o606, [])):
         path.chmod(mode)
-        assert probes.users(["nobody"], str(path))["may"] == may
+        assert probes.users(["nobody"], config.Site(docker_socket=str(path)))["may"] == may
     os.chown(path, 0, 54321)
-    assert probes.users(["nobody"], str(path))["group"] == "54321"
+    assert probes.users(["nobody"], config.Site(docker_socket=str(path)))["group"] == "54321"
 
 
 def test_without_a_socket_nobody_can_be_asked_about(tmp_path: Path) -> None:
     with pytest.raises(NodeFault, match="no Docker socket"):
-        probes.users(["root"], str(tmp_path / "gone"))
-    assert probes.users([], str(tmp_path / "gone"))["may"] == []
+        probes.users(["root"], config.Site(docker_socket=str(tmp_path / "gone")))
+    assert probes.users([], config.Site(docker_socket=str(tmp_path / "gone")))["may"] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_users_with_a_docker_of_their_own_are_looked_at_each_at_theirs(tmp_path: Path) -> None:
+    site, one = config.Site(docker_socket=f"{tmp_path}/%u-%U.sock"), probes.process.named("nobody")
+    path = tmp_path / f"nobody-{one.uid}.sock"
+    assert probes.users(["nobody", "daemon"], site) == {**NOBODY, "barred": ["nobody", "daemon"], "group": ""}
+    with daemon(path, {"ServerVersion": "26.1.5", "DockerRootDir": "/"}):
+        os.chown(path, one.uid, one.gid)
+        path.chmod(0o600)
+        assert probes.users(["nobody", "daemon"], site) == {**NOBODY, "may": ["nobody"], "barred": ["daemon"], "group": ""}
+        assert probes.docker(site, ["no-such-user", "nobody"], 5)["version"] == "26.1.5"
+    assert probes.docker(site, ["no-such-user"], 5) == {}
+    with pytest.raises(NodeFault):
+        probes.docker(site, ["nobody"], 5)
 
 
 def test_settings_that_mean_the_same_have_the_same_digest(tmp_path: Path) -> None:
@@ -419,8 +434,11 @@ def test_containerd_is_looked_for_where_it_was_moved_to(tmp_path: Path) -> None:
 
 def test_who_asks_is_one_of_the_users_where_the_node_knows_the_name(tmp_path: Path) -> None:
     (tmp_path / "sock").touch()
-    assert probes.users([], str(tmp_path / "sock"), "nobody-of-this-name") == {**NOBODY, "group": probes._group(os.getgid())}
-    seen = probes.users(["root"], str(tmp_path / "sock"), "root")
+    assert probes.users([], config.Site(docker_socket=str(tmp_path / "sock")), "nobody-of-this-name") == {
+        **NOBODY,
+        "group": probes._group(os.getgid()),
+    }
+    seen = probes.users(["root"], config.Site(docker_socket=str(tmp_path / "sock")), "root")
     assert [*seen["may"], *seen["barred"]] == ["root"]
 
 

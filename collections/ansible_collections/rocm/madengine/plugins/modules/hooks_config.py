@@ -36,7 +36,7 @@ options:
       - V(ImageStore) (none) is the directory on a shared filesystem in which images are published.
       - V(Transport) (V(auto)) is how images travel, one of V(auto), V(shared), V(sbcast), V(registry).
       - V(Compression) (V(none)) is how layers are stored, one of V(none), V(gzip), V(zstd).
-      - V(DockerSocket) (V(/run/docker.sock)) is where Docker listens.
+      - V(DockerSocket) (V(/run/docker.sock)) is where Docker listens; C(%u) and C(%U) stand for the name and the number of who asks.
       - V(DockerAccess) (V(user)) is whose access to Docker is used, the job's V(user) or the V(service) account's.
       - V(AllowImages) (V(*)) lists patterns of the images that jobs may use.
       - V(OnConflict) (V(newest)) is what is done where the first node and the store have different images under one name, one of

@@ -286,9 +286,10 @@ def cleanup(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe]:
     """Return what to look at: a function, its arguments, and its limit in seconds."""
     is_service = site.docker_access == "service"
-    users = ([process.SERVICE], site.docker_socket) if is_service else (asked["users"], site.docker_socket, asked["invoking_user"])
+    users = ([process.SERVICE], site) if is_service else (asked["users"], site, asked["invoking_user"])
+    askers = [process.SERVICE] if is_service else [*asked["users"], *filter(None, [asked["invoking_user"]])]
     plan: Dict[str, probes.Probe] = {
-        "docker": (probes.docker, (site.docker_socket, 10), 15),
+        "docker": (probes.docker, (site, askers, 10), 15),
         "pigz": (probes.pigz, (), 5),
         "python": (probes.python, (site.python, 20), 25),
         "users": (probes.users, users, 15),
@@ -334,7 +335,7 @@ def _facts(node: str, found: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
     }
     facts: Dict[str, Any] = {"node": node}
     facts.update({fact: found[probe][key] for fact, (probe, key) in where.items() if key in found.get(probe, {})})
-    if "docker" in found:
+    if found.get("docker"):
         facts["docker_store"] = "containerd" if found["docker"]["is_containerd"] else "classic"
     return facts
 

@@ -13,10 +13,11 @@ Source: slurm.conf(5), "DESCRIPTION", for the syntax.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from ..core import files
+from ..core import files, process
 from ..core.errors import JobFault, Part
 from ..images import conflict, transports
 from ..manifest import environment
@@ -76,6 +77,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _socket(text: str) -> str:
+    if not text.startswith("/") or re.search("%(?![uU])", text):
+        raise ValueError(text)
+    return text
+
+
 def _program(text: str) -> str:
     if not text.startswith("/") or len(text.split()) > 1:  # the gates, which are shell, read it too
         raise ValueError(text)
@@ -120,7 +127,9 @@ class Site:
         metadata=_key("Transport", _one_of(*transports.NAMES), f"{', '.join(transports.NAMES[:-1])} or {transports.NAMES[-1]}"),
     )
     compression: str = field(default="none", metadata=_key("Compression", _one_of("none", "gzip", "zstd"), "none, gzip or zstd"))
-    docker_socket: str = field(default="/run/docker.sock", metadata=_key("DockerSocket", _path, "an absolute path"))
+    docker_socket: str = field(
+        default="/run/docker.sock", metadata=_key("DockerSocket", _socket, "an absolute path, with %u or %U for a user's name or number")
+    )
     docker_access: str = field(default="user", metadata=_key("DockerAccess", _one_of("user", "service"), "user or service"))
     allow_images: Names = field(
         default=("*",), metadata=_key("AllowImages", _patterns, "patterns of image names, separated by commas", _names)
@@ -149,6 +158,20 @@ class Site:
     def allows(self, reference: str) -> bool:
         """Say whether ``AllowImages`` lets a job use *reference*."""
         return any(patterns.matches(pattern, Reference.parse(reference)) for pattern in self.allow_images)
+
+    @property
+    def has_own_dockers(self) -> bool:
+        """Whether each user's jobs have that user's own daemon: none of this node's, and no more to be believed than the user."""
+        return "%" in self.docker_socket and self.docker_access == "user"
+
+    def socket_of(self, account: process.Account) -> str:
+        """Return where Docker listens for *account*: the one who may ask Docker for a job.
+
+        :raises JobFault: the account's name cannot stand in a path.
+        """
+        if "/" in account.name:
+            raise JobFault("config: a name that is no part of a path", "use %U in DockerSocket", name=account.name)
+        return self.docker_socket.replace("%u", account.name).replace("%U", str(account.uid))
 
 
 _KEYS = {item.metadata["key"].lower(): item for item in dataclasses.fields(Site) if item.metadata}

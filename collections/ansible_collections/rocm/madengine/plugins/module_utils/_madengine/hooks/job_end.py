@@ -91,11 +91,8 @@ class JobEnd:
 
         :raises NodeFault: the Docker daemon does not answer (part ``docker``).
         """
-        with contextlib.closing(Engine(self._site.docker_socket)) as docker:
-            found = docker.containers_of(str(self._job.job_id), self._is_own)
-            if self._exit_code == _NO_NUMBER:
-                self._have_failed = any(map(_is_broken, (docker.container(each["id"]) for each in found)))
-        self._containers = [container["id"] for container in found]
+        found, self._have_failed = self._with_docker(_found, str(self._job.job_id), self._is_own, self._exit_code == _NO_NUMBER)
+        self._containers = [str(container["id"]) for container in found]
         self._have_outlived = any(container.get("state") == "running" for container in found)
 
     def _is_own(self, job_id: str) -> bool:
@@ -115,7 +112,7 @@ class JobEnd:
         """
         if self._containers and (self.has_failed or self._have_outlived):
             dest = os.path.join(self._work.results, "diagnostics")
-            self._as_user(_diagnosed, self._site.docker_socket, dest, str(self._job.job_id), self._state.file(origins.NOTE))
+            self._as_user(_diagnosed, self._socket, dest, str(self._job.job_id), self._state.file(origins.NOTE))
 
     def stop(self) -> None:
         """Stop the containers that `find` has found.
@@ -123,8 +120,7 @@ class JobEnd:
         :raises NodeFault: as `find`.
         """
         if self._containers:
-            with contextlib.closing(Engine(self._site.docker_socket)) as docker:
-                self._with_each(docker, lambda container: docker.stop(container, _STOP_SECONDS))
+            self._with_docker(_stopped, self._containers)
 
     def gather(self) -> None:
         """Copy this node's results to the share, as the job's user; once this has been done it is not done again.
@@ -181,8 +177,7 @@ class JobEnd:
         :raises NodeFault: as `find`.
         """
         if self._containers:
-            with contextlib.closing(Engine(self._site.docker_socket)) as docker:
-                self._with_each(docker, docker.remove)
+            self._with_docker(_removed, self._containers)
 
     def release(self) -> None:
         """Give back the leases that the job still has in the image store, and remove what came of a broadcast."""
@@ -207,17 +202,17 @@ class JobEnd:
             if left:
                 madengine_dirs.remove(self._job.job_id, rank, self._job.uid)
 
-    def _with_each(self, docker: Engine, do: Callable[[str], object]) -> None:
-        """Do it with each of the job's containers, also if one refuses."""
-        refusals: List[Refused] = []
-        for container in self._containers:
-            try:
-                do(container)
-            except Refused as refusal:
-                if not _is_going(docker, container):
-                    refusals.append(refusal)
-        if refusals:
-            raise refusals[0]
+    def _with_docker(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Return what *work* makes of the job's daemon: root asks the node's, and the user asks the user's own."""
+        asked = self._as_user if self._site.has_own_dockers else lambda work, *args: work(*args)
+        return asked(_asked, self._socket, work, *args)
+
+    @property
+    def _socket(self) -> str:
+        if "%" not in self._site.docker_socket:
+            return self._site.docker_socket
+        is_service_s = self._site.docker_access == "service"
+        return self._site.socket_of(process.named(process.SERVICE) if is_service_s else process.of(self._job.uid, self._job.gid))
 
     def _as_user(self, work: Callable[..., Any], *args: Any) -> Any:
         return process.run(process.of(self._job.uid, self._job.gid), work, *args, deadline=self._deadline)
@@ -323,6 +318,39 @@ class JobEnd:
             "image": images[0].get("reference", ""),
             "image_id": images[0].get("identity", ""),
         }
+
+
+def _asked(socket: str, work: Callable[..., Any], *args: Any) -> Any:
+    with contextlib.closing(Engine(socket)) as docker:
+        return work(docker, *args)
+
+
+def _found(docker: Engine, job_id: str, is_own: Callable[[str], bool], looks_closer: bool) -> Tuple[List[Dict[str, Any]], bool]:
+    """Return the job's containers, and whether one of them has failed, if that is asked."""
+    found = docker.containers_of(job_id, is_own)
+    have_failed = looks_closer and any(map(_is_broken, (docker.container(each["id"]) for each in found)))
+    return [{"id": each["id"], "state": each.get("state")} for each in found], have_failed
+
+
+def _stopped(docker: Engine, containers: List[str]) -> None:
+    _with_each(docker, containers, lambda container: docker.stop(container, _STOP_SECONDS))
+
+
+def _removed(docker: Engine, containers: List[str]) -> None:
+    _with_each(docker, containers, docker.remove)
+
+
+def _with_each(docker: Engine, containers: List[str], do: Callable[[str], object]) -> None:
+    """Do it with each of the job's containers, also if one refuses."""
+    refusals: List[Refused] = []
+    for container in containers:
+        try:
+            do(container)
+        except Refused as refusal:
+            if not _is_going(docker, container):
+                refusals.append(refusal)
+    if refusals:
+        raise refusals[0]
 
 
 def _is_going(docker: Engine, container: str) -> bool:

@@ -51,7 +51,7 @@ class JobImages:
         self._site, self._store, self._user, self._within = site, store or site.image_store, user, within
         self._transport, self._job_id, self._work_dir = transport or site.transport, str(job_id), work_dir
         self._nodes = nodes
-        self._engine = engine.Engine(site.docker_socket)
+        self._engine = engine.Engine(site.socket_of(user))
 
     @property
     def may_broadcast(self) -> bool:
@@ -92,7 +92,9 @@ class JobImages:
             options = dataclasses.replace(options, flocks=flocks)
             if alone:
                 return process.start(self._user, distribute.ensure_all, *arguments, options, keep=flocks)
-            handle = layer_server.start(self._site.docker_socket)
+            if self._site.has_own_dockers:  # root would read wherever the user's daemon says that its layers are
+                return process.start(self._user, distribute.publish_all, *arguments, options, keep=flocks)
+            handle = layer_server.start(self._engine.socket)
             try:
                 return process.start(self._user, _published, handle, options, *arguments, keep=(handle, *flocks))
             finally:

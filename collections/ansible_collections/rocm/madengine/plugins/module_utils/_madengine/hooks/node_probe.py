@@ -18,6 +18,7 @@ import os
 import tempfile
 from typing import Callable, Dict, Iterator, Tuple
 
+from ..core import process
 from ..core.errors import Fault, JobFault, NodeFault, Part
 from ..docker import daemon
 from ..peers import credential
@@ -42,10 +43,16 @@ class NodeProbe:
 
     def judged(self, fault: Fault) -> Fault:
         """Return *fault* if it is none of a part of the node, or root finds that part broken, too; else the job's own fault."""
-        if not isinstance(fault, NodeFault) or fault.part not in self._looks or self.finds(Part(fault.part)):
+        if not isinstance(fault, NodeFault) or fault.part not in self._looks:
             return fault
         part = str(fault.part)
-        remedy = f"look at what the job brings along: its files, its settings and its image; root finds this node's {part} well"
+        if fault.part == Part.DOCKER and self._site.has_own_dockers:
+            # A daemon that its user can stop is no part of the node: whoever could drain a node with it would.
+            remedy = "start your own Docker on every node of the job (`systemctl --user start docker`), and let it linger"
+        elif self.finds(Part(part)):
+            return fault
+        else:
+            remedy = f"look at what the job brings along: its files, its settings and its image; root finds this node's {part} well"
         judged = JobFault(fault.what, remedy)
         judged.seen = fault.seen  # not as arguments: a child chooses the names
         return judged
@@ -57,7 +64,8 @@ class NodeProbe:
         return self._known[part]
 
     def _docker(self) -> None:
-        daemon.ask(self._site.docker_socket)
+        if not self._site.has_own_dockers:
+            daemon.ask(self._socket())
 
     def _disk(self) -> None:
         for path, least in self._disks():
@@ -67,8 +75,14 @@ class NodeProbe:
     def _disks(self) -> Iterator[Tuple[str, int]]:
         yield job_state.BASE, LEAST_BYTES
         yield workspace.BASE, LEAST_BYTES
-        with contextlib.suppress(NodeFault):
-            yield daemon.info(self._site.docker_socket).data_dir, LEAST_DOCKER_BYTES
+        # Root writes nowhere because a user's own daemon says so.
+        if not self._site.has_own_dockers:
+            with contextlib.suppress(NodeFault):
+                yield daemon.info(self._socket()).data_dir, LEAST_DOCKER_BYTES
+
+    def _socket(self) -> str:
+        is_service_s = "%" in self._site.docker_socket
+        return self._site.socket_of(process.named(process.SERVICE)) if is_service_s else self._site.docker_socket
 
     def _key(self) -> None:
         credential.of(self._site.auth, self._site.key_file).challenge(_KEY_SECONDS)

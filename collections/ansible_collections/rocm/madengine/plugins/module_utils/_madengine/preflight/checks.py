@@ -92,6 +92,8 @@ def worst(statuses: Any) -> str:
 
 
 def _docker(seen: Facts, wanted: Wanted) -> List[Check]:
+    if not seen:
+        return [Check("docker", WARN, "users have daemons of their own, and none of them was named", "name some in preflight_users")]
     kind = "containerd" if seen["is_containerd"] else "classic"
     return [
         Check("docker", OK, f"Docker {seen['version']}"),
@@ -242,6 +244,8 @@ def _users(seen: Facts, wanted: Wanted) -> List[Check]:
         checks.append(Check("users", FAIL, f"this node does not know {shortened(unknown)}", "see that its directory service answers"))
     if barred:
         remedy = f"add them to the group {seen['group']}, or set DockerAccess=service"
+        if not seen["group"]:
+            remedy = "let them start a Docker of their own on this node, and linger (`loginctl enable-linger`)"
         checks.append(Check("users", FAIL, f"no Docker access: {shortened(barred)}", remedy))
     return checks or [Check("users", OK, shortened(seen["may"]) or "nobody was asked about")]
 

@@ -57,11 +57,16 @@ def gather(probes: Mapping[str, Probe]) -> Dict[str, Any]:
     return {name: _outcome(child, within) for name, (child, within) in started.items()}
 
 
-def docker(path: str, seconds: float) -> Dict[str, Any]:
+def docker(site: config.Site, users: Sequence[str], seconds: float) -> Dict[str, Any]:
     """Return the daemon's version and image store, and the free space where it keeps and unpacks images.
 
+    :param users: where each has a daemon of their own, that of the first whom this node knows is asked.
+    :returns: nothing where it knows none of them.
     :raises NodeFault: it does not answer (part ``docker``).
     """
+    path = next(iter(_sockets(site, users).values()), "") if "%" in site.docker_socket else site.docker_socket
+    if not path:
+        return {}
     info = daemon.info(path, seconds)
     roots = containerd_roots(info.root_dir) if info.is_containerd_store else []
     places = [info.root_dir, docker_temporary(info.root_dir), *roots]
@@ -125,8 +130,8 @@ def python(program: str, seconds: float) -> Dict[str, Any]:
     return {"version": lines[0], "docker": lines[1] if len(lines) > 1 else ""}
 
 
-def users(names: Sequence[str], path: str, invoking: str = "") -> Dict[str, Any]:
-    """Return who of *names* may use the daemon's socket *path*.
+def users(names: Sequence[str], site: config.Site, invoking: str = "") -> Dict[str, Any]:
+    """Return who of *names* may use the daemon's socket, which may be another for each.
 
     :param invoking: one more, who is nobody where this node does not know the name.
     :raises NodeFault: there is no such socket.
@@ -134,18 +139,37 @@ def users(names: Sequence[str], path: str, invoking: str = "") -> Dict[str, Any]
     names = list(dict.fromkeys([*names, *([invoking] if invoking else [])]))
     if not names:
         return {"may": [], "barred": [], "unknown": [], "group": ""}
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise NodeFault("users: no Docker socket", "start docker on this node", path=path, error=error.strerror) from error
-    found: Dict[str, Any] = {"may": [], "barred": [], "unknown": [], "group": _group(status.st_gid)}
+    status = None if "%" in site.docker_socket else _stat_of_socket(site.docker_socket)
+    found: Dict[str, Any] = {"may": [], "barred": [], "unknown": [], "group": _group(status.st_gid) if status else ""}
     for name in names:
         try:
             user = process.named(name)
         except JobFault:
             found["unknown"] += [name] if name != invoking else []
         else:
-            found["may" if _may_write(user, status) else "barred"].append(name)
+            found["may" if _may_ask(user, site, status) else "barred"].append(name)
+    return found
+
+
+def _stat_of_socket(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise NodeFault("users: no Docker socket", "start docker on this node", path=path, error=error.strerror) from error
+
+
+def _may_ask(user: process.Account, site: config.Site, status: Optional[os.stat_result]) -> bool:
+    with contextlib.suppress(Fault):
+        return _may_write(user, status or _stat_of_socket(site.socket_of(user)))
+    return False
+
+
+def _sockets(site: config.Site, names: Iterable[str]) -> Dict[str, str]:
+    """Return the socket of each of *names* that this node knows."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(JobFault):
+            found[name] = site.socket_of(process.named(name))
     return found
 
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`madengine` in a task of a job of ours, as its user.
 
-The TaskProlog gives bash a function of that name, which starts this with the job's state directory, the program that PATH
-has, and the user's own arguments. Exit status: madengine's. Whatever goes wrong here is one line, and madengine runs as it
-would without us.
+The TaskProlog gives bash a function of that name, which starts this with the job's state directory, its directory for what
+tasks write, the program that PATH has, and the user's own arguments. Exit status: madengine's. Whatever goes wrong here is
+one line, and madengine runs as it would without us.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import List
 RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
-def main(state_dir: str, program: str, words: List[str]) -> None:
+def main(state_dir: str, task_dir: str, program: str, words: List[str]) -> None:
     """Become *program*, with a manifest that this node can run."""
     environ = dict(os.environ)
     try:
@@ -27,7 +27,7 @@ def main(state_dir: str, program: str, words: List[str]) -> None:
         base, job_id = os.path.split(state_dir)
         state = job_state.JobState(int(job_id), os.path.dirname(base))
         asked = words
-        words, secrets = madengine_run.replaced(words, environ, state)
+        words, secrets = madengine_run.replaced(words, environ, state, task_dir)
         if words != asked:
             print("madengine: the manifest of this run is restored on this node (keep=manifest leaves it alone)", file=sys.stderr)
         environ.update(secrets)
@@ -37,4 +37,4 @@ def main(state_dir: str, program: str, words: List[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])

@@ -49,8 +49,10 @@ if [ -r "$_job/notes" ] && [ "$MADENGINE_SAID" != "$SLURM_JOB_ID" ] && [ "${_ste
 fi
 [ "$_verdict" = ready ] && [ -r "$_job/exports" ] || exit 0
 
+# What a user writes is not in /run, which must have room for every job's verdict.
+_task=/var/lib/madengine/jobs/${_job##*/}/task
 # Where the tasks have their temporary files; the epilog looks there as this user.
-[ "$SLURM_TMPDIR" ] && [ -w "$_job/task" ] && printf '%s\n' "$SLURM_TMPDIR" >"$_job/task/tmpdir"
+[ "$SLURM_TMPDIR" ] && [ -w "$_task" ] && printf '%s\n' "$SLURM_TMPDIR" >"$_task/tmpdir"
 _keep=
 [ -r "$_job/keep" ] && IFS= read -r _keep <"$_job/keep"
 # Every node has the image: madengine would save all of it once more, and its archive into our store.
@@ -60,9 +62,9 @@ case " $_keep ${MAD_DOCKER_BUILDS+set} " in *' builds '*) ;; *' set '*) echo uns
 _run=$_release/prolog/madengine_run.py
 case " $_keep " in *' manifest '*) ;; *)
     # shellcheck disable=SC2016 # for the task's bash, not for this shell
-    [ ! -r "$_run" ] || printf 'export BASH_FUNC_madengine%%%%=() {  %s; if [ -r %s ]; then %s %s %s "$real" "$@"; else "$real" "$@"; fi; }\n' \
+    [ ! -r "$_run" ] || printf 'export BASH_FUNC_madengine%%%%=() {  %s; if [ -r %s ]; then %s %s %s %s "$real" "$@"; else "$real" "$@"; fi; }\n' \
         'local real; real=$(type -P madengine) || { echo "madengine: command not found" >&2; return 127; }' \
-        "$_run" '/usr/bin/python3 -I' "$_run" "$_job" ;;
+        "$_run" '/usr/bin/python3 -I' "$_run" "$_job" "$_task" ;;
 esac
 
 set -f
@@ -114,7 +116,7 @@ done <"$_job/sources"
 
 # For `docker run --env-file`: a bare NAME takes its value, byte for byte, from the environment of the docker client.
 # A file of another step or job, inherited, is none of the user's choice; on another node it is not even there.
-case ${MAD_ENV_FILE-"$_job/task/"} in /run/madengine/jobs/*/task/*) ;; *) exit 0 ;; esac
+case ${MAD_ENV_FILE-"$_task/"} in /var/lib/madengine/jobs/*/task/*) ;; *) exit 0 ;; esac
 _content=
 while read -r _name; do _content=$_content$_name$_newline; done <"$_job/names"
 _globs=
@@ -149,6 +151,6 @@ while IFS=' ' read -r _name _other; do
 done <"$_job/when_set"
 while read -r _line; do _content=$_content$_line$_newline; done <"$_job/fixed"
 umask 077
-_file=$_job/task/env.$$
+_file=$_task/env.$$
 printf '%s' "$_content" >"$_file" && printf 'export MAD_ENV_FILE=%s\n' "$_file"
 exit 0

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
 from helpers.hooks import Node
 
 ROUNDS, WARM = 400, 20
@@ -74,6 +75,7 @@ def programs(root: Path) -> Dict[str, Program]:
     empty.chmod(0o755)
     state = JobState(4711, str(root / "run/madengine"))
     state.begin(os.getuid(), os.getgid(), str(node.current))
+    Workspace(4711, str(root / "var/lib/madengine")).make(os.getuid(), os.getgid())
     files = {
         "exports": [f"{name}=a value of usual length" for name in EXPORTS],
         "names": [f"NAME_{number}" for number in range(70)],

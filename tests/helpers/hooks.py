@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLACES = ("/etc/madengine", "/run/madengine", "/opt/madengine-hooks", "/usr/bin/python3")
+PLACES = ("/etc/madengine", "/run/madengine", "/var/lib/madengine", "/opt/madengine-hooks", "/usr/bin/python3")
 _PATH_LINE = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ABSOLUTE = re.compile(r"(?<![\w$}/.*\"-])/[a-z][\w./-]*")
 

@@ -104,7 +104,8 @@ def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on
     private = {"exports", "names", "globs", "without", "when_set", "sources", "fixed", "keep", "leader", "manifest.json", "origins.json"}
     assert {name for name, status in modes.items() if stat.S_IMODE(status.st_mode) == 0o400 and status.st_uid == node.uid} == private
     assert {stat.S_IMODE(modes[name].st_mode) for name in ("status.json", "verdict", "release", "timeline.jsonl")} == {0o644}
-    assert (stat.S_IMODE(modes["task"].st_mode), modes["task"].st_uid) == (0o700, node.uid)
+    task = os.stat(node.place.task)
+    assert (stat.S_IMODE(task.st_mode), task.st_uid) == (0o700, node.uid)
 
     mine = [created(job, image, "--label", f"madengine.job={job}"), created(job, image, "--env", f"SLURM_JOB_ID={job}")]
     # An unrestored manifest: nothing but the workspace that madengine has mounted tells whose it is.

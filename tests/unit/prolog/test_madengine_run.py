@@ -18,6 +18,7 @@ from typing import Any, Dict
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
 from helpers import manifests
 from helpers.hooks import REPOSITORY, SHELLS, Node
 from helpers.madengine_job import BASH, Job
@@ -40,6 +41,7 @@ def node(tmp_path: Path) -> Node:
 def helped(node: Node, images: Any = (IMAGE,), keep: str = "") -> JobState:
     state = JobState(4711, str(node.root / "run/madengine"))
     state.begin(os.getuid(), os.getgid(), str(node.current))
+    Workspace(4711, str(node.root / "var/lib/madengine")).make(os.getuid(), os.getgid())
     for name in ("names", "globs", "without", "when_set", "sources", "fixed"):
         state.keep(name, "", os.getuid(), os.getgid())
     state.keep("exports", "NODE_RANK=0\n", os.getuid(), os.getgid())

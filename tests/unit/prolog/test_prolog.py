@@ -253,7 +253,7 @@ def test_an_environment_that_is_not_slurm_s_is_said_in_the_journal_and_drains_no
 def test_a_state_that_cannot_be_written_is_said_in_the_journal(node: stories.Node) -> None:
     Path(node.here.base).write_text("no directory")
     assert node.tell(prolog) == exit_status.DONE
-    assert "Traceback" in node.said[0]
+    assert "job_state: cannot write" in node.said[0]
 
 
 def test_what_hooks_conf_says_wrong_is_said(node: stories.Node) -> None:

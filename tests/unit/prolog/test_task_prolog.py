@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, PeerFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
 from helpers.hooks import REPOSITORY, SHELLS, Node
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -63,7 +64,16 @@ def run(node: Node, env: Env) -> Task:
 def begun(node: Node, job_id: int = 4711) -> JobState:
     state = JobState(job_id, str(node.root / "run/madengine"))
     state.begin(os.getuid(), os.getgid(), str(node.current))
+    task_workspace(node, job_id).make(os.getuid(), os.getgid())
     return state
+
+
+def task_workspace(node: Node, job_id: int = 4711) -> Workspace:
+    return Workspace(job_id, str(node.root / "var/lib/madengine"))
+
+
+def task_dir(node: Node) -> str:
+    return task_workspace(node).task
 
 
 def ready(node: Node, job_id: int = 4711, **files: str) -> JobState:
@@ -178,7 +188,7 @@ def test_a_job_that_another_job_submits_gets_nothing_of_that_one_s(node: Node) -
     ready(node, job_id=4712, exports="MASTER_PORT=29512\nMAD_IMAGE=rocm/vllm:2\n")
     inner = run(node, {**run(node, USER).env, b"SLURM_JOB_ID": b"4712"})
     assert (inner.env[b"MASTER_PORT"], inner.env[b"MAD_IMAGE"]) == (b"29512", b"rocm/vllm:2")
-    assert inner.env[b"MAD_ENV_FILE"].startswith(str(node.job(4712)).encode())
+    assert inner.env[b"MAD_ENV_FILE"].startswith(task_workspace(node, 4712).task.encode())
 
 
 def test_a_step_s_env_file_knows_what_the_script_has_exported_since(node: Node) -> None:
@@ -190,11 +200,11 @@ def test_a_step_s_env_file_knows_what_the_script_has_exported_since(node: Node) 
     assert step.env[b"MAD_ENV_FILE"] != batch.env[b"MAD_ENV_FILE"]
 
 
-@pytest.mark.parametrize("chosen", ["/home/alice/my env", "", "/home/run/madengine/jobs/1/task/env.1"])
+@pytest.mark.parametrize("chosen", ["/home/alice/my env", "", "/home/var/lib/madengine/jobs/1/task/env.1"])
 def test_an_env_file_of_the_user_s_own_stays(node: Node, chosen: str) -> None:
-    state = ready(node)
+    ready(node)
     assert run(node, {**USER, "MAD_ENV_FILE": chosen}).env[b"MAD_ENV_FILE"] == chosen.encode()
-    assert os.listdir(state.file("task")) == []
+    assert os.listdir(task_dir(node)) == []
 
 
 def test_the_env_file_holds_names_for_what_passes_and_values_for_the_container_alone(node: Node) -> None:
@@ -263,8 +273,8 @@ def test_a_variable_of_the_script_s_own_is_no_source(node: Node) -> None:
 
 
 def test_a_directory_that_cannot_be_written_costs_the_env_file_alone(node: Node) -> None:
-    state = ready(node)
-    os.rmdir(state.file("task"))
+    ready(node)
+    os.rmdir(task_dir(node))
     done = node.run(HOOK, USER)
     assert done.returncode == 0
     env = dict(line.partition(b"=")[::2] for line in done.stdout.split(b"\n"))
@@ -414,9 +424,9 @@ def test_two_thousand_variables_are_all_looked_at(node: Node) -> None:
 
 
 def test_tasks_of_one_node_have_an_env_file_each(node: Node) -> None:
-    state = ready(node)
+    ready(node)
     files = {run(node, USER).env[b"MAD_ENV_FILE"] for _ in range(5)}
-    assert len(files) == 5 == len(os.listdir(state.file("task")))
+    assert len(files) == 5 == len(os.listdir(task_dir(node)))
 
 
 def test_the_script_starts_no_program_and_heeds_no_variable_of_ours_but_its_memory() -> None:
@@ -587,9 +597,9 @@ def test_madengine_s_own_archives_are_off_unless_the_user_keeps_them(node: Node,
 
 
 def test_where_the_tasks_have_their_files_is_told_to_the_epilog(node: Node) -> None:
-    state = ready(node)
+    ready(node)
     run(node, {**USER, "SLURM_TMPDIR": "/local/4711"})
-    assert state.temporary_dirs() == ["/local/4711", "/tmp"]
+    assert task_workspace(node).temporary_dirs() == ["/local/4711", "/tmp"]
 
 
 @pytest.mark.parametrize(("keep", "there"), [("\n", True), ("builds\n", True), ("manifest\n", False)])

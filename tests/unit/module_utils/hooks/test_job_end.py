@@ -169,7 +169,7 @@ def test_several_runs_in_one_job_are_several_results_and_never_mixed(node: Node)
     for path in (*scratch.rglob("*"), scratch):
         os.chown(path, node.uid, node.gid)
     node.has_run(run_base=str(node.share / "out" / str(JOB_ID)))
-    Path(node.here.file("task"), "tmpdir").write_text(f"{scratch}\n")
+    Path(node.place.task, "tmpdir").write_text(f"{scratch}\n")
     ended = node.ended()
     for _again in range(2):
         ended.gather()

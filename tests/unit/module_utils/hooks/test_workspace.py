@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files
@@ -37,22 +38,24 @@ def test_the_user_reaches_it_and_nobody_else_does_whatever_the_umask_is(tmp_path
         os.umask(before)
     assert place.results == str(tmp_path / "var/madengine/jobs/4711/results")
     parents = [os.path.dirname(os.path.dirname(place.path)), os.path.dirname(place.path), place.path]
-    assert [mode(path) for path in (*parents, place.results)] == [0o755, 0o755, 0o755, 0o700]
+    assert [mode(path) for path in (*parents, place.results, place.task)] == [0o755, 0o755, 0o755, 0o700, 0o700]
 
 
 @as_root
 def test_the_results_are_the_user_s_and_what_is_above_is_not(tmp_path: Path) -> None:
     place = Workspace(4711, str(tmp_path))
     place.make(NOBODY, NOBODY)
-    assert [(os.stat(path).st_uid, os.stat(path).st_gid) for path in (place.path, place.results)] == [(0, 0), (NOBODY, NOBODY)]
+    owners = [(os.stat(path).st_uid, os.stat(path).st_gid) for path in (place.path, place.results, place.task)]
+    assert owners == [(0, 0), (NOBODY, NOBODY), (NOBODY, NOBODY)]
 
 
 def test_what_an_earlier_attempt_left_is_gone(tmp_path: Path) -> None:
     place = Workspace(4711, str(tmp_path))
     place.make(UID, GID)
     Path(place.results, "perf.csv").write_text("stale")
+    Path(place.task, "env.1").write_text("OLD=1")
     place.make(UID, GID)
-    assert os.listdir(place.results) == []
+    assert (os.listdir(place.results), os.listdir(place.task)) == ([], [])
 
 
 def test_whatever_is_in_it_goes_and_what_it_points_to_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,3 +166,35 @@ def test_what_cannot_be_removed_is_put_aside_and_swept_later(tmp_path: Path, mon
 
 def _refuse(path: str) -> None:
     raise OSError(16, "Device or resource busy", path)
+
+
+def made(base: Path) -> Workspace:
+    place = Workspace(4711, str(base))
+    place.make(UID, GID)
+    return place
+
+
+@pytest.mark.parametrize(("told", "expected"), [
+    (None, ["/tmp"]),
+    ("/local/4711\n", ["/local/4711", "/tmp"]),
+    ("/tmp\n", ["/tmp"]),
+    ("relative\n", ["/tmp"]),
+    ("/a\n/b\n", ["/tmp"]),
+    ("/" + "x" * 5000, ["/tmp"]),
+    ("/a\x1b[2J\n", ["/tmp"]),
+])  # fmt: skip
+def test_where_the_tasks_had_their_files_is_a_path_that_they_said_or_the_usual_one(tmp_path: Path, told: Any, expected: Any) -> None:
+    place = made(tmp_path)
+    if told is not None:
+        Path(place.task, "tmpdir").write_text(told)
+    assert place.temporary_dirs() == expected
+
+
+def test_a_link_or_a_fifo_in_its_place_is_not_read(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    (tmp_path / "secret").write_text("/root\n")
+    os.symlink(tmp_path / "secret", os.path.join(place.task, "tmpdir"))
+    assert place.temporary_dirs() == ["/tmp"]
+    os.unlink(os.path.join(place.task, "tmpdir"))
+    os.mkfifo(os.path.join(place.task, "tmpdir"))
+    assert place.temporary_dirs() == ["/tmp"]

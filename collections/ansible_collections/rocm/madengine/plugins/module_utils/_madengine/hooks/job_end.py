@@ -99,9 +99,7 @@ class JobEnd:
         """Say whether another job of this user's is on this node: only then a container may say that it is of that one."""
         if not job_id.isdigit() or int(job_id) == self._job.job_id:
             return False
-        with contextlib.suppress(OSError):
-            return os.stat(os.path.join(self._state.base, "jobs", str(int(job_id)), "task")).st_uid == self._job.uid
-        return False
+        return JobState(int(job_id), self._state.base).is_of(self._job.uid)
 
     def diagnose(self) -> None:
         """Write down what the containers of a job that failed, or that they outlived, are doing and saying, as its user.
@@ -132,7 +130,7 @@ class JobEnd:
         if self._known.status != READY:
             raise JobFault("job_end: what this node knew of the job is lost", "copy the results by hand", results=self._work.results)
         sources: List[collect.Source] = [{"path": self._work.results, "all": True}]
-        known, folders = self._known, self._state.temporary_dirs()
+        known, folders = self._known, self._work.temporary_dirs()
         sources += collect.sources_in(collect.workspaces(known.job_id, known.node_rank, len(known.nodes), folders))
         with self._kept(self._work.results):
             self._folder = self._gathered(sources)

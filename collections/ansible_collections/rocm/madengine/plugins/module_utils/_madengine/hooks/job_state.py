@@ -22,11 +22,11 @@ name               who may read             what
 ``origins.json``   the job's user           what is expected of the job, and which CSVs were there before it
 ``leader``         the job's user           the job's first node
 ``keep``           the job's user           what the user wants left alone: ``builds``, ``manifest``
-``task/``          the job's user           written by the TaskProlog as that user: an env file a task, and ``tmpdir``
 =================  =======================  =========================================================
 
 The directory appears whole, vanishes whole, and a file in it changes by rename: whenever SIGKILL comes, a reader finds
 a complete state or none. What belongs to the job's user that user can change, so root believes none of it afterwards.
+The directories are root's alone: whatever a user may fill lies elsewhere (`workspace`).
 
 Source: architecture.md, "State".
 """
@@ -38,7 +38,7 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from ..core import files
 from ..core.errors import Fault
@@ -46,8 +46,7 @@ from ..core.text import printable
 
 BASE = "/run/madengine"
 _LARGEST_BYTES = 16 << 20
-_LONGEST_PATH = 4096
-_TMP = "/tmp"  # noqa: S108 (where madengine works unless SLURM_TMPDIR says otherwise)
+_PAGE_BYTES = 4096
 # ASIDE: the job did not ask, and cannot be helped; it runs as if we were not there.
 STARTING, READY, FAILED, ASIDE = "starting", "ready", "failed", "aside"
 
@@ -142,52 +141,73 @@ class JobState:
         return os.path.isdir(self.path)
 
     def begin(self, uid: int, gid: int, release: str, status: Status = _NOTHING) -> None:
-        """Make the directory anew: whatever an earlier attempt of the same job left is gone."""
-        _make(self.base)
-        _make(os.path.dirname(self.path))
-        fresh = self._beside("new")
-        files.remove_tree(fresh)
-        _make(fresh)
-        _make(os.path.join(fresh, "task"), 0o700)
-        os.chown(os.path.join(fresh, "task"), uid, gid)
-        files.write(os.path.join(fresh, "release"), release + "\n")
-        if status.stderr:
-            files.write(os.path.join(fresh, "stderr"), status.stderr + "\n")
-        _say(fresh, STARTING, dataclasses.replace(status, status=STARTING))
-        self.remove()
-        os.rename(fresh, self.path)
+        """Make the directory anew: whatever an earlier attempt of the same job left is gone.
+
+        :raises NodeFault: it cannot be written (part ``disk``).
+        """
+        with self._writing():
+            _make(self.base)
+            _make(os.path.dirname(self.path))
+            fresh = self._beside("new")
+            files.remove_tree(fresh)
+            _make(fresh)
+            files.write(os.path.join(fresh, "release"), release + "\n")
+            if status.stderr:
+                files.write(os.path.join(fresh, "stderr"), status.stderr + "\n")
+            _say(fresh, STARTING, dataclasses.replace(status, status=STARTING, uid=uid, gid=gid))
+            self.remove()
+            os.rename(fresh, self.path)
+
+    def is_of(self, uid: int) -> bool:
+        """Say whether this node has the job, and root has written down that it is of user *uid*."""
+        return self.exists() and self.status().uid == uid
 
     def keep(self, name: str, text: str, uid: int, gid: int) -> None:
-        """Write *name* for the job's user alone."""
-        files.write(self.file(name), text, mode=0o400, owner=(uid, gid))
+        """Write *name* for the job's user alone.
+
+        :raises NodeFault: as `begin`.
+        """
+        with self._writing():
+            files.write(self.file(name), text, mode=0o400, owner=(uid, gid))
 
     def ready(self, **facts: Any) -> None:
-        """Say that the job's tasks may start, and change these *facts* of its status."""
+        """Say that the job's tasks may start, and change these *facts* of its status.
+
+        :raises NodeFault: as `begin`.
+        """
         changed: Dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
-        _say(self.path, READY, dataclasses.replace(self.status(), status=READY, **changed))
+        with self._writing():
+            _say(self.path, READY, dataclasses.replace(self.status(), status=READY, **changed))
 
     def note(self, *lines: str) -> None:
         """Have *lines* said once in the job's output, after those that are noted already."""
         if lines:
             text = "".join(printable(line) + "\n" for line in lines)
-            files.write(self.file("notes"), (self.text("notes") or "") + text)
+            with self._writing():
+                files.write(self.file("notes"), (self.text("notes") or "") + text)
 
     def stand_aside(self, *lines: str) -> None:
-        """Let the job's tasks start as if we were not there, and have *lines* said why."""
+        """Let the job's tasks start as if we were not there, and have *lines* said why.
+
+        :raises NodeFault: as `begin`; the tasks start all the same.
+        """
+        self._decide(ASIDE, dataclasses.replace(self.status(), status=ASIDE))
         self.note(*lines)
-        _say(self.path, ASIDE, dataclasses.replace(self.status(), status=ASIDE))
 
     def fail(self, fault: Fault) -> None:
         """Say why the job's tasks must not start, and leave the line as this node's last fault.
 
         A job that did not ask for our help is not kept from running without it.
+
+        :raises NodeFault: as `begin`; the tasks are told all the same.
         """
         if self.status().implicit:
             self.stand_aside(f"madengine: this job runs without help: {fault}")
             return
         line = printable(fault.line())
-        _say(self.path, line, dataclasses.replace(self.status(), status=FAILED, fault=fault.to_dict(), line=line))
-        files.write(os.path.join(self.base, "last_fault"), line + "\n")
+        self._decide(line, dataclasses.replace(self.status(), status=FAILED, fault=fault.to_dict(), line=line))
+        with self._writing():
+            files.write(os.path.join(self.base, "last_fault"), line + "\n")
 
     def status(self) -> Status:
         """Return what ``status.json`` says."""
@@ -200,15 +220,6 @@ class JobState:
         except Fault:
             return None
 
-    def temporary_dirs(self) -> List[str]:
-        """Return where the job's tasks had their temporary files: what they said (SLURM_TMPDIR), then ``/tmp``.
-
-        Only a path to look in, and only as the job's user: that user wrote it.
-        """
-        told = (self.text(os.path.join("task", "tmpdir")) or "").rstrip("\n")
-        is_path = told.startswith("/") and told.isprintable() and len(told) < _LONGEST_PATH
-        return ([told] if is_path and told != _TMP else []) + [_TMP]
-
     def remove(self) -> None:
         """Remove the directory and all in it; harmless if it is gone.
 
@@ -220,6 +231,25 @@ class JobState:
             os.rename(self.path, gone)
             files.remove_tree(gone)
 
+    def _decide(self, verdict: str, status: Status) -> None:
+        """Leave the *verdict* for the tasks, also where there is no room for anything new.
+
+        A filesystem that is full has no page for another file, but that of ``verdict`` is there from the start.
+        """
+        with self._writing():
+            try:
+                _say(self.path, verdict, status)
+            except OSError:
+                _overwrite(self.file("verdict"), verdict)
+                raise
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise files.local_fault("job_state", self.path, error) from error
+
     def _beside(self, what: str) -> str:
         folder, job_id = os.path.split(self.path)
         return os.path.join(folder, f".{what}.{job_id}")
@@ -229,6 +259,17 @@ def _say(folder: str, verdict: str, status: Status) -> None:
     # A task reads the verdict, a person the facts: the facts first, so that nobody finds a verdict without them.
     files.write(os.path.join(folder, "status.json"), status.text())
     files.write(os.path.join(folder, "verdict"), verdict + "\n")
+
+
+def _overwrite(path: str, line: str) -> None:
+    """Put *line* into the file *path* where it stands; no task reads it before the prolog is over."""
+    data = line.encode("utf-8", "surrogateescape")[: _PAGE_BYTES - 1] + b"\n"
+    handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.pwrite(handle, data, 0)
+        os.ftruncate(handle, len(data))
+    finally:
+        os.close(handle)
 
 
 def _make(path: str, mode: int = 0o755) -> None:

@@ -25,13 +25,14 @@ _OPTIONS = ("--manifest-file", "-m")
 _SCHEDULERS = ("slurm", "k8s", "kubernetes")
 
 
-def replaced(words: Sequence[str], environ: Mapping[str, str], state: JobState) -> Tuple[List[str], Dict[str, str]]:
+def replaced(words: Sequence[str], environ: Mapping[str, str], state: JobState, folder: str) -> Tuple[List[str], Dict[str, str]]:
     """Return madengine's arguments with a manifest that the node can run, and variables that it needs beside *environ*.
 
     What is not `madengine run` of a manifest on this node, for a job that we have helped, stays as it is.
 
     :param words: the arguments, without the program's name.
     :param environ: the task's; it is the environment of the run.
+    :param folder: where the task may write.
     :raises Fault: the manifest cannot be restored; the message says why.
     """
     same: Tuple[List[str], Dict[str, str]] = (list(words), {})
@@ -48,7 +49,7 @@ def replaced(words: Sequence[str], environ: Mapping[str, str], state: JobState) 
     models = job_spec.models("", beside=os.path.abspath(path))
     form = "neutral" if needed and needed <= staged else "keep"
     restored = job_spec.restore(document, environ, models, form, directory=os.getcwd())
-    target = state.file(os.path.join("task", f"manifest.{os.getpid()}.json"))
+    target = os.path.join(folder, f"manifest.{os.getpid()}.json")
     files.write(target, job_spec.text(restored.document), mode=0o600)
     return [*words[:place], option + target, *words[place + 1 :]], _secrets(document, environ)
 

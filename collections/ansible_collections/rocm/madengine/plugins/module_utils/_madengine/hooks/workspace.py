@@ -4,7 +4,9 @@
 """A job's directory on this node's own disk: ``/var/lib/madengine/jobs/<job id>/``.
 
 ``results/`` is what ``MAD_RESULTS_DIR`` names: the job's user writes there, and so may the root of a container. What no
-epilog could gather (the share was full, the node died) stays for a week, as far as `kept` has room for it.
+epilog could gather (the share was full, the node died) stays for a week, as far as `kept` has room for it. ``task/`` is
+written by the TaskProlog as that user: an env file a task, and ``tmpdir``. It lies here because a user can fill it: in
+``/run`` that would take the room in which other jobs' prologs leave their verdicts.
 
 Source: results.md, "Gather".
 """
@@ -17,11 +19,14 @@ import time
 from typing import Callable, List
 
 from ..core import files
+from ..core.errors import Fault
 from . import kept
 
 BASE = "/var/lib/madengine"
 _MODE = 0o755
 _ASIDE = ".gone."
+_LONGEST_PATH = 4096
+_TMP = "/tmp"  # noqa: S108 (where madengine works unless SLURM_TMPDIR says otherwise)
 KEPT_SECONDS = 7 * 86400
 
 
@@ -33,7 +38,7 @@ class Workspace:
 
     def __init__(self, job_id: int, base: str = BASE) -> None:
         self._base, self.path = base, os.path.join(base, "jobs", str(int(job_id)))
-        self.results = os.path.join(self.path, "results")
+        self.results, self.task = os.path.join(self.path, "results"), os.path.join(self.path, "task")
 
     def make(self, uid: int, gid: int) -> None:
         """Make it anew for the job's user; what an earlier attempt of the same job has left is gone.
@@ -48,8 +53,9 @@ class Workspace:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(path)
                     os.chmod(path, _MODE)
-            os.mkdir(self.results, 0o700)
-            os.chown(self.results, uid, gid)
+            for path in (self.results, self.task):
+                os.mkdir(path, 0o700)
+                os.chown(path, uid, gid)
         except OSError as error:
             raise files.local_fault("workspace", self.path, error) from error
 
@@ -65,6 +71,17 @@ class Workspace:
         except OSError as error:
             raise files.local_fault("workspace", path, error) from error
         return path
+
+    def temporary_dirs(self) -> List[str]:
+        """Return where the job's tasks had their temporary files: what they said (SLURM_TMPDIR), then ``/tmp``.
+
+        Only a path to look in, and only as the job's user: that user wrote it.
+        """
+        told = ""
+        with contextlib.suppress(Fault):
+            told = files.read(os.path.join(self.task, "tmpdir"), _LONGEST_PATH).decode("utf-8", "replace").rstrip("\n")
+        is_path = told.startswith("/") and told.isprintable()
+        return ([told] if is_path and told != _TMP else []) + [_TMP]
 
     def remove(self) -> None:
         """Remove it and all in it; harmless if it is gone. No link in it is followed, and no mount is entered: it is detached.

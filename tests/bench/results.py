@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import render
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import collect, csv_score, selection
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import collect, csv_score, selection, selection_json
 from helpers import csvs
 
 ROUNDS, CANDIDATES, ROWS = 3, 1000, 1000
@@ -63,13 +63,14 @@ class Gigabyte:
 
 
 def choose(root: Path) -> Any:
-    chosen = selection.select(str(root / "many"), csvs.NAME, "richest", {}).document
-    return [chosen["selected"]["path"], chosen["selected"]["scored"], len(chosen["candidates"])]
+    chosen = selection.select(str(root / "many"), csvs.NAME, "richest", {}).selection
+    assert chosen.selected is not None
+    return [chosen.selected["path"], chosen.selected["scored"], len(chosen.candidates)]
 
 
 def again(root: Path) -> Any:
     """One more node has come: what the epilogs before have scored is not read again."""
-    known = selection.settle(str(root / "many"), csvs.NAME, "richest", {})
+    known = selection_json.from_dict(selection.settle(str(root / "many"), csvs.NAME, "richest", {}))
     start = time.perf_counter()
     selection.select(str(root / "many"), csvs.NAME, "richest", {}, known)
     return time.perf_counter() - start

@@ -14,7 +14,14 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, csv_score, merge, metric_kinds, selection
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import (
+    candidates,
+    csv_score,
+    merge,
+    metric_kinds,
+    selection,
+    selection_json,
+)
 from helpers import csvs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +46,7 @@ def test_the_last_node_alone_knows_the_throughput_and_is_chosen(tmp_path: Path) 
     assert chosen["selected"]["path"] == "node_2/multi.csv"
     assert chosen["lacking"] == []
     assert [(c["node"], c["scored"]) for c in chosen["candidates"]] == [("n3", 1), ("n1", 0), ("n2", 0)]
-    assert selection.line(chosen) == "best: node_2/multi.csv rows=1 performance=123.4 metric=tokens_per_second node=n3"
+    assert selection_json.from_dict(chosen).line() == "best: node_2/multi.csv rows=1 performance=123.4 metric=tokens_per_second node=n3"
 
 
 @pytest.mark.parametrize(
@@ -120,8 +127,8 @@ def test_who_lacks_data_is_named_with_the_reason(tmp_path: Path) -> None:
 
 def test_without_a_result_the_line_says_why(tmp_path: Path) -> None:
     csvs.collection(tmp_path, [None])
-    assert selection.line(settle(tmp_path)) == "best: none, missing: no node left a CSV"
-    assert selection.line({}) == "best: none, missing: no selection.json"
+    assert selection_json.from_dict(settle(tmp_path)).line() == "best: none, missing: no node left a CSV"
+    assert selection_json.from_dict({}).line() == "best: none, missing: no selection.json"
 
 
 def test_images_are_compared_between_nodes(tmp_path: Path) -> None:
@@ -149,7 +156,7 @@ def test_merge_publishes_one_table_and_says_how(tmp_path: Path) -> None:
             "value": 7.0,
         }
     ]
-    assert selection.line(chosen) == "best: multi.csv rows=1 performance=7 metric=tokens_per_second node=all"
+    assert selection_json.from_dict(chosen).line() == "best: multi.csv rows=1 performance=7 metric=tokens_per_second node=all"
 
 
 def test_merge_takes_one_csv_of_each_node(tmp_path: Path) -> None:
@@ -301,7 +308,7 @@ def test_twenty_epilogs_at_once_leave_the_right_answer(tmp_path: Path) -> None:
     for process in crowd:
         process.join()
     assert [process.exitcode for process in crowd] == [0] * 20
-    chosen = selection.selection(str(tmp_path))
+    chosen = selection_json.read(str(tmp_path)).to_dict()
     assert chosen["selected"]["path"] == "node_12/multi.csv"
     assert len(chosen["candidates"]) == 20
     assert (tmp_path / csvs.NAME).read_text() == csvs.table(*range(12))
@@ -312,11 +319,12 @@ def _epilog_that_dies(path: str, at: str) -> None:
     def die(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(selection, at, die)
+    owner, _, name = at.rpartition(".")
+    setattr(getattr(selection, owner) if owner else selection, name, die)
     selection.settle(path, csvs.NAME, "richest", FACTS)
 
 
-@pytest.mark.parametrize("at", ["nodes_in", "scored", "publish", "_withdraw", "_write_document"])
+@pytest.mark.parametrize("at", ["nodes_in", "scored", "publish", "_withdraw", "selection_json.write"])
 def test_an_epilog_killed_at_any_step_is_made_good_by_the_next(tmp_path: Path, at: str) -> None:
     csvs.collection(tmp_path, [csvs.table(1), csvs.table(2, 3)])
     process = multiprocessing.get_context("fork").Process(target=_epilog_that_dies, args=(str(tmp_path), at))
@@ -471,7 +479,7 @@ def test_without_a_rate_the_line_says_that_there_is_none(tmp_path: Path) -> None
     rows = "m,3,failed_requests\nm,99999,total_input_tokens\nm,12,mean_ttft_ms\nm,70,peak_memory_gb\n"
     chosen = settle(csvs.collection(tmp_path, [csvs.HEADER + rows]))
     assert (chosen["verdict"], chosen["best"]) == ("partial", None)
-    assert selection.line(chosen) == "best: none is a rate or a throughput, see node_0/multi.csv rows=4 node=n1"
+    assert selection_json.from_dict(chosen).line() == "best: none is a rate or a throughput, see node_0/multi.csv rows=4 node=n1"
 
 
 @pytest.mark.parametrize("policy", selection.POLICIES)
@@ -502,4 +510,4 @@ def test_a_model_without_a_number_makes_the_job_s_result_partial(tmp_path: Path)
     chosen = selection.settle(str(tmp_path), "a.csv", "richest", {**FACTS, "nodes": ["n1"]}, further=["b.csv"])
     assert (chosen["verdict"], chosen["further"][0]["verdict"]) == ("partial", "missing")
     assert "b.csv: missing" in chosen["reason"]
-    assert selection.has_number(chosen)
+    assert selection_json.from_dict(chosen).has_number()

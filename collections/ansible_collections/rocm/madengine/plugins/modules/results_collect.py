@@ -227,7 +227,7 @@ from typing import IO, Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files, process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, ownership, selection
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, ownership, selection, selection_json
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 _SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "further", "images", "images_agree")
@@ -280,10 +280,10 @@ def _chosen(params: Dict[str, Any], is_check: bool, handle: int) -> Dict[str, An
     name = name if params["name"] is None else params["name"]
     further = selection.further(src) if params["name"] is None else []
     choice = selection.select(src, name, params["policy"] or policy, _facts(params), further=further)
-    target = _target(choice, src, dest)
-    answer = {**{key: choice.document[key] for key in _SHOWN}, "line": selection.line(choice.document), "dest": target}
-    answer["rows"] = choice.document["selected"]["rows"] if choice.document["selected"] else 0
-    if choice.document["verdict"] in params["fail_on"] or not selection.has_number(choice.document):
+    chosen, target = choice.selection, _target(choice, src, dest)
+    answer = {**{key: getattr(chosen, key) for key in _SHOWN}, "line": chosen.line(), "dest": target}
+    answer["rows"] = chosen.selected["rows"] if chosen.selected else 0
+    if chosen.verdict in params["fail_on"] or not chosen.has_number():
         return {**answer, "msg": f"madengine: job: results: {answer['verdict']}: {answer['reason']}; see candidates and lacking"}
     diff = {"before": _start_of(target), "after": _start_of_choice(choice), "before_header": target, "after_header": target}
     if dest is not None:
@@ -311,7 +311,7 @@ def _target(choice: selection.Choice, src: str, dest: str) -> str:
 
 def _publish(choice: selection.Choice, src: str, target: str, is_check: bool) -> bool:
     if is_check:
-        return bool(target and not selection.is_same(choice, target)) or selection.selection(src) != choice.document
+        return bool(target and not selection.is_same(choice, target)) or not selection_json.is_written(choice.selection, src)
     return selection.publish(choice, src)
 
 

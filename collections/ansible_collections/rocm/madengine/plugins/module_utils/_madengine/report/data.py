@@ -5,7 +5,7 @@
 
 All that the job itself wrote (names, CSVs, timelines, logs) becomes text that shows as what it is, bounded in length.
 
-Source: the files are those of `collect`, `selection`, `diagnostics` and `timeline`.
+Source: the files are those of `collect`, `selection_json`, `diagnostics` and `timeline`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from ..core import files
 from ..core.errors import Fault
 from ..core.text import visible
 from ..manifest.quoting import masked
-from ..results import csv_score, selection
+from ..results import csv_score, selection, selection_json
 from ..results.candidates import Node, document, natural, nodes_in, refusal_of
+from ..results.selection_json import Selection
 from . import diagnostics, log_errors, time_axis
 
 TIMELINE, DIAGNOSTICS = "timeline.jsonl", "diagnostics"
@@ -52,7 +53,7 @@ def view(collection_dir: str) -> Dict[str, Any]:
 
     :raises Fault: never for what the job wrote; what cannot be read is left out.
     """
-    chosen = selection.selection(collection_dir)
+    chosen = selection_json.read(collection_dir)
     facts = selection.recalled(collection_dir)
     present = [node for node in nodes_in(collection_dir) if not refusal_of(node, facts)]
     budget = [_ALL_LOGS_BYTES]
@@ -68,20 +69,18 @@ def view(collection_dir: str) -> Dict[str, Any]:
             phase["width"] = round(max(axis.place(phase["end"]) - phase["left"], 0.15), 3)
             phase["colour"] = colours.get(phase["name"], COLOURS - 1)
     return {
-        "job_id": shown(str(chosen.get("job_id") or os.path.basename(os.path.normpath(collection_dir)))),
-        "verdict": shown(str(chosen.get("verdict") or "missing")),
-        "reason": shown(str(chosen.get("reason") or "no choice was made: there is no selection.json")),
-        "policy": shown(str(chosen.get("policy") or "")),
-        "ending": log_errors.ending(shown(str(chosen.get("exit_code") or "")[:_LONGEST_CODE])),
-        "best": _best(chosen),
-        "table": _result(collection_dir, chosen),
-        "further": [_of_model(collection_dir, item) for item in _dicts(chosen.get("further"))[:_MOST_MODELS]],
+        "job_id": shown(chosen.job_id or os.path.basename(os.path.normpath(collection_dir))),
+        "verdict": shown(chosen.verdict or "missing"),
+        "reason": shown(chosen.reason or "no choice was made: there is no selection.json"),
+        "policy": shown(chosen.policy),
+        "ending": log_errors.ending(shown(chosen.exit_code[:_LONGEST_CODE])),
+        "best": _best(chosen.best),
+        "table": _result(collection_dir, chosen.selected),
+        "further": [_of_model(collection_dir, item) for item in chosen.further[:_MOST_MODELS]],
         "candidates": _candidates(chosen),
-        "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in _dicts(chosen.get("lacking"))],
-        "elsewhere": [shown(str(place)[:2000]) for place in _list(chosen.get("elsewhere"))],
-        "merged": [
-            {key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in _dicts(chosen.get("merged"))[:_MOST_ROWS]
-        ],
+        "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in chosen.lacking],
+        "elsewhere": [shown(place[:2000]) for place in chosen.elsewhere],
+        "merged": [{key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in chosen.merged[:_MOST_ROWS]],
         "images": _images(nodes),
         "nodes": nodes,
         "phases": _phases(nodes, names, colours),
@@ -202,8 +201,7 @@ def _logs(folder: str, budget: List[int]) -> Iterator[Dict[str, str]]:
                 yield {"name": shown(label), "tail": tail}
 
 
-def _best(chosen: Mapping[str, Any]) -> Optional[Dict[str, str]]:
-    best = chosen.get("best")
+def _best(best: Any) -> Optional[Dict[str, str]]:
     if not isinstance(best, dict):
         return None
     value = best.get("value")
@@ -211,15 +209,14 @@ def _best(chosen: Mapping[str, Any]) -> Optional[Dict[str, str]]:
     return {"number": number, **{key: _field(best, key) for key in ("performance", "metric", "model", "node", "path", "rows")}}
 
 
-def _of_model(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
+def _of_model(collection_dir: str, model: Mapping[str, Any]) -> Dict[str, Any]:
     """Return what is shown of one of the job's further models: its verdict, its best row, its table."""
-    said = {key: _field(chosen, key) for key in ("name", "verdict", "reason")}
-    return {**said, "best": _best(chosen), "table": _result(collection_dir, chosen)}
+    said = {key: _field(model, key) for key in ("name", "verdict", "reason")}
+    return {**said, "best": _best(model.get("best")), "table": _result(collection_dir, model.get("selected"))}
 
 
-def _result(collection_dir: str, chosen: Mapping[str, Any]) -> Dict[str, Any]:
+def _result(collection_dir: str, selected: Any) -> Dict[str, Any]:
     """Return the published CSV as a table: ``{name, columns, rows: [{cells, bar}], more, at}``; a bar is in per cent of its metric."""
-    selected = chosen.get("selected")
     name = str(selected.get("published") or "") if isinstance(selected, dict) else ""
     table: Dict[str, Any] = {"name": shown(name), "columns": [], "rows": [], "more": 0, "at": -1}
     if not name or os.path.basename(name) != name:
@@ -255,16 +252,15 @@ def _draw_bars(table: Dict[str, Any]) -> None:
         row["bar"] = round(100 * abs(value) / top, 2) if value is not None and top else None
 
 
-def _candidates(chosen: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    selected = chosen.get("selected")
-    path = selected.get("path") if isinstance(selected, dict) else None
-    is_merged = bool(chosen.get("merged"))
+def _candidates(chosen: Selection) -> List[Dict[str, Any]]:
+    path = chosen.selected.get("path") if chosen.selected is not None else None
+    is_merged = bool(chosen.merged)
     return [
         {
             **{key: _field(item, key) for key in ("path", "node", "rows", "scored", "reason")},
             "is_chosen": item.get("path") == path or (is_merged and bool(item.get("scored"))),
         }
-        for item in _dicts(chosen.get("candidates"))[:1000]
+        for item in chosen.candidates[:1000]
     ]
 
 

@@ -6,7 +6,7 @@
 `data` reads a collection directory into plain values, which `html` and `text` show. All that the job itself wrote (names,
 CSVs, logs) is shown as text, whatever it holds. The same files give the same report, so writing it again changes nothing.
 
-Source: results.md; the files are those of `collect`, `selection`, `diagnostics` and `timeline`.
+Source: results.md; the files are those of `collect`, `selection_json`, `diagnostics` and `timeline`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..core import files
 from ..core.errors import Fault, NodeFault, ShareFault
-from ..results import selection
+from ..results import selection_json
 from . import data, template
 
 HTML, TEXT = "report.html", "report.txt"
@@ -65,10 +65,10 @@ def write_if_last(collection_dir: str, is_last: bool = False) -> bool:
 
     :param is_last: nobody else is going to come, whatever is missing.
     """
-    chosen = selection.selection(collection_dir)
-    expected = (chosen.get("facts") or {}).get("nodes") or []
+    chosen = selection_json.read(collection_dir)
+    expected = chosen.facts.get("nodes") or []
     done = [rank for rank in range(len(expected)) if os.path.exists(os.path.join(collection_dir, f"node_{rank}", data.TIMELINE))]
-    if not chosen or (not is_last and len(expected) > _SMALL_JOB and len(done) < len(expected)):
+    if not chosen.version or (not is_last and len(expected) > _SMALL_JOB and len(done) < len(expected)):
         return False
     write(collection_dir, ("html", "text") if has_jinja() else ("text",))
     return True

@@ -5,7 +5,7 @@
 
 The choice depends on nothing but the files in the collection directory: every node's epilog ranks all that is there and
 replaces the choice, so the last one to come leaves the right answer and a lost node costs nothing. The chosen CSV stands
-in the collection directory itself, where madengine looks first, and ``selection.json`` beside it.
+in the collection directory itself, where madengine looks first, and ``selection.json`` (`selection_json`) beside it.
 
 Source: results.md, "Choose".
 """
@@ -23,24 +23,21 @@ from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, S
 from ..core import files, locks
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
-from ..manifest.quoting import masked
-from . import csv_score, merge, metric_kinds
-from .candidates import Candidate, Node, document, found, nodes_in, refusal_of, score_of, scored
+from . import csv_score, merge, metric_kinds, selection_json
+from .candidates import Candidate, Node, found, nodes_in, refusal_of, score_of, scored
 from .csv_score import plain
+from .selection_json import FACTS, FILE, VERSION, Selection, read
 
-SELECTION = "selection.json"
 POLICIES = ("richest", "merge")
 VERDICTS = ("ok", "partial", "empty", "missing", "job_failed")
-_VERSION = 1
 _LOCK = ".settle.lock"
-_FACTS = ("job_id", "attempt", "nodes", "failed", "exit_code", "since", "newer_than")
 _MOST_ROUNDS = 20
 _OF_A_MODEL = ("name", "verdict", "reason", "selected", "best", "merged", "candidates", "lacking")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The document of ``selection.json`` and the bytes that it is about.
+    """What ``selection.json`` says and the bytes that it is about.
 
     :param name: under which name the result is published; empty if there is none.
     :param source: the chosen CSV's path, or None.
@@ -48,7 +45,7 @@ class Choice:
     :param others: the choices for the job's further models, each with a name of its own.
     """
 
-    document: Dict[str, Any]
+    selection: Selection
     name: str
     source: Optional[str]
     merged: Optional[bytes]
@@ -85,7 +82,7 @@ def settle(
     def is_done() -> bool:
         return _is_current(collection_dir, basis(collection_dir, name, policy, facts, further))
 
-    previous = selection(collection_dir)
+    previous = read(collection_dir)
     with locks.lock_file(os.path.join(collection_dir, _LOCK), Deadline(wait_seconds), is_done) as is_due:
         for _round in range(_MOST_ROUNDS if is_due else 0):
             choice = select(collection_dir, name, policy, facts, previous, further)
@@ -93,8 +90,8 @@ def settle(
             # A node may have come while we ranked, or a slower holder may have published what it saw before.
             if is_done():
                 break
-            previous = choice.document
-    return selection(collection_dir)
+            previous = choice.selection
+    return read(collection_dir).to_dict()
 
 
 def select(
@@ -102,12 +99,12 @@ def select(
     name: str,
     policy: str,
     facts: Mapping[str, Any],
-    known: Optional[Mapping[str, Any]] = None,
+    known: Optional[Selection] = None,
     further: Sequence[str] = (),
 ) -> Choice:
     """Return the choice among the candidates in *collection_dir*; nothing is written.
 
-    :param known: an earlier document: what it says of files that have not changed since is not read again.
+    :param known: an earlier selection: what it says of files that have not changed since is not read again.
     :raises JobFault: as `settle`.
     """
     _check(name, policy)
@@ -116,7 +113,7 @@ def select(
     names = [each for each in dict.fromkeys(further) if each and each != name]
     others = [select(collection_dir, each, policy, facts, known) for each in names]
     question = basis(collection_dir, name, policy, facts, names)
-    ranked = scored(collection_dir, present, _listed(known))
+    ranked = scored(collection_dir, present, _listed(known or Selection()))
     usable = [candidate for candidate in ranked if not candidate.refusal]
     chosen = choose(usable)
     if chosen is not None and not chosen.score.values:  # an earlier score knows no values
@@ -126,27 +123,27 @@ def select(
     is_merged = policy == "merge" and chosen is not None and chosen.score.scored > 0
     merged, notes = merge.merge(_shares(collection_dir, usable)) if is_merged else (None, [])
     selected = _selected(chosen, notes if is_merged else None, published)
-    described = {
-        "version": _VERSION,
-        "job_id": str(facts.get("job_id") or _said(nodes, facts, "job_id")),
-        "attempt": facts.get("attempt"),
-        "exit_code": _exit_code(nodes, facts),
-        "name": name,
-        "policy": policy,
+    described = Selection(
+        version=VERSION,
+        job_id=str(facts.get("job_id") or _said(nodes, facts, "job_id")),
+        attempt=facts.get("attempt"),
+        exit_code=_exit_code(nodes, facts),
+        name=name,
+        policy=policy,
         **_verdict(chosen, usable, nodes, facts, policy, others),
-        "selected": selected,
-        "best": _best(selected),
-        "merged": notes,
-        "candidates": [candidate.to_dict() for candidate in ranked],
-        "further": [{key: other.document[key] for key in _OF_A_MODEL} for other in others],
-        "elsewhere": _elsewhere(nodes, facts),
-        "artifacts": "as the job wrote them, readable by its user alone (0600)",
+        selected=selected,
+        best=_best(selected),
+        merged=notes,
+        candidates=[candidate.to_dict() for candidate in ranked],
+        further=[{key: getattr(other.selection, key) for key in _OF_A_MODEL} for other in others],
+        elsewhere=_elsewhere(nodes, facts),
+        artifacts="as the job wrote them, readable by its user alone (0600)",
         **_images(nodes, facts),
-        "facts": {key: facts.get(key) for key in _FACTS},
-        "basis": question,
-    }
+        facts={key: facts.get(key) for key in FACTS},
+        basis=question,
+    )
     source = os.path.join(collection_dir, chosen.path) if chosen and merged is None else None
-    return Choice({**described, "reason": _sentence(described)}, published, source, merged, tuple(others))
+    return Choice(replace(described, reason=_sentence(described)), published, source, merged, tuple(others))
 
 
 def choose(usable: Sequence[Candidate]) -> Optional[Candidate]:
@@ -168,10 +165,9 @@ def publish(choice: Choice, collection_dir: str, name: str = "") -> bool:
     changed = put(choice, os.path.join(collection_dir, name)) if name else False
     for other in choice.others:
         changed = (bool(other.name) and put(other, os.path.join(collection_dir, other.name))) or changed
-    path = os.path.join(collection_dir, SELECTION)
-    with _explained(path):
+    with _explained(os.path.join(collection_dir, FILE)):
         changed = _withdraw(choice, collection_dir, name) or changed
-        return _write_document(choice.document, path) or changed
+        return selection_json.write(choice.selection, collection_dir) or changed
 
 
 def put(choice: Choice, target: str) -> bool:
@@ -211,20 +207,14 @@ def is_same(choice: Choice, target: str) -> bool:
         return False
 
 
-def selection(collection_dir: str) -> Dict[str, Any]:
-    """Return the document of ``selection.json``, or an empty one if there is none of ours."""
-    present = document(os.path.join(collection_dir, SELECTION))
-    return present if present.get("version") == _VERSION else {}
-
-
 def recalled(collection_dir: str) -> Dict[str, Any]:
     """Return the facts that the last `settle` there was given, for whoever asks again later.
 
     Where there was none, the latest attempt that any node knows of is the one that counts.
     """
-    kept = selection(collection_dir).get("facts")
-    if isinstance(kept, dict):
-        return {key: kept[key] for key in _FACTS if key in kept and _is_sane(key, kept[key])}
+    kept = read(collection_dir).facts
+    if kept:
+        return dict(kept)
     attempts = [node.facts.get("attempt") for node in nodes_in(collection_dir)]
     known = [attempt for attempt in attempts if isinstance(attempt, int)]
     return {"attempt": max(known)} if known else {}
@@ -232,51 +222,23 @@ def recalled(collection_dir: str) -> Dict[str, Any]:
 
 def asked(collection_dir: str) -> Tuple[str, str]:
     """Return the name and the policy that the last `settle` there was given; every CSV, and the richest, if there was none."""
-    kept = selection(collection_dir)
-    name, policy = kept.get("name"), kept.get("policy")
+    kept = read(collection_dir)
+    name, policy = kept.name, kept.policy or POLICIES[0]
     try:
-        _check(str(name or ""), str(policy or POLICIES[0]))
+        _check(name, policy)
     except JobFault:  # the job's user may have written it
         return "", POLICIES[0]
-    return str(name or ""), str(policy or POLICIES[0])
+    return name, policy
 
 
 def further(collection_dir: str) -> List[str]:
     """Return the names of the CSVs of the job's further models, as the last `settle` there was given them."""
-    kept = selection(collection_dir).get("further")
-    names = [str(each.get("name")) for each in kept if isinstance(each, dict)] if isinstance(kept, list) else []
+    names = [str(each.get("name")) for each in read(collection_dir).further]
     with contextlib.suppress(JobFault):
         for name in names:
             _check(name, POLICIES[0])
         return names
     return []
-
-
-def has_number(chosen: Mapping[str, Any]) -> bool:
-    """Say whether a number of the job is published, of whichever of its models.
-
-    :param chosen: the document of ``selection.json``.
-    """
-    selected = [chosen.get("selected"), *(each.get("selected") for each in chosen.get("further") or [])]
-    return any(isinstance(each, Mapping) and each.get("scored") for each in selected)
-
-
-def line(chosen: Mapping[str, Any]) -> str:
-    """Return ``best: <path> rows=<n> performance=<value> metric=<name> node=<node>``, or why there is none.
-
-    :param chosen: the document of ``selection.json``.
-    """
-    best = chosen.get("best")
-    selected = chosen.get("selected")
-    if not isinstance(best, Mapping) and isinstance(selected, Mapping) and selected.get("scored"):
-        return "best: none is a rate or a throughput, see {path} rows={rows} node={node}".format(
-            **{key: masked(plain(str(selected.get(key)))) for key in ("path", "rows", "node")}
-        )
-    if not isinstance(best, Mapping):
-        return masked(plain(f"best: none, {chosen.get('verdict', 'missing')}: {chosen.get('reason', 'no selection.json')}"))
-    return "best: {path} rows={rows} performance={performance} metric={metric} node={node}".format(
-        **{key: masked(plain(str(best.get(key)))) for key in ("path", "rows", "performance", "metric", "node")}
-    )
 
 
 def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], further: Sequence[str] = ()) -> str:
@@ -289,19 +251,9 @@ def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any],
 
 def _digest(names: Sequence[str], policy: str, facts: Mapping[str, Any], nodes: Sequence[Node], present: Sequence[Candidate]) -> str:
     # Each node has its own clock and so its own `since`: two nodes that saw the same files must agree that they did.
-    question = [_VERSION, list(names), policy, [facts.get(key) for key in _FACTS if key != "since"]]
+    question = [VERSION, list(names), policy, [facts.get(key) for key in FACTS if key != "since"]]
     answer = [[node.rank, node.facts] for node in nodes], [[item.path, item.size_bytes, item.mtime_ns] for item in present]
     return hashlib.sha256(json.dumps([question, answer], sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _is_sane(key: str, value: Any) -> bool:
-    if value is None:
-        return True
-    if key == "nodes":
-        return isinstance(value, list) and all(isinstance(name, str) for name in value)
-    if key in ("since", "newer_than"):
-        return isinstance(value, (int, float))
-    return isinstance(value, (str, int, bool))
 
 
 def _check(name: str, policy: str) -> None:
@@ -313,17 +265,14 @@ def _check(name: str, policy: str) -> None:
 
 
 def _is_current(collection_dir: str, wanted: str) -> bool:
-    present = selection(collection_dir)
-    if present.get("basis") != wanted:
+    present = read(collection_dir)
+    if present.basis != wanted:
         return False
-    selected = present.get("selected")
-    return not isinstance(selected, dict) or os.path.isfile(os.path.join(collection_dir, str(selected.get("published"))))
+    return present.selected is None or os.path.isfile(os.path.join(collection_dir, str(present.selected.get("published"))))
 
 
-def _listed(known: Optional[Mapping[str, Any]]) -> List[Any]:
-    of_models = (known or {}).get("further")
-    every = [known or {}, *(of_models if isinstance(of_models, list) else [])]
-    listed = [each.get("candidates") for each in every if isinstance(each, Mapping)]
+def _listed(known: Selection) -> List[Any]:
+    listed = [known.candidates, *(each.get("candidates") for each in known.further)]
     return [item for candidates in listed if isinstance(candidates, list) for item in candidates]
 
 
@@ -336,7 +285,7 @@ def _verdict(
     others: Sequence[Choice] = (),
 ) -> Dict[str, Any]:
     lacking = _lacking(nodes, usable, facts, policy)
-    is_lacking = bool(lacking) or any(other.document["verdict"] != "ok" for other in others)
+    is_lacking = bool(lacking) or any(other.selection.verdict != "ok" for other in others)
     has_number = chosen is not None and chosen.score.scored > 0
     # An exit status alone does not make a number wrong; without a number it is the reason why there is none.
     has_failed = _has_failed(nodes, facts) or (not has_number and _exit_code(nodes, facts) not in ("", "0:0"))
@@ -444,18 +393,18 @@ def _said(nodes: Sequence[Node], facts: Mapping[str, Any], key: str) -> str:
     return next((plain(str(node.facts[key])) for node in nodes if node.facts.get(key) is not None and not refusal_of(node, facts)), "")
 
 
-def _sentence(described: Mapping[str, Any]) -> str:
-    told = "" if described["exit_code"] in ("", "0:0") else f"; the job's exit status was {plain(described['exit_code'])}"
-    others = "".join(f"; {each['name']}: {each['verdict']}" for each in described["further"])
-    return _choice_in_words(described) + others + told
+def _sentence(chosen: Selection) -> str:
+    told = "" if chosen.exit_code in ("", "0:0") else f"; the job's exit status was {plain(chosen.exit_code)}"
+    others = "".join(f"; {each['name']}: {each['verdict']}" for each in chosen.further)
+    return _choice_in_words(chosen) + others + told
 
 
-def _choice_in_words(described: Mapping[str, Any]) -> str:
-    count, selected = len(described["candidates"]), described["selected"]
+def _choice_in_words(chosen: Selection) -> str:
+    count, selected = len(chosen.candidates), chosen.selected
     if selected is None:
         return f"none of {count} candidates has a row" if count else "no node left a CSV"
-    lacking = f"; {len(described['lacking'])} nodes lack data" if described["lacking"] else ""
-    if described["merged"]:
+    lacking = f"; {len(chosen.lacking)} nodes lack data" if chosen.lacking else ""
+    if chosen.merged:
         return f"{selected['rows']} rows merged from {count} candidates{lacking}"
     return f"{selected['path']}: {selected['scored']} of {selected['rows']} rows count, the most of {count} candidates{lacking}"
 
@@ -473,19 +422,11 @@ def _explained(path: str) -> Iterator[None]:
 
 def _withdraw(choice: Choice, folder: str, name: str) -> bool:
     """Take away what an earlier choice for the same job has published under another name."""
-    earlier = selection(folder)
-    selected = earlier.get("selected")
-    old = str(selected.get("published")) if isinstance(selected, dict) else ""
-    if not old or old == name or os.path.basename(old) != old or earlier.get("job_id") != choice.document["job_id"]:
+    earlier = read(folder)
+    old = str(earlier.selected.get("published")) if earlier.selected is not None else ""
+    if not old or old == name or os.path.basename(old) != old or earlier.job_id != choice.selection.job_id:
         return False
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(folder, old))
         return True
     return False
-
-
-def _write_document(described: Mapping[str, Any], path: str) -> bool:
-    if document(path) == described:
-        return False
-    files.write(path, json.dumps(described, indent=1) + "\n")
-    return True

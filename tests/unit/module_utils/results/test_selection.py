@@ -349,6 +349,25 @@ def test_a_slow_holder_that_publishes_what_it_saw_before_looks_again(tmp_path: P
     assert settle(tmp_path)["selected"]["path"] == "node_1/multi.csv"
 
 
+@pytest.mark.parametrize("look", range(4))
+def test_a_node_that_comes_after_any_look_at_the_directory_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    csvs.collection(tmp_path, [csvs.table(1)])
+    real, looks = selection.found, iter(range(100))
+
+    def found(*args: Any) -> Any:
+        present = real(*args)
+        if next(looks) == look:
+            csvs.collection(tmp_path, {1: csvs.table(2, 3)})
+        return present
+
+    monkeypatch.setattr(selection, "found", found)
+    settle(tmp_path)  # as the first node's epilog
+    monkeypatch.undo()
+    assert settle(tmp_path)["selected"]["path"] == "node_1/multi.csv"  # as the second's
+
+
 def test_links_and_devices_are_no_candidates(tmp_path: Path) -> None:
     csvs.collection(tmp_path, [csvs.table(1)])
     precious = csvs.write(tmp_path / "elsewhere" / csvs.NAME, csvs.table(1, 2, 3))

@@ -108,11 +108,12 @@ def select(
     :raises JobFault: as `settle`.
     """
     _check(name, policy)
+    names = [each for each in dict.fromkeys(further) if each and each != name]
+    # First: what comes while we look must make this choice look old, not current without it.
+    question = basis(collection_dir, name, policy, facts, names)
     nodes = nodes_in(collection_dir)
     present = found(collection_dir, name, facts, nodes)
-    names = [each for each in dict.fromkeys(further) if each and each != name]
     others = [select(collection_dir, each, policy, facts, known) for each in names]
-    question = basis(collection_dir, name, policy, facts, names)
     ranked = scored(collection_dir, present, _listed(known or Selection()))
     usable = [candidate for candidate in ranked if not candidate.refusal]
     chosen = choose(usable)

@@ -22,8 +22,8 @@ ENTRY, SCRIPT, CONF = "/etc/slurm/cli_filter.lua", "/etc/madengine/cli_filter.lu
 
 
 def switch(is_on: bool) -> Played:
-    """Let the role change slurm.conf, and do no more."""
-    return play("site", "--tags=slurm_hooks_slurm_conf", slurm_hooks_manage_slurm_conf=True, slurm_hooks_cli_filter=is_on)
+    """Apply the collection with slurm.conf in its hands, and with or without the filter."""
+    return play("site", slurm_hooks_manage_slurm_conf=True, slurm_hooks_cli_filter=is_on)
 
 
 def files(cluster: Cluster) -> List[str]:
@@ -31,8 +31,17 @@ def files(cluster: Cluster) -> List[str]:
 
 
 @pytest.fixture(scope="module")
-def before(cluster: Cluster) -> List[str]:
-    return files(cluster)
+def before(cluster: Cluster) -> Iterator[List[str]]:
+    """slurm.conf in the role's hands for the tests of this file, without the filter; the lab's own again after them."""
+    found = files(cluster)
+    switched = switch(False)
+    assert switched.status == 0, switched.output
+    yield files(cluster)
+    removed = play("uninstall", slurm_hooks_manage_slurm_conf=True)
+    assert removed.status == 0, removed.output
+    assert files(cluster) == found
+    applied = play("site")
+    assert applied.status == 0, applied.output
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +56,13 @@ def filtered(cluster: Cluster, before: List[str]) -> Iterator[None]:
     assert switched.status == 0, switched.output
     assert files(cluster) == before
     assert all(cluster.run(host, "sbatch --version").startswith("slurm") for host in HOSTS)
+
+
+def test_slurm_is_never_told_to_start_what_is_not_on_a_node(cluster: Cluster) -> None:
+    lab = files(cluster)
+    refused = play("site", "--tags=slurm_hooks_slurm_conf", slurm_hooks_manage_slurm_conf=True)
+    assert (refused.status != 0, files(cluster) == lab) == (True, True), refused.output
+    assert "SLURM would drain this node" in " ".join(refused.output.split())
 
 
 def shell(command: List[str], environment: Dict[str, str], folder: str = FOLDER, host: str = "c0") -> Tuple[int, str, str]:

@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The node's journal, where an admin looks first: ``journalctl -t madengine``.
 
+A file of its own beside `timeline`: that one is a value for one job, told where its lines go and free of the system's logger,
+while this is the process's one connection to it, which faults, defects and the epilog's parts speak to without any timeline.
+
 Source: syslog(3). SLURM throws a prolog's own output away.
 """
 

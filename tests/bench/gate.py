@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
-from helpers.hooks import Node
+from helpers.hooks import GateNode
 
 ROUNDS, WARM = 400, 20
 TARGETS = {"gate_over_empty_ms": 5.0, "task_prolog_ms_p50": 10.0}
@@ -69,7 +69,7 @@ Program = Tuple[str, Dict[str, str]]
 
 def programs(root: Path) -> Dict[str, Program]:
     """Return what takes turns: a name for the table, and a path with its environment."""
-    node = Node(root, [])
+    node = GateNode(root, [])
     empty = root / "empty"
     empty.write_text("#!/bin/sh\nexit 0\n")
     empty.chmod(0o755)

@@ -92,7 +92,7 @@ def _peak_rss_mib() -> float:
     return max(peaks)
 
 
-class Node:
+class Machine:
     """A machine with a Docker daemon of its own."""
 
     def __init__(self, name: str, shared: Path, is_containerd_store: bool, compression: str) -> None:
@@ -194,7 +194,7 @@ class Bench:
 
     def __init__(self, shared: Path, is_containerd_store: bool, has_peers: bool, compression: str) -> None:
         self.shared, self.has_peers = shared, has_peers
-        self.leader, *self.members = [Node(name, shared, is_containerd_store, compression) for name in NODES]
+        self.leader, *self.members = [Machine(name, shared, is_containerd_store, compression) for name in NODES]
         self.times: Dict[str, Dict[str, List[float]]] = {}
         self.facts: Dict[str, Dict[str, Any]] = {}
         self._jobs = 0
@@ -310,7 +310,7 @@ class Bench:
         prologs.run(nodes, self._jobs, NEW)  # publishes what is in no store yet, and loads
         self.note("warm prolog", "ours", lambda: prologs.run(nodes, self._jobs + 1, NEW))
 
-    def _together(self, first: Callable[[], Any], then: Callable[[Node], Any]) -> Any:
+    def _together(self, first: Callable[[], Any], then: Callable[[Machine], Any]) -> Any:
         """Return the time of the leader's step and the slowest member's; the figures of ours add up."""
         lead = first()
         box: List[Any] = []
@@ -339,7 +339,7 @@ class Bench:
                 raise SystemExit("save | load failed")
         return time.monotonic() - began
 
-    def reset(self, node: Node, before: Optional[str]) -> None:
+    def reset(self, node: Machine, before: Optional[str]) -> None:
         """Leave *node* with just the image *before*, or none."""
         names = node.sh("docker images --format '{{.Repository}}:{{.Tag}}'").split()
         node.forget(*names)

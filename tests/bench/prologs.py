@@ -28,7 +28,7 @@ chown {UID} /shared/home
 """
 
 
-class Node(Protocol):
+class Machine(Protocol):
     """A machine of the bench."""
 
     name: str
@@ -39,7 +39,7 @@ class Node(Protocol):
     def sh(self, script: str) -> str: ...
 
 
-def install(nodes: Sequence[Node]) -> None:
+def install(nodes: Sequence[Machine]) -> None:
     """Install the hooks on all nodes, and let them know each other."""
     nodes[0].sh("head -c 48 /dev/urandom | base64 > /shared/key; chmod 0755 /shared")
     hosts = "\n".join(f"{node.address} {node.name}" for node in nodes)
@@ -47,7 +47,7 @@ def install(nodes: Sequence[Node]) -> None:
         node.sh(INSTALL + f"grep -v mad-bench /etc/hosts > /tmp/hosts; echo '{hosts}' >> /tmp/hosts; cat /tmp/hosts > /etc/hosts")
 
 
-def run(nodes: Sequence[Node], job_id: int, image: str) -> Dict[str, Any]:
+def run(nodes: Sequence[Machine], job_id: int, image: str) -> Dict[str, Any]:
     """Start a job that wants *image* and end it; return how long its slowest prolog took, and the image bytes that moved."""
     environ = {
         "SLURM_JOB_ID": job_id,
@@ -74,7 +74,7 @@ def run(nodes: Sequence[Node], job_id: int, image: str) -> Dict[str, Any]:
     }
 
 
-def _prolog(node: Node, environ: Dict[str, Any]) -> Dict[str, Any]:
+def _prolog(node: Machine, environ: Dict[str, Any]) -> Dict[str, Any]:
     seconds, kib = _hook(node, "prolog", environ).split()[-2:]
     state = f"/run/madengine/jobs/{environ['SLURM_JOB_ID']}"
     verdict = node.sh(f"cat {state}/verdict")
@@ -90,7 +90,7 @@ def _prolog(node: Node, environ: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _hook(node: Node, which: str, environ: Dict[str, Any]) -> str:
+def _hook(node: Machine, which: str, environ: Dict[str, Any]) -> str:
     """Run the gate; return the seconds it took and the largest of its processes in KiB."""
     words = " ".join(f"{name}={value}" for name, value in {**environ, "SLURMD_NODENAME": node.name}.items())
     # What wait4 says of the children is their largest: the hook itself, and what it forked for the user.

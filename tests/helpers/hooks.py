@@ -28,7 +28,7 @@ SHELLS: Dict[str, List[str]] = {
 }
 
 
-class Node:
+class GateNode:
     """A node in *root*, with the hooks installed.
 
     :param shell: what its ``/bin/sh`` is.

@@ -53,7 +53,7 @@ def first_port(of: Allocation) -> int:
     return first_ports(of)[0]
 
 
-class Node:
+class PeerProcess:
     """A node of the job: a process that does *story* in its meeting; its end is read by `outcome`."""
 
     def __init__(self, who: Allocation, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any]) -> None:
@@ -110,8 +110,8 @@ def _live(who: Allocation, story: Callable[..., Any], key: Key, within: float, o
     os._exit(0)
 
 
-def start(who: Allocation, story: Callable[..., Any], key: Key = KEY, within: float = 15.0, **options: Any) -> Node:
-    return Node(who, story, key, within, {"ports": PORTS, "grace_seconds": 5.0, **options})
+def start(who: Allocation, story: Callable[..., Any], key: Key = KEY, within: float = 15.0, **options: Any) -> PeerProcess:
+    return PeerProcess(who, story, key, within, {"ports": PORTS, "grace_seconds": 5.0, **options})
 
 
 def run(stories: Dict[str, Callable[..., Any]], nodes: Tuple[str, ...], at: str, **options: Any) -> Dict[str, Dict[str, Any]]:

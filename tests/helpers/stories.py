@@ -45,7 +45,7 @@ def imported(hook: str) -> ModuleType:
     return module
 
 
-class Node:
+class StoryNode:
     """A node below *base*, on which the job of *uid* starts or ends; its journal is in `said` and `noted`."""
 
     def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch, uid: int, gid: int) -> None:

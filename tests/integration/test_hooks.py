@@ -66,7 +66,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def node(job: str, image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[stories.Node]:
+def node(job: str, image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[stories.StoryNode]:
     if os.geteuid() != 0:
         pytest.skip("a prolog is root's")
     nobody = pwd.getpwnam("nobody")
@@ -84,7 +84,7 @@ def node(job: str, image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[stor
     engine.preload()  # the user may be unable to read this interpreter
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        made = stories.Node(Path(folder), monkeypatch, nobody.pw_uid, nobody.pw_gid)
+        made = stories.StoryNode(Path(folder), monkeypatch, nobody.pw_uid, nobody.pw_gid)
         made.work_dir.chmod(0o755)
         manifest = manifests.use_image(image)
         manifest["built_models"]["llama"]["multiple_results"] = csvs.NAME
@@ -96,7 +96,7 @@ def created(job: str, image: str, *options: str) -> str:
     return docker("create", "--label", f"test={job}", "--network", "none", *options, image, "/nothing")
 
 
-def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on(node: stories.Node, job: str, image: str) -> None:
+def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on(node: stories.StoryNode, job: str, image: str) -> None:
     assert (node.tell(prolog), node.verdict(), node.said) == (exit_status.DONE, "ready", [])
     exports = node.exports()
     assert (exports["MAD_IMAGE"], exports["NODE_RANK"], exports["NNODES"]) == (image, "0", "1")
@@ -131,7 +131,7 @@ def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on
     assert {each.stat().st_uid for each in collection.rglob("*")} == {node.uid}
 
 
-def test_an_image_that_nobody_has_fails_the_job_and_not_the_node(node: stories.Node, job: str) -> None:
+def test_an_image_that_nobody_has_fails_the_job_and_not_the_node(node: stories.StoryNode, job: str) -> None:
     assert node.tell(prolog, SLURM_JOB_COMMENT=f"madengine:image=localhost:1/nothing-{job}:1") == exit_status.DONE
     assert node.verdict().startswith("madengine: job: ")
     assert f"nothing-{job}" in node.verdict()
@@ -140,13 +140,13 @@ def test_an_image_that_nobody_has_fails_the_job_and_not_the_node(node: stories.N
     assert (node.here.exists(), os.path.lexists(node.place.path), len(node.said)) == (False, False, 1)
 
 
-def test_a_user_without_docker_access_fails_his_job_and_not_the_node(node: stories.Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_docker_access_fails_his_job_and_not_the_node(node: stories.StoryNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "of", lambda uid, gid: process.Account("nobody", uid, gid, (gid,), "/"))
     assert node.tell(prolog) == exit_status.DONE
     assert node.verdict().startswith("madengine: job: engine: no Docker access")
 
 
-def test_a_daemon_that_is_not_there_drains_the_node(node: stories.Node) -> None:
+def test_a_daemon_that_is_not_there_drains_the_node(node: stories.StoryNode) -> None:
     node.site = config.Site(docker_socket="/nonexistent/docker.sock")
     assert node.tell(prolog) == exit_status.DRAIN
     assert node.verdict().startswith("madengine: node: engine: no answer")

@@ -51,7 +51,7 @@ class Docker:
         pass
 
 
-class Ended(stories.Node):
+class Ended(stories.StoryNode):
     """A node on which the job has run and left a CSV."""
 
     docker: Docker

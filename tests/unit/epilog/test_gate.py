@@ -13,13 +13,13 @@ from typing import Dict
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
-from helpers.hooks import Node
+from helpers.hooks import GateNode
 
 GATE = "epilog/50-madengine"
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_COMMENT": "madengine", "SLURM_SCRIPT_CONTEXT": "epilog_slurmd", "SLURMD_NODENAME": "n1"}
 
 
-def release(node: Node, name: str) -> Path:
+def release(node: GateNode, name: str) -> Path:
     """Install a release of the hooks beside the current one; its epilog says which one it is."""
     path = node.root / "opt/madengine-hooks/releases" / name
     (path / "epilog").mkdir(parents=True)
@@ -28,7 +28,7 @@ def release(node: Node, name: str) -> Path:
 
 
 @pytest.fixture
-def begun(node: Node) -> Node:
+def begun(node: GateNode) -> GateNode:
     """A node with a job under way that started under release 1, while release 2 is current."""
     node.python.symlink_to(sys.executable)
     (node.current / "epilog/epilog.py").write_text("print('2')")
@@ -37,17 +37,17 @@ def begun(node: Node) -> Node:
     return node
 
 
-def said(node: Node, env: Dict[str, str]) -> bytes:
+def said(node: GateNode, env: Dict[str, str]) -> bytes:
     done = node.run(GATE, env)
     assert (done.returncode, done.stderr) == (0, b""), done
     return done.stdout
 
 
-def test_a_job_ends_under_the_release_that_it_started_under(begun: Node) -> None:
+def test_a_job_ends_under_the_release_that_it_started_under(begun: GateNode) -> None:
     assert said(begun, SLURM) == b"1\n"
 
 
-def test_a_release_that_is_gone_is_replaced_by_the_current_one(begun: Node) -> None:
+def test_a_release_that_is_gone_is_replaced_by_the_current_one(begun: GateNode) -> None:
     (begun.root / "opt/madengine-hooks/releases/1/epilog/epilog.py").unlink()
     assert said(begun, SLURM) == b"2\n"
     (begun.job() / "release").write_text("")
@@ -55,11 +55,11 @@ def test_a_release_that_is_gone_is_replaced_by_the_current_one(begun: Node) -> N
 
 
 @pytest.mark.parametrize("env", [{}, {"SLURM_JOB_ID": ""}, {**SLURM, "SLURM_JOB_ID": "4712"}, {**SLURM, "SLURM_JOB_ID": "471"}])
-def test_a_job_without_a_state_is_none_of_ours_whatever_its_comment_says(begun: Node, env: Dict[str, str]) -> None:
+def test_a_job_without_a_state_is_none_of_ours_whatever_its_comment_says(begun: GateNode, env: Dict[str, str]) -> None:
     assert said(begun, env) == b""
 
 
-def test_the_file_disabled_switches_it_off_at_once(begun: Node) -> None:
+def test_the_file_disabled_switches_it_off_at_once(begun: GateNode) -> None:
     (begun.root / "etc/madengine/disabled").touch()
     assert said(begun, SLURM) == b""
 
@@ -71,17 +71,17 @@ def test_the_file_disabled_switches_it_off_at_once(begun: Node) -> None:
     ("this is no Python", 0),
     ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 0),
 ])  # fmt: skip
-def test_only_a_decision_drains_the_node(begun: Node, program: str, expected: int) -> None:
+def test_only_a_decision_drains_the_node(begun: GateNode, program: str, expected: int) -> None:
     (begun.root / "opt/madengine-hooks/releases/1/epilog/epilog.py").write_text(program)
     assert begun.run(GATE, SLURM).returncode == expected
 
 
-def test_a_node_without_python_ends_the_job_all_the_same(begun: Node) -> None:
+def test_a_node_without_python_ends_the_job_all_the_same(begun: GateNode) -> None:
     begun.python.unlink()
     assert begun.run(GATE, SLURM).returncode == 0
 
 
-def test_no_variable_changes_what_the_gate_starts(begun: Node, tmp_path: Path) -> None:
+def test_no_variable_changes_what_the_gate_starts(begun: GateNode, tmp_path: Path) -> None:
     for name in ("python3", "["):
         (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/hit\n")
         (tmp_path / name).chmod(0o755)
@@ -93,6 +93,6 @@ def test_no_variable_changes_what_the_gate_starts(begun: Node, tmp_path: Path) -
     assert not (tmp_path / "hit").exists()
 
 
-def test_the_no_op_does_nothing_well(node: Node) -> None:
+def test_the_no_op_does_nothing_well(node: GateNode) -> None:
     done = node.run("epilog/00-noop")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

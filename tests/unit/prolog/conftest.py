@@ -1,23 +1,8 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node that is a directory, once for each shell that may be its /bin/sh."""
+"""What the prolog's tests find: a node that is a directory."""
 
-from __future__ import annotations
+from helpers.gate_fixtures import no_fsync, node
 
-import os
-from pathlib import Path
-
-import pytest
-from helpers import hooks
-
-
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """/run is no disk; here it lies on one, and each of a state's files would wait for it."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-@pytest.fixture(params=list(hooks.SHELLS))
-def node(request: pytest.FixtureRequest, tmp_path: Path) -> hooks.Node:
-    return hooks.Node(tmp_path / "node", hooks.SHELLS[request.param])
+__all__ = ["no_fsync", "node"]

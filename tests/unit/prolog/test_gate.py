@@ -14,7 +14,7 @@ from typing import Dict, List
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
-from helpers.hooks import REPOSITORY, Node
+from helpers.hooks import REPOSITORY, GateNode
 
 GATE = "prolog/50-madengine"
 # What slurmd of 24.11 gives a prolog: neither PATH nor HOME.
@@ -31,7 +31,7 @@ SLURM = {
 OURS = {**SLURM, "SLURM_JOB_COMMENT": "madengine"}
 
 
-def has_started(node: Node, env: Dict[str, str], status: int = 0) -> bool:
+def has_started(node: GateNode, env: Dict[str, str], status: int = 0) -> bool:
     """Run the gate with a Python that only leaves a mark and ends with *status*; say whether it was started."""
     mark = node.root / "mark"
     mark.unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def has_started(node: Node, env: Dict[str, str], status: int = 0) -> bool:
     {"SLURM_JOB_STDOUT": "/out/madengine-llama_%j.out"},
     {"SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_COMMENT": "madengine"},
 ])  # fmt: skip
-def test_a_job_that_is_ours_gets_the_isolated_python_of_the_system(node: Node, env: Dict[str, str]) -> None:
+def test_a_job_that_is_ours_gets_the_isolated_python_of_the_system(node: GateNode, env: Dict[str, str]) -> None:
     assert has_started(node, {**SLURM, **env})
     said = (node.root / "mark").read_text().splitlines()
     assert said[:2] == ["-I", str(node.current / "prolog/prolog.py")]
@@ -76,15 +76,15 @@ def test_a_job_that_is_ours_gets_the_isolated_python_of_the_system(node: Node, e
     {"SLURM_JOB_STDOUT": ""},
     {"ours": "yes", "OURS": "yes", "SLURM_JOB_COMMENT": ""},
 ])  # fmt: skip
-def test_a_job_that_is_not_ours_never_starts_python(node: Node, env: Dict[str, str]) -> None:
+def test_a_job_that_is_not_ours_never_starts_python(node: GateNode, env: Dict[str, str]) -> None:
     assert not has_started(node, {**SLURM, **env})
 
 
-def test_an_environment_without_anything_is_let_go(node: Node) -> None:
+def test_an_environment_without_anything_is_let_go(node: GateNode) -> None:
     assert not has_started(node, {})
 
 
-def test_the_gate_and_the_library_agree_on_whose_job_it_is(node: Node) -> None:
+def test_the_gate_and_the_library_agree_on_whose_job_it_is(node: GateNode) -> None:
     words = ["", "madengine", "madengine:image=a:1", "madengine=off", "madengine-x", "x/madengine:y", "note"]
     stdouts = ["", "/x/slurm-%j.out", "/x/madengine-a.out", "/madengine-x/a.out"]
     for comment, extra, stdout, (nodes, number) in itertools.product(
@@ -95,14 +95,14 @@ def test_the_gate_and_the_library_agree_on_whose_job_it_is(node: Node) -> None:
         assert has_started(node, env) is request.concerns_us(allocation.of(env)), env
 
 
-def test_the_file_disabled_switches_it_off_at_once(node: Node) -> None:
+def test_the_file_disabled_switches_it_off_at_once(node: GateNode) -> None:
     assert has_started(node, OURS)
     (node.root / "etc/madengine/disabled").touch()
     assert not has_started(node, OURS)
 
 
 @pytest.mark.parametrize(("status", "expected"), [(exit_status.DRAIN, 1), (0, 0), (1, 0), (2, 0), (74, 0), (76, 0), (255, 0)])
-def test_only_the_status_for_it_drains_the_node(node: Node, status: int, expected: int) -> None:
+def test_only_the_status_for_it_drains_the_node(node: GateNode, status: int, expected: int) -> None:
     node.python.write_text(f"#!/bin/sh\nexit {status}\n")
     node.python.chmod(0o755)
     assert node.run(GATE, OURS).returncode == expected
@@ -119,14 +119,14 @@ def test_only_the_status_for_it_drains_the_node(node: Node, status: int, expecte
     ("import sys; sys.exit('75')", 0),
     (None, 0),
 ])  # fmt: skip
-def test_a_hook_that_is_broken_starts_the_job_without_our_help(node: Node, program: str, expected: int) -> None:
+def test_a_hook_that_is_broken_starts_the_job_without_our_help(node: GateNode, program: str, expected: int) -> None:
     node.python.symlink_to(sys.executable)
     if program is not None:
         (node.current / "prolog/prolog.py").write_text(program)
     assert node.run(GATE, OURS).returncode == expected
 
 
-def test_a_node_without_python_or_with_one_that_cannot_run_starts_the_job(node: Node) -> None:
+def test_a_node_without_python_or_with_one_that_cannot_run_starts_the_job(node: GateNode) -> None:
     assert node.run(GATE, OURS).returncode == 0
     node.python.write_text("#!/nonexistent\n")
     assert node.run(GATE, OURS).returncode == 0
@@ -134,7 +134,7 @@ def test_a_node_without_python_or_with_one_that_cannot_run_starts_the_job(node: 
     assert node.run(GATE, OURS).returncode == 0
 
 
-def test_no_variable_changes_what_the_gate_starts(node: Node, tmp_path: Path) -> None:
+def test_no_variable_changes_what_the_gate_starts(node: GateNode, tmp_path: Path) -> None:
     evil = tmp_path / "evil"
     evil.mkdir()
     for name in ("python3", "[", "printf", "env", "prolog.py"):
@@ -150,7 +150,7 @@ def test_no_variable_changes_what_the_gate_starts(node: Node, tmp_path: Path) ->
     assert "MADENGINE" not in (REPOSITORY / GATE).read_text()
 
 
-def test_nothing_in_a_user_s_words_is_executed(node: Node, tmp_path: Path) -> None:
+def test_nothing_in_a_user_s_words_is_executed(node: GateNode, tmp_path: Path) -> None:
     hit = tmp_path / "hit"
     for words in (f"$(touch {hit})", f"`touch {hit}`", f"madengine:$(touch {hit})", f"'; touch {hit}; '", "*", "-n", "(", "a]b", "\\"):
         has_started(node, {**SLURM, "SLURM_JOB_COMMENT": words, "SLURM_JOB_EXTRA": words, "SLURM_JOB_STDOUT": "/x/madengine-" + words})
@@ -160,7 +160,7 @@ def test_nothing_in_a_user_s_words_is_executed(node: Node, tmp_path: Path) -> No
     assert not hit.exists()
 
 
-def test_the_no_op_does_nothing_well(node: Node) -> None:
+def test_the_no_op_does_nothing_well(node: GateNode) -> None:
     done = node.run("prolog/00-noop")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -171,7 +171,7 @@ def test_the_no_op_does_nothing_well(node: Node) -> None:
     ("# Python={other}", False), ("Pythons={other}", False), ("Python={other}.gone", False), ("Python=", False), ("", False),
 ])  # fmt: skip
 def test_the_site_s_interpreter_runs_the_hooks_and_one_that_is_not_there_costs_no_job_our_help(
-    node: Node, line: str, is_taken: bool
+    node: GateNode, line: str, is_taken: bool
 ) -> None:
     other = node.root / "opt/python3.11"
     other.write_text(f"#!/bin/sh\necho other >{node.root}/other\n")
@@ -181,7 +181,7 @@ def test_the_site_s_interpreter_runs_the_hooks_and_one_that_is_not_there_costs_n
     assert (node.root / "other").exists() is is_taken
 
 
-def notes(node: Node) -> List[str]:
+def notes(node: GateNode) -> List[str]:
     path = node.root / "run/madengine/jobs/4711/notes"
     return path.read_text().splitlines() if path.exists() else []
 
@@ -190,7 +190,7 @@ def notes(node: Node) -> List[str]:
     "madengine,image=a:1", "Madengine:image=a:1", "MADENGINE", "madengine image=a:1", "madengine;image=a:1", " madengine", "madengine=on",
     "'madengine'", '"madengine:image=a:1"', "\tmadengine",
 ])  # fmt: skip
-def test_what_was_meant_as_a_request_is_named_for_the_job_s_output(node: Node, comment: str) -> None:
+def test_what_was_meant_as_a_request_is_named_for_the_job_s_output(node: GateNode, comment: str) -> None:
     for env in ({"SLURM_JOB_COMMENT": comment}, {"SLURM_JOB_COMMENT": "a note", "SLURM_JOB_EXTRA": comment}):
         shutil.rmtree(node.root / "run/madengine", ignore_errors=True)
         assert not has_started(node, {**SLURM, **env})
@@ -200,18 +200,18 @@ def test_what_was_meant_as_a_request_is_named_for_the_job_s_output(node: Node, c
 
 
 @pytest.mark.parametrize("comment", ["", "madengines", "madengine-nightly", "see madengine", "madengine/docs", "a,madengine", "mad"])
-def test_any_other_comment_leaves_nothing(node: Node, comment: str) -> None:
+def test_any_other_comment_leaves_nothing(node: GateNode, comment: str) -> None:
     assert not has_started(node, {**SLURM, "SLURM_JOB_COMMENT": comment})
     assert not (node.root / "run/madengine").exists() or notes(node) == []
 
 
-def test_a_comment_of_several_lines_is_one_line_there(node: Node) -> None:
+def test_a_comment_of_several_lines_is_one_line_there(node: GateNode) -> None:
     has_started(node, {**SLURM, "SLURM_JOB_COMMENT": "madengine,x\nexport LD_PRELOAD=/evil\x1b[2J"})
     assert len(notes(node)) == 1
     assert "LD_PRELOAD" not in notes(node)[0]
 
 
-def test_the_epilog_s_gate_takes_the_line_away_again(node: Node) -> None:
+def test_the_epilog_s_gate_takes_the_line_away_again(node: GateNode) -> None:
     has_started(node, {**SLURM, "SLURM_JOB_COMMENT": "madengine,x"})
     assert notes(node)
     assert node.run("epilog/50-madengine", SLURM).returncode == 0

@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
 from helpers import manifests
-from helpers.hooks import REPOSITORY, SHELLS, Node
+from helpers.hooks import REPOSITORY, SHELLS, GateNode
 from helpers.madengine_job import BASH, Job
 
 IMAGE = "registry.example.org:5000/team/llama:7"
@@ -29,8 +29,8 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_PROCID": "0", "NCCL_DEBUG": "WARN", "MAD
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
-    made = Node(tmp_path / "node", next(iter(SHELLS.values())))
+def node(tmp_path: Path) -> GateNode:
+    made = GateNode(tmp_path / "node", next(iter(SHELLS.values())))
     (made.current / "lib").mkdir(parents=True)
     os.symlink(REPOSITORY / "collections/ansible_collections", made.current / "lib/ansible_collections")
     (made.current / "prolog/madengine_run.py").write_text((REPOSITORY / "prolog/madengine_run.py").read_text())
@@ -38,7 +38,7 @@ def node(tmp_path: Path) -> Node:
     return made
 
 
-def helped(node: Node, images: Any = (IMAGE,), keep: str = "") -> JobState:
+def helped(node: GateNode, images: Any = (IMAGE,), keep: str = "") -> JobState:
     state = JobState(4711, str(node.root / "run/madengine"))
     state.begin(os.getuid(), os.getgid(), str(node.current))
     Workspace(4711, str(node.root / "var/lib/madengine")).make(os.getuid(), os.getgid())
@@ -50,7 +50,7 @@ def helped(node: Node, images: Any = (IMAGE,), keep: str = "") -> JobState:
     return state
 
 
-def tasks_environment(node: Node, env: Dict[str, str]) -> Dict[bytes, bytes]:
+def tasks_environment(node: GateNode, env: Dict[str, str]) -> Dict[bytes, bytes]:
     """What slurmstepd makes of the TaskProlog for a task with *env*."""
     task = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     for line in node.run("prolog/task_prolog", env).stdout.splitlines():
@@ -62,7 +62,7 @@ def tasks_environment(node: Node, env: Dict[str, str]) -> Dict[bytes, bytes]:
     return task
 
 
-def ran(node: Node, job: Job, **env: str) -> Any:
+def ran(node: GateNode, job: Job, **env: str) -> Any:
     """Run the task as srun does, and return what madengine was given; its words are None where it never ran."""
     task = tasks_environment(node, {**SLURM, **job.env, **env})
     subprocess.run([BASH, str(job.task)], env=task, check=True, timeout=60)
@@ -84,7 +84,7 @@ def written(job: Job, **fields: Any) -> Path:
 
 
 @pytest.mark.parametrize("run", ["", RUN])
-def test_madengine_on_a_node_reads_the_restored_manifest_although_it_copies_the_user_s(node: Node, tmp_path: Path, run: str) -> None:
+def test_madengine_on_a_node_reads_the_restored_manifest_although_it_copies_the_user_s(node: GateNode, tmp_path: Path, run: str) -> None:
     helped(node)
     job = Job(tmp_path / "job", run=run)
     before = written(job).read_text()
@@ -107,7 +107,7 @@ def test_madengine_on_a_node_reads_the_restored_manifest_although_it_copies_the_
     assert "the manifest of this run is restored on this node" in (job.submit / "err_0").read_text()
 
 
-def test_without_us_madengine_would_have_removed_and_pulled_it(node: Node, tmp_path: Path) -> None:
+def test_without_us_madengine_would_have_removed_and_pulled_it(node: GateNode, tmp_path: Path) -> None:
     helped(node, keep="manifest")
     job = Job(tmp_path / "job")
     document = manifests.build_on_compute(IMAGE)
@@ -118,7 +118,7 @@ def test_without_us_madengine_would_have_removed_and_pulled_it(node: Node, tmp_p
 
 
 @pytest.mark.parametrize(("keep", "saves"), [("manifest", 0), ("manifest builds", 1)])
-def test_nothing_is_saved_into_our_store_unless_the_user_wants_it(node: Node, tmp_path: Path, keep: str, saves: int) -> None:
+def test_nothing_is_saved_into_our_store_unless_the_user_wants_it(node: GateNode, tmp_path: Path, keep: str, saves: int) -> None:
     helped(node, keep=keep)
     job = Job(tmp_path / "job")
     written(job)
@@ -126,7 +126,7 @@ def test_nothing_is_saved_into_our_store_unless_the_user_wants_it(node: Node, tm
     assert len([line for line in job.docker if line.startswith("save ")]) == saves
 
 
-def test_a_manifest_whose_image_we_have_not_brought_keeps_the_way_to_it(node: Node, tmp_path: Path) -> None:
+def test_a_manifest_whose_image_we_have_not_brought_keeps_the_way_to_it(node: GateNode, tmp_path: Path) -> None:
     helped(node, images=["another:1"])
     job = Job(tmp_path / "job")
     written(job)
@@ -134,7 +134,7 @@ def test_a_manifest_whose_image_we_have_not_brought_keeps_the_way_to_it(node: No
     assert image["registry_image"] == IMAGE
 
 
-def test_a_token_of_the_task_s_own_is_not_replaced(node: Node, tmp_path: Path) -> None:
+def test_a_token_of_the_task_s_own_is_not_replaced(node: GateNode, tmp_path: Path) -> None:
     helped(node)
     job = Job(tmp_path / "job")
     written(job)
@@ -142,7 +142,7 @@ def test_a_token_of_the_task_s_own_is_not_replaced(node: Node, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["{", '{"built_images": {}}'])
-def test_a_manifest_that_cannot_be_restored_runs_as_it_is_and_it_is_said(node: Node, tmp_path: Path, text: str) -> None:
+def test_a_manifest_that_cannot_be_restored_runs_as_it_is_and_it_is_said(node: GateNode, tmp_path: Path, text: str) -> None:
     helped(node)
     job = Job(tmp_path / "job")
     (job.submit / "m.json").write_text(text)
@@ -152,7 +152,7 @@ def test_a_manifest_that_cannot_be_restored_runs_as_it_is_and_it_is_said(node: N
 
 
 @pytest.mark.parametrize("words", ["run --tags llama", "run --manifest-file other.json", "build --manifest-file build_manifest.json"])
-def test_a_submission_and_whatever_is_no_run_on_this_node_is_left_alone(node: Node, tmp_path: Path, words: str) -> None:
+def test_a_submission_and_whatever_is_no_run_on_this_node_is_left_alone(node: GateNode, tmp_path: Path, words: str) -> None:
     helped(node)
     job = Job(tmp_path / "job")
     written(job)
@@ -164,7 +164,7 @@ def test_a_submission_and_whatever_is_no_run_on_this_node_is_left_alone(node: No
     assert (done.stdout, done.stderr) == (words + "\n", "")
 
 
-def test_a_node_without_madengine_says_what_a_shell_says(node: Node, tmp_path: Path) -> None:
+def test_a_node_without_madengine_says_what_a_shell_says(node: GateNode, tmp_path: Path) -> None:
     helped(node)
     job = Job(tmp_path / "job")
     done = subprocess.run(

@@ -70,18 +70,18 @@ def _answer(doing: str, answer: Any) -> Any:
 
 
 @pytest.fixture(params=[pytest.param("nobody", marks=as_root), "myself"])
-def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[stories.Node]:
+def node(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[stories.StoryNode]:
     user = pwd.getpwnam("nobody") if request.param == "nobody" else pwd.getpwuid(os.getuid())
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         os.chmod(folder, 0o755)
         monkeypatch.setattr(job_images, "JobImages", JobImages)
         monkeypatch.setattr(JobImages, "failing", {})
-        made = stories.Node(Path(folder), monkeypatch, user.pw_uid, user.pw_gid)
+        made = stories.StoryNode(Path(folder), monkeypatch, user.pw_uid, user.pw_gid)
         (made.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
         yield made
 
 
-def test_a_job_gets_its_images_its_environment_and_a_place_for_its_results(node: stories.Node) -> None:
+def test_a_job_gets_its_images_its_environment_and_a_place_for_its_results(node: stories.StoryNode) -> None:
     assert node.tell(prolog) == exit_status.DONE
     assert (node.verdict(), node.said) == ("ready", [])
     exports = node.exports()
@@ -97,12 +97,12 @@ def test_a_job_gets_its_images_its_environment_and_a_place_for_its_results(node:
     assert len(node.noted) == 4
 
 
-def test_the_release_that_runs_is_pinned_for_the_epilog(node: stories.Node) -> None:
+def test_the_release_that_runs_is_pinned_for_the_epilog(node: stories.StoryNode) -> None:
     node.tell(prolog)
     assert (node.here.text("release") or "").strip() == prolog.RELEASE
 
 
-def test_a_second_attempt_begins_anew(node: stories.Node) -> None:
+def test_a_second_attempt_begins_anew(node: stories.StoryNode) -> None:
     node.tell(prolog)
     Path(node.place.results, "perf.csv").write_text("stale")
     assert node.tell(prolog, SLURM_JOB_RESTART_COUNT="1") == exit_status.DONE
@@ -114,7 +114,7 @@ def test_a_second_attempt_begins_anew(node: stories.Node) -> None:
     ({"SLURM_JOB_COMMENT": "madengine=off"}, {}),
     ({}, {"enabled": False}),
 ])  # fmt: skip
-def test_a_job_that_is_not_ours_leaves_no_trace(node: stories.Node, more: Dict[str, str], site: Dict[str, Any]) -> None:
+def test_a_job_that_is_not_ours_leaves_no_trace(node: stories.StoryNode, more: Dict[str, str], site: Dict[str, Any]) -> None:
     node.site = Site(**site)
     assert node.tell(prolog, **more) == exit_status.DONE
     assert (node.here.exists(), os.path.exists(node.place.path), node.said, node.noted) == (False, False, [], [])
@@ -127,7 +127,7 @@ def unasked(monkeypatch: pytest.MonkeyPatch) -> Dict[str, str]:
     return {"SLURM_JOB_COMMENT": "", "SLURM_JOB_STDOUT": "/x/madengine-llama_%j_%t.out"}
 
 
-def stands_aside(node: stories.Node, says: str) -> bool:
+def stands_aside(node: stories.StoryNode, says: str) -> bool:
     """Say whether the job starts as if we were not there, and hears once why."""
     (line,) = (node.here.text("notes") or "").splitlines()
     assert line.startswith("madengine: this job runs without help: ")
@@ -135,7 +135,7 @@ def stands_aside(node: stories.Node, says: str) -> bool:
     return (node.verdict(), os.path.exists(node.here.file("exports"))) == ("aside", False)
 
 
-def test_madengine_run_without_a_manifest_did_not_ask(node: stories.Node, unasked: Dict[str, str]) -> None:
+def test_madengine_run_without_a_manifest_did_not_ask(node: stories.StoryNode, unasked: Dict[str, str]) -> None:
     (node.work_dir / "build_manifest.json").unlink()
     assert node.tell(prolog, **unasked) == exit_status.DONE
     assert stands_aside(node, "no manifest found")
@@ -143,19 +143,19 @@ def test_madengine_run_without_a_manifest_did_not_ask(node: stories.Node, unaske
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({**manifests.built(), "built_models": {"x": {"name": "mixtral"}}})])
-def test_a_manifest_that_nobody_named_fails_no_job(node: stories.Node, unasked: Dict[str, str], text: str) -> None:
+def test_a_manifest_that_nobody_named_fails_no_job(node: stories.StoryNode, unasked: Dict[str, str], text: str) -> None:
     (node.work_dir / "build_manifest.json").write_text(text)
     assert node.tell(prolog, **unasked) == exit_status.DONE
     assert stands_aside(node, "manifest")
 
 
-def test_a_job_that_did_not_ask_is_not_failed_for_want_of_an_image(node: stories.Node, unasked: Dict[str, str]) -> None:
+def test_a_job_that_did_not_ask_is_not_failed_for_want_of_an_image(node: stories.StoryNode, unasked: Dict[str, str]) -> None:
     JobImages.failing = {"stage": JobFault("image: nobody has it", "build it")}
     assert node.tell(prolog, **unasked) == exit_status.DONE
     assert stands_aside(node, "image: nobody has it")
 
 
-def test_a_job_that_did_not_ask_is_helped_where_the_manifest_is_its_own(node: stories.Node, unasked: Dict[str, str]) -> None:
+def test_a_job_that_did_not_ask_is_helped_where_the_manifest_is_its_own(node: stories.StoryNode, unasked: Dict[str, str]) -> None:
     assert node.tell(prolog, **unasked) == exit_status.DONE
     assert (node.verdict(), node.here.text("notes")) == ("ready", None)
     assert node.here.status().collection_dir == f"/x/llama/{stories.JOB_ID}"
@@ -166,7 +166,7 @@ def test_a_job_that_did_not_ask_is_helped_where_the_manifest_is_its_own(node: st
     ("[]", "build_manifest.json"),
     (None, "build_manifest.json"),
 ])  # fmt: skip
-def test_a_broken_manifest_is_the_job_s_fault_in_one_line(node: stories.Node, text: Any, says: str) -> None:
+def test_a_broken_manifest_is_the_job_s_fault_in_one_line(node: stories.StoryNode, text: Any, says: str) -> None:
     path = node.work_dir / "build_manifest.json"
     path.unlink()
     if text is not None:
@@ -180,19 +180,19 @@ def test_a_broken_manifest_is_the_job_s_fault_in_one_line(node: stories.Node, te
 
 
 @pytest.mark.parametrize("comment", ["madengine:nonsense=1", "madengine:image=", "madengine:image=UPPER:1", "madengine:store=relative"])
-def test_a_request_that_makes_no_sense_is_the_job_s_fault(node: stories.Node, comment: str) -> None:
+def test_a_request_that_makes_no_sense_is_the_job_s_fault(node: stories.StoryNode, comment: str) -> None:
     assert node.tell(prolog, SLURM_JOB_COMMENT=comment) == exit_status.DONE
     assert node.verdict().startswith("madengine: job: ")
 
 
-def test_a_user_whom_this_node_does_not_know_is_no_reason_to_drain_it(node: stories.Node) -> None:
+def test_a_user_whom_this_node_does_not_know_is_no_reason_to_drain_it(node: stories.StoryNode) -> None:
     assert node.tell(prolog, SLURM_JOB_UID=str(UNKNOWN)) == exit_status.DONE
     assert "process: this node does not know the user" in node.verdict()
     assert node.said == [node.verdict()]
 
 
 @as_root
-def test_a_work_directory_that_the_user_may_not_read_is_the_job_s_fault(node: stories.Node) -> None:
+def test_a_work_directory_that_the_user_may_not_read_is_the_job_s_fault(node: stories.StoryNode) -> None:
     os.chown(node.work_dir, 0, 0)
     node.work_dir.chmod(0o700)
     if node.uid != 0:
@@ -207,7 +207,9 @@ def test_a_work_directory_that_the_user_may_not_read_is_the_job_s_fault(node: st
     (NodeFault("engine: no answer", "start docker", part="docker"), ("disk",), exit_status.DONE),
     (NodeFault("engine: no answer", "start docker", part="docker"), (), exit_status.DONE),
 ])  # fmt: skip
-def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(node: stories.Node, fault: Exception, drain_on: Any, status: int) -> None:
+def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(
+    node: stories.StoryNode, fault: Exception, drain_on: Any, status: int
+) -> None:
     node.site = Site(drain_on=drain_on)
     JobImages.failing = {"stage": fault}
     assert node.tell(prolog) == status
@@ -216,7 +218,7 @@ def test_only_a_fault_of_the_node_that_the_admin_listed_drains_it(node: stories.
     assert not os.path.exists(node.here.file("exports"))
 
 
-def test_a_disk_that_cannot_be_written_is_noticed_before_the_others_load(node: stories.Node) -> None:
+def test_a_disk_that_cannot_be_written_is_noticed_before_the_others_load(node: stories.StoryNode) -> None:
     node.site = Site(drain_on=("disk",))
     Path(os.path.dirname(os.path.dirname(node.place.path))).write_text("no directory")
     assert node.tell(prolog) == exit_status.DRAIN
@@ -226,7 +228,7 @@ def test_a_disk_that_cannot_be_written_is_noticed_before_the_others_load(node: s
 
 @pytest.mark.parametrize("where", ["child", "story", "handover"])
 def test_a_defect_of_ours_lets_the_job_start_and_leaves_its_traceback_in_the_journal(
-    node: stories.Node, monkeypatch: pytest.MonkeyPatch, where: str
+    node: stories.StoryNode, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a defect")
@@ -244,26 +246,28 @@ def test_a_defect_of_ours_lets_the_job_start_and_leaves_its_traceback_in_the_jou
 @pytest.mark.parametrize(
     "more", [{"SLURM_JOB_ID": ""}, {"SLURMD_NODENAME": "elsewhere"}, {"SLURM_JOB_UID": "x"}, {"SLURM_JOB_NODELIST": "["}]
 )
-def test_an_environment_that_is_not_slurm_s_is_said_in_the_journal_and_drains_nothing(node: stories.Node, more: Dict[str, str]) -> None:
+def test_an_environment_that_is_not_slurm_s_is_said_in_the_journal_and_drains_nothing(
+    node: stories.StoryNode, more: Dict[str, str]
+) -> None:
     assert node.tell(prolog, **more) == exit_status.DONE
     assert len(node.said) == 1
     assert node.said[0].startswith("madengine: job: ")
 
 
-def test_a_state_that_cannot_be_written_is_said_in_the_journal(node: stories.Node) -> None:
+def test_a_state_that_cannot_be_written_is_said_in_the_journal(node: stories.StoryNode) -> None:
     Path(node.here.base).write_text("no directory")
     assert node.tell(prolog) == exit_status.DONE
     assert "job_state: cannot write" in node.said[0]
 
 
-def test_what_hooks_conf_says_wrong_is_said(node: stories.Node) -> None:
+def test_what_hooks_conf_says_wrong_is_said(node: stories.StoryNode) -> None:
     node.site = Site(warnings=("config: unknown key (key='Deadlin')",))
     node.tell(prolog)
     assert node.said == ["madengine: config: unknown key (key='Deadlin')"]
     assert node.verdict() == "ready"
 
 
-def test_nodes_that_cannot_meet_are_left_alone(node: stories.Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_that_cannot_meet_are_left_alone(node: stories.StoryNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prolog.settings, "meets_in_prolog", lambda path: False)
     assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == exit_status.DONE
     assert (node.here.exists(), len(node.said)) == (False, 1)
@@ -293,7 +297,7 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
         patched.setattr(job_images, "JobImages", JobImages)
         patched.setattr(allocation, "of", lambda environ: dataclasses.replace(ALLOCATION_OF(environ), address=at))
         JobImages.failing = failing
-        node = stories.Node(base, patched, os.getuid(), os.getgid())
+        node = stories.StoryNode(base, patched, os.getuid(), os.getgid())
         node.site = site
         if name != "broken":
             (node.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
@@ -380,13 +384,13 @@ def test_a_leader_that_sees_no_manifest_tells_the_others(key: str) -> None:
     assert {end[1] for end in found.values()} == {"aside"}
 
 
-def test_a_job_that_is_alone_needs_no_key_of_the_cluster(node: stories.Node) -> None:
+def test_a_job_that_is_alone_needs_no_key_of_the_cluster(node: stories.StoryNode) -> None:
     node.site = Site(key_file="/nonexistent/key")
     assert node.tell(prolog) == exit_status.DONE
     assert node.verdict() == "ready"
 
 
-def test_a_job_of_several_nodes_needs_one(node: stories.Node) -> None:
+def test_a_job_of_several_nodes_needs_one(node: stories.StoryNode) -> None:
     node.site = Site(key_file="/nonexistent/key", drain_on=("key",))
     assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == exit_status.DRAIN
     assert "/nonexistent/key" in node.verdict()

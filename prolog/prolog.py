@@ -74,7 +74,7 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
             offers = lead(together, images, probe, wanted, log) if job.is_leader else follow(together, images, probe, log)
     with log.step("handover"):
         task_environment.write(state, job, wanted, offers, work.results, asked.keep)
-        origins.note(state, job, asked, wanted.models, deadline)
+        origins.note(state, job, asked, wanted, deadline)
         state.note(*job_images.decisions(offers))
         base = task_environment.run_base(job, wanted)
         state.ready(images=offers, results=wanted.results, collection_dir=collection, run_base=base, apart=probe.apart)

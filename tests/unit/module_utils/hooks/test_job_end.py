@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import encodings.utf_8_sig  # noqa: F401 (the child that is the user may be unable to read this interpreter)
 import json
 import os
@@ -16,13 +17,16 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end, madengine_dirs
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_end, madengine_dirs, origins
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_end import JobEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState, Status
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import credential
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, collect, upload
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
@@ -157,6 +161,29 @@ def test_containers_in_a_user_s_own_docker_are_looked_for_by_that_user(tmp_path:
         with dockerinfo.refusing(Path(folder, f"{one.pw_uid}.sock"), one.pw_uid) as askers, pytest.raises(Fault):
             node.ended().find()
         assert askers == {one.pw_uid if is_user else 0}
+
+
+@pytest.mark.parametrize(("csv", "found"), [("", True), (csvs.NAME, True), ("perf_other.csv", False)])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_results_of_a_job_script_of_the_user_s_own_are_found_once(node: Node, rank: int, csv: str, found: bool) -> None:
+    work, name = node.share / "work", node.job().nodes[rank]
+    old = csvs.write(work / "results/perf_old.csv", csvs.table(9999.0))
+    model = {"name": "m", "multiple_results": csv}
+    node.name = name
+    node.has_run(node_rank=rank)
+    facts = {"uid": node.uid, "gid": node.gid, "work_dir": str(work)}
+    spec = JobSpec(models=(model,), results_dirs=("results",))
+    origins.note(node.here, dataclasses.replace(node.job(), **facts), Request(), spec, Deadline(20.0))
+    new = csvs.write(work / "results" / csvs.NAME, csvs.table(100.0))
+    csvs.write(work / "results/perf.csv", csvs.table(7777.0))  # a ledger
+    for path in (work, old.parent, old, new):
+        os.chown(path, node.uid, node.gid)
+    node.here.ready(results=[csv])
+    ended = node.ended()
+    ended.gather()
+    ended.choose()
+    best = node.selection()["best"]
+    assert (best or {}).get("value") == (100.0 if found and rank == 0 else None)
 
 
 def test_several_runs_in_one_job_are_several_results_and_never_mixed(node: Node) -> None:

@@ -9,13 +9,14 @@ import pwd
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import origins
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Request
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results.provenance import Origins
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import csvs
@@ -36,12 +37,12 @@ class Node:
     def state_dir(self) -> Path:
         return Path(self.state.path)
 
-    def note(self, *models: Dict[str, Any], results: str = "", seconds: float = 20.0) -> origins.Note:
+    def note(self, *models: Dict[str, Any], results: str = "", seconds: float = 20.0, dirs: Tuple[str, ...] = ()) -> origins.Note:
         job = Allocation(
             "lab", 7, 0, ("n1",), "n1", uid=self.user.pw_uid, gid=self.user.pw_gid, work_dir=str(self.work_dir),
             stdout=str(self.work_dir / "slurm_results/madengine-llama_7.out"),
         )  # fmt: skip
-        origins.note(self.state, job, Request("", results=results), models, Deadline(seconds))
+        origins.note(self.state, job, Request("", results=results), JobSpec(models=models, results_dirs=dirs), Deadline(seconds))
         return origins.read(self.state.file(origins.NOTE))
 
 
@@ -81,6 +82,20 @@ def test_a_share_that_hangs_costs_the_note_and_not_the_job(node: Node) -> None:
     known = node.note(MODEL, seconds=0.0)
     assert dict(known.origins.before) == {}
     assert known.origins.expected[0].csv == "perf_llama.csv"
+
+
+def test_where_a_job_script_puts_its_results_is_noted_and_what_is_there_already(node: Node) -> None:
+    old = csvs.write(node.work_dir / "results/perf_old.csv", csvs.table(555))
+    known = node.note({**MODEL, "multiple_results": ""}, dirs=("results",))
+    assert list(known.origins.before) == [str(old)]
+    assert [each["path"] for each in known.sources() if isinstance(each, dict)] == [str(node.work_dir / "results")]
+
+
+@pytest.mark.parametrize("place", [".", "", "..", "../other", "/etc", "link", "results/../../other"])
+def test_a_directory_of_results_outside_the_work_directory_is_not_looked_in(node: Node, place: str) -> None:
+    csvs.write(node.work_dir.parent / "other/perf_x.csv", csvs.table(555))
+    (node.work_dir / "link").symlink_to(node.work_dir.parent / "other")
+    assert node.note(MODEL, dirs=(place,)).sources() == []
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"expected": 5}', '{"expected": [{"x": 1}]}', "\0"])

@@ -177,6 +177,16 @@ def test_slurm_multi_runs_the_image_that_its_own_script_would_take(tmp_path: Pat
     assert job_spec.images(found.documents[0])[0]["reference"] == expected
 
 
+def test_where_a_job_script_of_the_user_s_own_puts_its_results_is_known(tmp_path: Path) -> None:
+    written = manifests.use_image()
+    written["deployment_config"] = {"slurm": {"nodes": 2, "results_dir": "out"}}
+    (model,) = written["built_models"].values()
+    model["slurm"] = {"results_dir": "card"}
+    assert job_spec.load_for_job(manifests.write(tmp_path, written)).results_dirs == ("out", "card")
+    model["slurm"], written["deployment_config"]["slurm"]["results_dir"] = {"results_dir": 5}, ""
+    assert job_spec.load_for_job(manifests.write(tmp_path, written)).results_dirs == ()
+
+
 @pytest.mark.parametrize("text", ["<FILL_IMAGE>", "<your image>", "reg.example.org/<FILL_ME>:1"])
 def test_a_placeholder_is_passed_over_and_not_refused(tmp_path: Path, text: str) -> None:
     written = manifests.use_image()

@@ -369,7 +369,9 @@ def _diagnosed(socket: str, dest: str, job_id: str, note: str) -> str:
 
 
 def _gather(sources: List[collect.Source], collection: str, facts: Mapping[str, Any], since: float, note: str) -> str:
-    return str(collect.gather(sources, collection, facts, since, origins=origins.read(note).origins)["folder"])
+    known = origins.read(note)
+    shared = known.sources() if facts["rank"] == 0 else []  # all nodes see these files: once is enough
+    return str(collect.gather([*sources, *shared], collection, facts, since, origins=known.origins)["folder"])
 
 
 def _written(path: str, text: str) -> None:

@@ -15,11 +15,12 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..core import files, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault
+from ..manifest.job_spec import JobSpec
 from ..results import collect, provenance
 from ..results.provenance import Origins, Wanted
 from ..slurm.allocation import Allocation
@@ -36,10 +37,18 @@ class Note:
     """What is known of a job's results before it runs.
 
     :param benign: patterns of log lines that are no failure, from the manifest.
+    :param results_dirs: where a job script of the user's own puts its results, in the work directory or below it.
     """
 
     origins: Origins = dataclasses.field(default_factory=Origins)
     benign: Tuple[str, ...] = ()
+    results_dirs: Tuple[str, ...] = ()
+
+    def sources(self) -> List[collect.Source]:
+        """Return the `results_dirs` as sources, to be called as the job's user; a link to the outside of the work directory is none."""
+        home = os.path.realpath(self.origins.work_dir)
+        inside = [path for path in self.results_dirs if self.origins.work_dir and os.path.realpath(path).startswith(home + os.sep)]
+        return [{"path": path, "root": path} for path in dict.fromkeys(map(os.path.realpath, inside))]
 
 
 def expected(models: Sequence[Mapping[str, Any]], asked: Request) -> Tuple[Wanted, ...]:
@@ -51,10 +60,12 @@ def expected(models: Sequence[Mapping[str, Any]], asked: Request) -> Tuple[Wante
     return (dataclasses.replace(found[0], csv=asked.results, folder=""), *found[1:]) if asked.results else found
 
 
-def note(state: JobState, job: Allocation, asked: Request, models: Sequence[Mapping[str, Any]], deadline: Deadline) -> None:
+def note(state: JobState, job: Allocation, asked: Request, spec: JobSpec, deadline: Deadline) -> None:
     """Write down, for the job's user, which CSVs are there now; where the share hangs, only what is expected."""
+    models = spec.models
     leaves = expected(models, asked)
-    roots = [job.work_dir, *collect.workspaces(job.job_id, job.node_rank, len(job.nodes))]
+    folders = [job.path(folder) for folder in spec.results_dirs]
+    roots = [job.work_dir, *collect.workspaces(job.job_id, job.node_rank, len(job.nodes)), *folders]
     before: Dict[str, Any] = {}
     with contextlib.suppress(Fault):
         user = process.of(job.uid, job.gid)
@@ -64,6 +75,7 @@ def note(state: JobState, job: Allocation, asked: Request, models: Sequence[Mapp
         "work_dir": job.work_dir,
         "outputs": _outputs(job),
         "benign": [pattern for model in models for pattern in model.get("benign") or []],
+        "results_dirs": folders,
         "before": before,
     }
     state.keep(NOTE, json.dumps(said) + "\n", job.uid, job.gid)
@@ -75,7 +87,7 @@ def read(path: str) -> Note:
         said = json.loads(files.read(path, _LARGEST_BYTES))
         leaves = tuple(Wanted(**{**each, "places": tuple(each["places"])}) for each in said["expected"])
         origins = Origins(leaves, str(said["work_dir"]), str(said["outputs"]), dict(said["before"]))
-        return Note(origins, tuple(map(str, said["benign"])))
+        return Note(origins, tuple(map(str, said["benign"])), tuple(map(str, said["results_dirs"])))
     except (Fault, OSError, ValueError, TypeError, KeyError, RecursionError):
         return Note()
 

@@ -137,7 +137,7 @@ def load_for_job(
         results=tuple(sorted({each["multiple_results"] for each in known} - {""})),
         environment=environment.for_task(variables(document), add, without, _sources(written)),
         documents=(document,),
-        results_dirs=tuple(_texts([slurm.get("results_dir")])),
+        results_dirs=tuple(dict.fromkeys(filter(None, _texts([slurm.get("results_dir"), *_of_cards(document)])))),
         output_dir=next(iter(_texts([slurm.get("output_dir") or (_OUTPUT_DIR if slurm else None)])), ""),
     )
 
@@ -156,6 +156,11 @@ def model(entry: Entry) -> Dict[str, Any]:
         "scripts": str(entry.model.get("scripts") or ""),
         "benign": _texts(entry.model.get("log_error_benign_patterns")),
     }
+
+
+def _of_cards(document: Document) -> List[Any]:
+    """Return where the models' own cards say that their job scripts put the results."""
+    return [documents.section_of(entry.model, "slurm").get("results_dir") for entry in documents.entries(document) if entry.model]
 
 
 def _sources(document: Document) -> Dict[str, List[str]]:

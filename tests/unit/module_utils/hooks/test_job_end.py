@@ -278,6 +278,44 @@ def test_madengine_s_workspace_goes_with_the_job_and_nobody_else_s(node: Node, m
     assert (tmp / "else/deep/credential.json").exists()
 
 
+@pytest.mark.parametrize("place", [f"slurm.{JOB_ID}", f"alice/{JOB_ID}.0", "scratch", f"slurm.{JOB_ID}0"])
+def test_madengine_s_workspace_in_the_tasks_own_temporary_directory_goes_with_the_job(node: Node, place: str) -> None:
+    folder, run = node.share.parent / place, "_20261006120000_a1b2c3"
+    is_own = str(JOB_ID) in place.replace(".", "/").split("/")
+    unnamed, named = ["madengine_node_1", f"madengine_node_1{run}"], f"madengine_job_{JOB_ID}_node_1"
+    others = ["madengine_node_0", f"madengine_node_2{run}", "madengine_job_7_node_1", "else"]
+    for name in (*unnamed, named, *others):
+        csvs.write(folder / name / "deep/credential.json", "s3cr3t")
+    (folder / "madengine_node_1/link").symlink_to(folder / "else")
+    for path in (folder, folder.parent, *folder.rglob("*")):
+        if path != node.share.parent:
+            os.lchown(path, node.uid, node.gid)
+    for keeps in (True, False):
+        node.has_run()
+        Path(node.place.task, "tmpdir").write_text(f"{folder}\n")
+        node.site = Site(keep_workspace=keeps)
+        ended = node.ended()
+        ended.gather()
+        ended.clean()
+        left = [*unnamed, named] if keeps else [] if is_own else unnamed
+        assert sorted(os.listdir(folder)) == sorted([*others, *left])
+    assert (folder / "else/deep/credential.json").exists()
+
+
+@as_root
+def test_root_removes_nothing_where_a_task_said_that_its_temporary_files_are(node: Node) -> None:
+    folder = node.share.parent / f"slurm.{JOB_ID}"
+    csvs.write(folder / f"madengine_job_{JOB_ID}_node_1/root/of/container", "x")
+    os.chown(folder, node.uid, node.gid)
+    os.chown(folder / f"madengine_job_{JOB_ID}_node_1", node.uid, node.gid)
+    node.has_run()
+    Path(node.place.task, "tmpdir").write_text(f"{folder}\n")
+    ended = node.ended()
+    ended.gather()
+    ended.clean()
+    assert (folder / f"madengine_job_{JOB_ID}_node_1/root/of/container").exists() == (node.uid != 0)
+
+
 @as_root
 def test_a_directory_of_another_user_with_the_name_of_the_jobs_workspace_stays(tmp_path: Path) -> None:
     csvs.write(tmp_path / f"madengine_job_{JOB_ID}_node_1/x", "x")

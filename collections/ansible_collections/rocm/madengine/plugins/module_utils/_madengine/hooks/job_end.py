@@ -186,16 +186,22 @@ class JobEnd:
         is_empty = bool(self._folder) and not self._folder.startswith(self._work.path + os.sep)
         try:
             if (is_empty or not self.has_run) and not self._site.keep_workspace:
+                said = self._work.temporary_dirs()[:-1]
                 with contextlib.suppress(OSError):  # whatever a user has made of it
                     self._work.remove()
-                self._remove_madengine_s()
+                self._remove_madengine_s(said)
         finally:
             self._state.remove()
 
-    def _remove_madengine_s(self) -> None:
-        """Remove what madengine worked in on this node (its credential.json is in there), as the user; then what is root's in it."""
+    def _remove_madengine_s(self, folders: List[str]) -> None:
+        """Remove what madengine worked in on this node (its credential.json is in there), as the user; in /tmp then what is root's in it.
+
+        :param folders: where the tasks said that their temporary files are.
+        """
         rank = self._known.node_rank
         with contextlib.suppress(JobFault):  # a user whom this node has forgotten
+            for folder in folders:
+                self._as_user(madengine_dirs.remove, self._job.job_id, rank, None, folder)
             left = self._as_user(madengine_dirs.remove, self._job.job_id, rank)
             if left:
                 madengine_dirs.remove(self._job.job_id, rank, self._job.uid)

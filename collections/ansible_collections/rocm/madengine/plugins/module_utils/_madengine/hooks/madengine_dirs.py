@@ -1,7 +1,9 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The directories that madengine makes for a job's nodes in /tmp and leaves behind, with the user's credential.json in them.
+"""The directories that madengine makes for a job's nodes and leaves behind, with the user's credential.json in them.
+
+They are in /tmp, or where the job's tasks said that their SLURM_TMPDIR is. That is the user's word: root removes nothing there.
 
 Source: madengine 2.1's job script; ``slurm.runs`` for their names.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from typing import List, Optional
 
@@ -17,7 +20,7 @@ from ..core import files
 from ..slurm import runs
 
 TMP = "/tmp"  # noqa: S108 (madengine's choice)
-PREFIX = "madengine_job_"  # the other name that it uses, below SLURM_TMPDIR, does not say whose it is
+PREFIX = "madengine_job_"  # the other name that it uses, below SLURM_TMPDIR, does not say whose it is: that directory must
 
 
 def of_job(job_id: int, rank: int, uid: int, folder: str = TMP) -> List[str]:
@@ -26,7 +29,8 @@ def of_job(job_id: int, rank: int, uid: int, folder: str = TMP) -> List[str]:
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
-            if name.startswith(PREFIX) and runs.of_workspace(name, job_id, rank) is not None and _is_directory_of(path, uid):
+            is_named = name.startswith(PREFIX) or _is_of_job(folder, job_id)
+            if is_named and runs.of_workspace(name, job_id, rank) is not None and _is_directory_of(path, uid):
                 found.append(path)
     return found
 
@@ -41,6 +45,11 @@ def remove(job_id: int, rank: int, uid: Optional[int] = None, folder: str = TMP)
         with contextlib.suppress(OSError):
             files.remove_tree(path)
     return of_job(job_id, rank, owner, folder)
+
+
+def _is_of_job(folder: str, job_id: int) -> bool:
+    """Say whether *folder* is one job's alone, by its name: ``/scratch/slurm.4711``, ``/local/alice/4711.0``."""
+    return str(job_id) in re.findall(r"[0-9]+", folder)
 
 
 def _is_directory_of(path: str, uid: int) -> bool:

@@ -7,6 +7,9 @@ A lease is a small file with a random number and the digests that its holder nee
 lease names; a node that reads the number, which another has told it, sees the other's store and not just a directory of
 the same name. A lease that nobody gave back counts for nothing once it is old.
 
+It is no `core.marker`: the number stands in a document beside the digests, and it is read through the store's own descriptors,
+since any user may have turned a directory of the store into a link.
+
 Source: the leases of containerd (docs/garbage-collection.md) for the idea.
 """
 

@@ -6,26 +6,23 @@
 All that is written lies under a name that no other run has, in the store's ``tmp``, where `prune` takes it if the node dies
 in between.
 
-Source: posix_fadvise(2), fsync(2); nfs(5), "DATA AND METADATA COHERENCE": a name that was never asked for before is asked of
-the server, so nothing here lists a directory.
+Source: posix_fadvise(2), fsync(2); `marker`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from ..core import files
+from ..core import marker
 from ..core.errors import JobFault, ShareFault
 
 _PIECE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
 _CHUNK_BYTES = 1 << 20
 _MEGABYTE = 1_000_000
 _SHORTEST_SECONDS = 1e-6
-_LONGEST_NONCE = 200
 
 
 def write(store: str, session: str, node: str, nonce: str, size_bytes: int, seconds: float) -> Dict[str, Any]:
@@ -38,7 +35,7 @@ def write(store: str, session: str, node: str, nonce: str, size_bytes: int, seco
     folder = _folder(store)
     note, bulk = _paths(folder, session, node)
     try:
-        files.write(note, nonce)
+        marker.write_marker(note, nonce)
         writes, reads = _measured(bulk, size_bytes, seconds) if size_bytes else (0.0, 0.0)
         status = os.statvfs(folder)
     except OSError as error:
@@ -56,14 +53,13 @@ def missing(store: str, session: str, others: Sequence[Mapping[str, Any]]) -> Di
     """
     folder = _folder(store)
     wanted = {str(other["node"]): str(other["nonce"]) for other in others if other.get("nonce")}
-    return {"missing": [node for node, nonce in wanted.items() if _note(_paths(folder, session, node)[0]) != nonce]}
+    return {"missing": [node for node, nonce in wanted.items() if not marker.has_marker(_paths(folder, session, node)[0], nonce)]}
 
 
 def remove(store: str, session: str, node: str) -> Dict[str, Any]:
     """Take away what `write` has left; harmless if there is nothing."""
     for path in _paths(_folder(store), session, node):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        marker.remove_marker(path)
     return {}
 
 
@@ -80,13 +76,6 @@ def _paths(folder: str, session: str, node: str) -> Tuple[str, str]:
             raise JobFault("store: not a name for a file", "give letters, digits, dots and dashes", name=piece)
     path = os.path.join(folder, f".preflight.{session}.{node}")
     return path, f"{path}.bulk"
-
-
-def _note(path: str) -> str:
-    try:
-        return files.read(path, _LONGEST_NONCE).decode("ascii", "replace")
-    except JobFault:
-        return ""
 
 
 def _measured(path: str, size_bytes: int, seconds: float) -> Tuple[float, float]:

@@ -6,8 +6,7 @@
 It is found out while the prologs meet, so that an epilog knows beforehand for whom to wait, and a job whose nodes share
 the directory never waits. What cannot be written or read is not shared. Nothing is left behind.
 
-Source: nfs(5), "DATA AND METADATA COHERENCE": a name that was never asked for before is asked of the server, so nothing
-here lists a directory.
+Source: nfs(5), "DATA AND METADATA COHERENCE"; `marker`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import contextlib
 import os
 from typing import List, Tuple
 
-from ..core import files, process
+from ..core import files, marker, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault
 from ..peers.session import Session
 
 _LEAVING_SECONDS = 10.0
-_LONGEST_MARK = 200
 
 
 class SharedDirProbe:
@@ -63,7 +61,7 @@ def open_for(collection_dir: str, attempt: int, rank: int) -> bool:
     """Leave the first node's mark, as the job's user; say whether that was possible."""
     with contextlib.suppress(OSError):
         os.makedirs(_folder(collection_dir, attempt), exist_ok=True)
-        files.write(_mark(collection_dir, attempt, rank), _text(attempt, rank))
+        marker.write_marker(_mark(collection_dir, attempt, rank), _text(attempt, rank))
         return True
     return False
 
@@ -73,7 +71,7 @@ def join(collection_dir: str, attempt: int, rank: int) -> bool:
     if not _is_there(collection_dir, attempt, 0):
         return False
     with contextlib.suppress(OSError):
-        files.write(_mark(collection_dir, attempt, rank), _text(attempt, rank))
+        marker.write_marker(_mark(collection_dir, attempt, rank), _text(attempt, rank))
         return True
     return False
 
@@ -92,7 +90,7 @@ def close(collection_dir: str, attempt: int, nodes: int) -> List[int]:
 
 def _is_there(collection_dir: str, attempt: int, rank: int) -> bool:
     with contextlib.suppress(Fault, OSError):
-        return files.read(_mark(collection_dir, attempt, rank), _LONGEST_MARK) == _text(attempt, rank).encode()
+        return marker.has_marker(_mark(collection_dir, attempt, rank), _text(attempt, rank))
     return False
 
 

@@ -10,6 +10,7 @@ or the Docker socket runs as the job's user. Exit status: 0, or 75 where this no
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -45,7 +46,8 @@ def begin(site: Site, job: Allocation, state: job_state.JobState) -> bool:
     """Say whether the job is ours; then this node has a state of it."""
     if not site.enabled or not request.concerns_us(job):
         return False
-    if len(job.nodes) > 1 and not settings.meets_in_prolog(os.environ.get("SLURM_CONF", "")):
+    release = functools.partial(settings.installed, site.slurm_dir)
+    if len(job.nodes) > 1 and not settings.meets_in_prolog(os.environ.get("SLURM_CONF", ""), release):
         journal.say(f"madengine: job {job.job_id}: stepping aside; its nodes cannot meet while PrologFlags lacks Alloc")
         return False
     for warning in site.warnings:

@@ -60,6 +60,18 @@ def test_without_a_key_the_node_is_at_fault(tmp_path: Path) -> None:
     assert raised.value.part == "key"
 
 
+def test_no_key_follows_from_a_set_of_keys_and_the_remedy_is_a_key_file(tmp_path: Path) -> None:
+    paths, key_set = [str(tmp_path / "munge.key"), str(tmp_path / "slurm.key")], a_key(tmp_path / "slurm.jwks", b'{"keys": []}' * 9)
+    with pytest.raises(NodeFault, match="no cluster key") as raised:
+        credential.key("", paths, [key_set])
+    assert (raised.value.part, raised.value.seen["key_set"]) == ("key", key_set)
+    assert "KeyFile" in raised.value.remedy
+    with pytest.raises(NodeFault, match="no cluster key") as raised:
+        credential.key("", paths, [f"{key_set}.gone"])
+    assert "key_set" not in raised.value.seen
+    assert credential.key("", [*paths, a_key(tmp_path / "own.key")], [key_set])
+
+
 @pytest.mark.parametrize("mode", [0o440, 0o404, 0o420, 0o644, 0o401])
 def test_a_key_that_others_may_use_is_none(tmp_path: Path, mode: int) -> None:
     with pytest.raises(NodeFault, match="others may use it") as raised:

@@ -152,7 +152,34 @@ def test_what_is_printed_is_read_back(found: Dict[str, str]) -> None:
 ])  # fmt: skip
 def test_nodes_meet_where_all_run_their_prolog_at_the_start_or_that_cannot_be_seen(tmp_path: Path, text: str, expected: bool) -> None:
     (tmp_path / "slurm.conf").write_text(text)
-    assert slurm.meets_in_prolog(str(tmp_path / "slurm.conf")) is expected
+    assert slurm.meets_in_prolog(str(tmp_path / "slurm.conf"), lambda: (24, 11)) is expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "said", "expected"),
+    [
+        ("DeferBatch", "slurm 26.05.0", True),
+        ("deferbatch,Serial", "slurm-wlm 26.11.1", True),
+        ("DeferBatch", "slurm 25.11.2", False),
+        ("Serial", "slurm 26.05.0", False),
+        ("DeferBatch", "", False),
+    ],
+)
+def test_a_new_slurm_runs_prologs_at_the_start_by_deferbatch_alone(tmp_path: Path, flags: str, said: str, expected: bool) -> None:
+    (tmp_path / "slurm.conf").write_text(f"PrologFlags={flags}\n")
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin/slurmd").write_text(f'#!/bin/sh\n[ "$*" = -V ] && echo "{said}"\n')
+    (tmp_path / "sbin/slurmd").chmod(0o755)
+    assert slurm.meets_in_prolog(str(tmp_path / "slurm.conf"), lambda: slurm.installed(str(tmp_path))) is expected
+    # What the role and the preflight say is what the hook does.
+    seen = settings("24.11", "ready", PrologFlags=flags, SLURM_VERSION=said.partition(" ")[2])
+    assert ("…,Alloc" not in [problem.wanted for problem in slurm.judge(seen, *WANTED, 600)]) is expected
+
+
+def test_the_release_is_asked_for_only_where_it_decides(tmp_path: Path) -> None:
+    for text in ("PrologFlags=Alloc,DeferBatch", "PrologFlags=Serial", "", "Include more.conf"):
+        (tmp_path / "slurm.conf").write_text(text)
+        slurm.meets_in_prolog(str(tmp_path / "slurm.conf"), lambda: pytest.fail("asked"))
 
 
 def test_a_slurm_conf_that_cannot_be_read_is_not_held_against_the_cluster(tmp_path: Path) -> None:

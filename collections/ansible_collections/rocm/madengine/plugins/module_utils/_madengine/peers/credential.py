@@ -24,6 +24,7 @@ from ..core.deadline import Deadline
 from ..core.errors import NodeFault, Part
 
 PATHS = ("/etc/munge/munge.key", "/etc/slurm/slurm.key")
+_KEY_SETS = ("/etc/slurm/slurm.jwks",)  # several keys, of which SLURM takes out the old while it runs
 
 _LABEL = b"rocm.madengine rendezvous v1"
 _SHORTEST_KEY = 32  # bytes; MUNGE's own limit
@@ -117,13 +118,18 @@ class Munge:
 Credential = Union[Key, Munge]
 
 
-def key(path: str = "", paths: Sequence[str] = PATHS) -> Key:
+def key(path: str = "", paths: Sequence[str] = PATHS, key_sets: Sequence[str] = _KEY_SETS) -> Key:
     """Return the rendezvous key that follows from the cluster's own secret.
 
     :param path: ``KeyFile``; if empty, the first of *paths* that is there (MUNGE's key, then Slurm's).
+    :param key_sets: where Slurm has a set of keys instead, from which none follows: it changes, and not on all nodes at once.
     :raises NodeFault: there is none, or it is readable for others, too short, or no plain file (part ``key``).
     """
     chosen = path or next((one for one in paths if os.path.lexists(one)), "")
+    key_set = next((one for one in key_sets if os.path.lexists(one)), "")
+    if not chosen and key_set:
+        remedy = "set KeyFile in hooks.conf to a key of the hooks' own: the playbook rotate_key makes one"
+        raise NodeFault("credential: this node has no cluster key", remedy, part=Part.KEY, looked_at=", ".join(paths), key_set=key_set)
     if not chosen:
         raise NodeFault("credential: this node has no cluster key", "set KeyFile in hooks.conf", part=Part.KEY, looked_at=", ".join(paths))
     # Children become users and begin with all that is in our memory: the cluster's own secret is read by one that never does.

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
+import subprocess
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from ..core import files, process
 from ..core.errors import JobFault
@@ -22,8 +24,11 @@ _INFINITE = 65533  # SLURM prints NO_VAL16 or INFINITE16 for "no limit"
 _A_DAY = 86400
 MARGIN_SECONDS = 30
 OLDEST = (22, 5)  # the first that tells a prolog the job's comment and output; none older was tried
-# The controller adds Alloc to each of these (measured with 24.11.5; X11: slurm.conf(5)), yet not to DeferBatch or Serial.
+# The controller adds Alloc to each of these (measured with 24.11.5; X11: slurm.conf(5)), yet not to Serial, and to DeferBatch
+# only in new releases.
 _ALLOC = {"alloc", "contain", "forcerequeueonfail", "nohold", "runinjob", "x11"}
+_DEFERS_BY_ALLOC = (26, 5)
+_VERSION_SECONDS = 5.0
 _VERSION = re.compile(r"(?<![0-9.])([0-9]{2})\.([0-9]{2})(?![0-9])")
 _LARGEST_BYTES = 16 << 20
 _INCLUDE = re.compile(r"^\s*include\s", re.IGNORECASE | re.MULTILINE)
@@ -99,7 +104,9 @@ def judge(
         _program(settings, "Prolog", prolog, "the prolog would never run"),
         _timer(settings, "PrologEpilogTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
         _timer(settings, "PrologTimeout", least, "SLURM kills the prolog before its own deadline, and drains the node"),
-        _flag(settings, "Alloc", "the other nodes run their prolog only at their first step, and the job waits for ever"),
+        None
+        if _defers_by_alloc(settings)
+        else _flag(settings, "Alloc", "the other nodes run their prolog only at their first step, and the job waits for ever"),
         _flag(settings, "DeferBatch", "the batch script starts while other nodes still load"),
         _serial(settings, cluster),
         _program(settings, "TaskProlog", task_prolog, "a task would see neither the environment nor the reason of a failure"),
@@ -137,20 +144,40 @@ def search_path(slurm_dir: str, path: str = process.PATH) -> str:
     return f"{slurm_dir.rstrip('/')}/bin:{path}" if slurm_dir else path
 
 
-def meets_in_prolog(path: str) -> bool:
+def installed(slurm_dir: str = "") -> Tuple[int, int]:
+    """Return the release of this node's slurmd, (0, 0) where it does not say; nobody else is asked.
+
+    :param slurm_dir: where the site has SLURM, if outside of the usual places.
+    """
+    path = f"{slurm_dir.rstrip('/')}/sbin:{search_path(slurm_dir)}" if slurm_dir else process.PATH
+    program = shutil.which("slurmd", path=path)
+    if program is None:
+        return 0, 0
+    try:
+        named = {"PATH": path, "LC_ALL": "C"}
+        said = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=_VERSION_SECONDS, env=named, check=False).stdout
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return 0, 0
+    return version(said)
+
+
+def meets_in_prolog(path: str, release: Callable[[], Tuple[int, int]] = installed) -> bool:
     """Say whether all nodes of a job run their prolog at its start: without it they would wait for each other for ever.
 
     A prolog must not ask the controller, but this file lies on every node, configless ones included.
 
     :param path: slurm.conf, as ``SLURM_CONF`` names it; what cannot be read, or is in a file that it includes, is not held
         against the cluster.
+    :param release: says which SLURM this is; asked only where that decides.
     """
     try:
         text = files.read(path, _LARGEST_BYTES).decode("utf-8", "replace")
     except JobFault:
         return True
     flags = flags_in(text)
-    return bool(_INCLUDE.search(text)) if flags is None else not _ALLOC.isdisjoint(flags)
+    if flags is None:
+        return bool(_INCLUDE.search(text))
+    return not _ALLOC.isdisjoint(flags) or ("deferbatch" in flags and release() >= _DEFERS_BY_ALLOC)
 
 
 def flags_in(text: str) -> Optional[List[str]]:
@@ -189,6 +216,11 @@ def _flag(settings: Mapping[str, str], flag: str, reason: str) -> Optional[Probl
     value = settings.get("PrologFlags", "")
     has_it = flag.lower() in (name.strip().lower() for name in value.split(","))
     return None if has_it else Problem("PrologFlags", value, f"…,{flag}", reason)
+
+
+def _defers_by_alloc(settings: Mapping[str, str]) -> bool:
+    flags = [name.strip().lower() for name in settings.get("PrologFlags", "").split(",")]
+    return "deferbatch" in flags and version(settings.get("SLURM_VERSION", "")) >= _DEFERS_BY_ALLOC
 
 
 def _program(settings: Mapping[str, str], key: str, wanted: str, reason: str) -> Optional[Problem]:

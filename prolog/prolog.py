@@ -77,7 +77,7 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
     with log.step("handover"):
         task_environment.write(state, job, wanted, offers, work.results, asked.keep)
         origins.note(state, job, asked, wanted, deadline)
-        state.note(*job_images.decisions(offers))
+        state.note(*job_images.decisions(offers), *wanted.left_out)
         base = task_environment.run_base(job, wanted)
         state.ready(images=offers, results=wanted.results, collection_dir=collection, run_base=base, apart=probe.apart)
 

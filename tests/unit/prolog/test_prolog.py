@@ -394,3 +394,11 @@ def test_a_job_of_several_nodes_needs_one(node: stories.StoryNode) -> None:
     node.site = Site(key_file="/nonexistent/key", drain_on=("key",))
     assert node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2") == exit_status.DRAIN
     assert "/nonexistent/key" in node.verdict()
+
+
+def test_a_job_hears_once_what_of_its_manifest_it_does_not_get(node: stories.StoryNode) -> None:
+    written = manifests.built(context={"docker_env_vars": {"UNKNOWN": "${NOBODY_HAS_IT}", "HF_TOKEN": manifests.TOKEN}})
+    (node.work_dir / "build_manifest.json").write_text(json.dumps(written))
+    assert node.tell(prolog) == exit_status.DONE
+    (line,) = (node.here.text("notes") or "").splitlines()
+    assert line.startswith("madengine: of the manifest, left out: UNKNOWN; taken out as secrets: HF_TOKEN")

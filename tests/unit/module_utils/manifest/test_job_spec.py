@@ -187,6 +187,24 @@ def test_where_a_job_script_of_the_user_s_own_puts_its_results_is_known(tmp_path
     assert job_spec.load_for_job(manifests.write(tmp_path, written)).results_dirs == ()
 
 
+def test_what_of_the_manifest_a_job_does_not_get_is_one_line_of_names(tmp_path: Path) -> None:
+    variables = {"A": "${B}x", "HF_TOKEN": manifests.TOKEN, "NODE_RANK": "3", "PLAIN": "y", "TWO": "a\nb"}
+    found = job_spec.load_for_job(manifests.write(tmp_path, manifests.built(context={"docker_env_vars": variables})))
+    (line,) = found.left_out
+    assert line == ("madengine: of the manifest, left out: NODE_RANK, A, TWO; taken out as secrets: HF_TOKEN (madengine-restore says why)")
+    assert job_spec.JobSpec.of(json.loads(json.dumps(vars(found)))).left_out == (line,)
+    assert job_spec.merged([found, found]).left_out == (line,)
+
+
+def test_a_job_that_gets_all_of_its_manifest_is_told_nothing_and_a_flood_of_names_is_cut(tmp_path: Path) -> None:
+    whole = manifests.built(context={"docker_env_vars": {"PLAIN": "y"}})
+    assert job_spec.load_for_job(manifests.write(tmp_path, whole)).left_out == ()
+    flood = manifests.built(context={"docker_env_vars": {f"A{number}" + "X" * 500: "${B}" for number in range(500)}})
+    (line,) = job_spec.load_for_job(manifests.write(tmp_path, flood)).left_out
+    assert "and 488 more" in line
+    assert len(line) < 1500
+
+
 @pytest.mark.parametrize("text", ["<FILL_IMAGE>", "<your image>", "reg.example.org/<FILL_ME>:1"])
 def test_a_placeholder_is_passed_over_and_not_refused(tmp_path: Path, text: str) -> None:
     written = manifests.use_image()

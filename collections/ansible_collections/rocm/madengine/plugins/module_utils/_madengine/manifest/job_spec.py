@@ -24,6 +24,7 @@ text = documents.text
 restore = restoring.restore
 MODELS = "models.json"
 _OUTPUT_DIR = "slurm_results"  # madengine's own
+_MOST_SAID, _LONGEST_SAID = 12, 80
 _NO_DOCKERFILE = ("", "N/A (local image mode)")
 
 
@@ -38,6 +39,7 @@ class JobSpec:
     :param documents: the manifests, restored; the first is the one that ``MAD_MANIFEST`` names.
     :param results_dirs: where a job script of the user's own puts its results, as the manifest says.
     :param output_dir: where ``madengine run`` inside the allocation has its results; empty if it is not known.
+    :param left_out: what of the manifests the job does not get, a line each, for its output; names and no values.
     """
 
     images: Tuple[Mapping[str, Any], ...] = ()
@@ -47,6 +49,7 @@ class JobSpec:
     documents: Tuple[Document, ...] = ()
     results_dirs: Tuple[str, ...] = ()
     output_dir: str = ""
+    left_out: Tuple[str, ...] = ()
 
     @property
     def names(self) -> Tuple[str, ...]:
@@ -72,6 +75,7 @@ def merged(specs: Sequence[JobSpec]) -> JobSpec:
         documents=tuple(document for spec in specs for document in spec.documents),
         results_dirs=_all(spec.results_dirs for spec in specs),
         output_dir=specs[0].output_dir,
+        left_out=_all(spec.left_out for spec in specs),
     )
 
 
@@ -126,19 +130,22 @@ def load_for_job(
     :raises JobFault: the manifest cannot be used; the message says where and why.
     """
     written = read(path)
-    document = restore(written, runtime, models(models_path, beside=path), directory=os.path.dirname(os.path.abspath(path))).document
+    restored = restore(written, runtime, models(models_path, beside=path), directory=os.path.dirname(os.path.abspath(path)))
+    document = restored.document
     known = [model(entry) for entry in documents.entries(document) if entry.model]
     for each in known[:1]:
         each["benign"] = [*each["benign"], *_texts(documents.section_of(document, "context").get("log_error_benign_patterns"))]
     slurm = documents.section_of(documents.section_of(document, "deployment_config"), "slurm")
+    passing = environment.for_task(variables(document), add, without, _sources(written))
     return JobSpec(
         images=tuple({**each, "work_dir": os.path.dirname(path)} for each in images(document)),
         models=tuple(known),
         results=tuple(sorted({each["multiple_results"] for each in known} - {""})),
-        environment=environment.for_task(variables(document), add, without, _sources(written)),
+        environment=passing,
         documents=(document,),
         results_dirs=tuple(dict.fromkeys(filter(None, _texts([slurm.get("results_dir"), *_of_cards(document)])))),
         output_dir=next(iter(_texts([slurm.get("output_dir") or (_OUTPUT_DIR if slurm else None)])), ""),
+        left_out=_left_out(restored, passing["refused"]),
     )
 
 
@@ -156,6 +163,22 @@ def model(entry: Entry) -> Dict[str, Any]:
         "scripts": str(entry.model.get("scripts") or ""),
         "benign": _texts(entry.model.get("log_error_benign_patterns")),
     }
+
+
+def _left_out(restored: restoring.Restored, refused: Iterable[str]) -> Tuple[str, ...]:
+    """Return the line that says what of a manifest the job does not get; none where it gets all of it."""
+    groups = {
+        "left out": [*(str(each["name"]) for each in restored.dropped_env), *refused],
+        "not mounted": [str(each["target"]) for each in restored.dropped_mounts],
+        "taken out as secrets": [str(each["name"]) for each in restored.masked],
+    }
+    said = [f"{what}: {_few(list(dict.fromkeys(names)))}" for what, names in groups.items() if names]
+    return (f"madengine: of the manifest, {'; '.join(said)} (madengine-restore says why)",) if said else ()
+
+
+def _few(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - _MOST_SAID} more"] if len(names) > _MOST_SAID else []
+    return ", ".join([*(name[:_LONGEST_SAID] for name in names[:_MOST_SAID]), *more])
 
 
 def _of_cards(document: Document) -> List[Any]:

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Tuple
+import re
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 import pytest
+import yaml
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight import checks
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight.checks import Check, Wanted
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings
+from ansible_collections.rocm.madengine.plugins.modules import preflight_info
 from helpers.hooks import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,6 +153,41 @@ def test_a_fault_of_the_looking_is_a_failed_check_with_the_faults_own_remedy() -
 def test_the_worst_of_all_is_what_counts(statuses: List[str]) -> None:
     expected = next((status for status in ("fail", "warn") if status in statuses), "ok")
     assert checks.worst(statuses) == expected
+
+
+# What a probe is given; that all of them are looked at, whatever may be left out.
+ASKED: Dict[str, Any] = {
+    **dict.fromkeys(("path", "root", "prolog", "epilog", "task_prolog", "store", "slurm_conf", "madengine"), "/a/b"),
+    "users": [],
+    "invoking_user": "",
+    "session": "s",
+    "node": "n1",
+    "ask_slurm": True,
+    "skip": [],
+    "store_probe_mb": 1,
+    "store_probe_seconds": 1.0,
+}
+ROLE = REPOSITORY / "collections/ansible_collections/rocm/madengine/roles/preflight"
+JUDGED, NAMED = set(checks.JUDGES), set(checks.NAMES)
+
+
+def _skippable() -> Any:
+    specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())
+    return specs["argument_specs"]["main"]["options"]["preflight_skip"]["choices"]
+
+
+@pytest.mark.parametrize(
+    ("place", "held", "wanted"),
+    [
+        ("_plan in preflight_info", lambda: set(preflight_info._plan(ASKED, WANTED.site)), JUDGED),
+        ("GOOD in test_checks", lambda: {probe for probe, _, _ in GOOD}, JUDGED),
+        ("BAD in test_checks", lambda: {row[0] for row in BAD}, JUDGED - {"key", "slurm"}),  # a bad key is a fault; slurm has a test
+        ("the table in the role's README", lambda: set(re.findall(r"^\| `(\w+)` \|", (ROLE / "README.md").read_text(), re.M)), NAMED),
+        ("preflight_skip in the role's argument_specs", lambda: set(_skippable()), NAMED - {"node"}),
+    ],
+)
+def test_a_check_is_forgotten_nowhere(place: str, held: Callable[[], Set[str]], wanted: Set[str]) -> None:
+    assert held() == wanted, f"{place} lacks {sorted(wanted - held())}, or has more: {sorted(held() - wanted)}"
 
 
 def test_every_check_has_its_place_in_the_report() -> None:

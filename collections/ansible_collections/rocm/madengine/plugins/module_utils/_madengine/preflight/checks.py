@@ -4,7 +4,7 @@
 """What must hold on a node before jobs come: one judgement for each thing that `probes` saw. Nothing here looks at a node.
 
 A check is ``ok``, ``warn`` (jobs run, but slower, or soon no more) or ``fail`` (a job that comes here will fail), and says
-what was seen and what to do. What only several nodes together can tell is in `consensus`.
+what was seen and what to do. What only several nodes together can tell is in `cluster_checks`.
 
 Source: architecture.md's fault policy; NHC's form of a check, "seen (should match)".
 """
@@ -12,7 +12,7 @@ Source: architecture.md's fault policy; NHC's form of a check, "seen (should mat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Union
 
 from ..core.errors import Fault
 from ..hooks import config
@@ -250,26 +250,30 @@ def _users(seen: Facts, wanted: Wanted) -> List[Check]:
     return checks or [Check("users", OK, shortened(seen["may"]) or "nobody was asked about")]
 
 
-JUDGES: Dict[str, Callable[[Facts, Wanted], List[Check]]] = {
-    "docker": _docker,
-    "pigz": _pigz,
-    "python": _python,
-    "users": _users,
-    "settings": _settings,
-    "release": _release,
-    "slurm": _slurm,
-    "key": _key,
-    "ports": _ports,
-    "names": _own_name,
-    "store": _store,
-    "madengine": _madengine,
-}
-
-# Every check that a report can hold, in its order; `node` is the one that a node which did not answer fails.
-NAMES = (
-    *("node", "docker", "docker_store", "docker_space", "pigz", "python", "users", "settings", "release"),
-    *("slurm", "key", "ports", "clock", "names", "store", "store_speed", "madengine"),
+_Judge = Callable[[Facts, Wanted], List[Check]]
+# Every check that a report can hold, in its order, and what judges the probe of its name. None: it comes out of the row
+# before, out of the comparison of the nodes, or (`node`) out of no answer at all.
+_ROWS: Tuple[Tuple[str, Optional[_Judge]], ...] = (
+    ("node", None),
+    ("docker", _docker),
+    ("docker_store", None),
+    ("docker_space", None),
+    ("pigz", _pigz),
+    ("python", _python),
+    ("users", _users),
+    ("settings", _settings),
+    ("release", _release),
+    ("slurm", _slurm),
+    ("key", _key),
+    ("ports", _ports),
+    ("clock", None),
+    ("names", _own_name),
+    ("store", _store),
+    ("store_speed", None),
+    ("madengine", _madengine),
 )
+NAMES = tuple(name for name, _ in _ROWS)
+JUDGES: Dict[str, _Judge] = {name: judge for name, judge in _ROWS if judge is not None}
 
 
 def shortened(words: Iterable[str]) -> str:

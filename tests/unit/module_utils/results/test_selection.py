@@ -466,11 +466,13 @@ def test_rows_that_say_that_they_failed_do_not_count_and_the_reason_says_so(tmp_
     assert (chosen["best"]["performance"], chosen["best"]["metric"]) == ("1234.5", "total_token_throughput_tok_s")
 
 
-@pytest.mark.parametrize("zeros", [csvs.table(0, "0.0", 0), csvs.HEADER + "m,0,tok/s\nm,12,latency_ms\nm,7,num_prompts\n"])
+@pytest.mark.parametrize(
+    "zeros", [csvs.table(0, "0.0", 0), csvs.HEADER + "m,0,tok/s\nm,12,latency_ms\nm,7,num_prompts\n", csvs.table(-1, "-1.0", 0)]
+)
 def test_the_zeros_of_a_failed_benchmark_do_not_beat_a_number(tmp_path: Path, zeros: str) -> None:
     chosen = settle(csvs.collection(tmp_path, [zeros, csvs.table(5)]))
     assert (chosen["selected"]["node"], chosen["best"]["value"]) == ("n2", 5.0)
-    assert "every throughput is 0" in chosen["candidates"][1]["reason"]
+    assert "no throughput is above 0" in chosen["candidates"][1]["reason"]
     assert settle(tmp_path, exit_code="1:0")["selected"]["node"] == "n2"  # also where the scores are known from before
 
 

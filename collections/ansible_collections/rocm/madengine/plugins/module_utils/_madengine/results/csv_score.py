@@ -50,7 +50,7 @@ class Score:
     :param values: the first rows that count, as ``{model, performance, metric, value}``.
     :param reason: one sentence that says why the score is what it is.
     :param headline: the row to show when there is room for one, as in *values*; None where none is a rate or a throughput.
-    :param is_zero: there are throughputs, and all of them are 0: what a benchmark writes that did not run.
+    :param is_zero: there are throughputs, and all of them are 0 or less: what a benchmark writes that did not run.
     :param is_history: rows of other runs are among them, as madengine's own ledgers have them.
     """
 
@@ -246,12 +246,12 @@ class _Tally:
             self._ranks[metric] = metric_kinds.headline(metric), metric_kinds.kind(metric) == metric_kinds.RATE
         rank, is_throughput = self._ranks[metric]
         self._throughputs += is_throughput
-        self._zeros += is_throughput and value == 0
+        self._zeros += is_throughput and value <= 0
         if len(self.values) < MOST_VALUES:
             self.values.append(_shown(row, self.reading.places, value))
         if rank:
-            # A number before a zero: a zero is what is written where nothing was measured.
-            worth = rank + 2 * (value != 0)
+            # A number before a zero or a -1: that is what is written where nothing was measured.
+            worth = rank + 2 * (value > 0)
             if worth > self._best[0]:
                 self._best = worth, _shown(row, self.reading.places, value)
         self._note(row)
@@ -323,7 +323,7 @@ def _reason(table: Table) -> str:
 def _counted(table: Table, rows: int, tally: _Tally) -> str:
     of_rows = (tally.reading.failed, "failed"), (tally.reading.ragged, "with too many cells")
     counts = *of_rows, (table.broken, "broken"), (table.repeated, "repeated headers")
-    notes = [f"{count} {what}" for count, what in counts if count] + (["every throughput is 0"] if tally.is_zero() else [])
+    notes = [f"{count} {what}" for count, what in counts if count] + (["no throughput is above 0"] if tally.is_zero() else [])
     verb = "holds" if tally.scored == 1 else "hold"
     return f"{tally.scored} of {rows} rows {verb} a finite performance" + (f" ({', '.join(notes)})" if notes else "")
 

@@ -318,6 +318,31 @@ def test_without_root_nobody_becomes_somebody_else() -> None:
         process.run(nobody(), lambda: process.run(ME, _give, "x"))
 
 
+# Other programs.
+
+
+def test_a_command_says_how_it_ended_and_what_it_said_whatever_the_bytes(tmp_path: Path) -> None:
+    done = process.command(
+        ["/bin/sh", "-c", "cat; pwd; echo $A; printf '\\377' >&2; exit 3"], 60, {"A": "b"}, cwd=str(tmp_path), given="word\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, f"word\n{tmp_path}\nb\n", "\ufffd")
+
+
+def test_a_command_that_is_given_nothing_reads_nothing() -> None:
+    assert process.command(["/bin/cat"], 60).stdout == ""
+
+
+def test_a_command_that_hangs_is_killed_and_one_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
+    seconds = f"61.{os.getpid()}61"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.command(["/bin/sleep", seconds], 0.1)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert seconds.encode() not in path.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        process.command([str(tmp_path / "nowhere")], 60)
+
+
 def _give(value: Any) -> Any:
     return value
 

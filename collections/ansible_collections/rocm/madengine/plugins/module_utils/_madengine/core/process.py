@@ -21,9 +21,10 @@ import pwd
 import resource
 import select
 import signal
+import subprocess
 import traceback
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Optional, Set, Tuple
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, Set, Tuple
 
 from . import descendants
 from .deadline import Deadline
@@ -198,6 +199,24 @@ def start_as_self(work: Callable[..., Any], *args: Any) -> Child:
 def run(user: Account, work: Callable[..., Any], *args: Any, deadline: Optional[Deadline] = None) -> Any:
     """Return ``work(*args)`` as *user*; errors as `Child.result`."""
     return start(user, work, *args).result(deadline)
+
+
+def command(
+    words: Sequence[str], seconds: float, env: Optional[Mapping[str, str]] = None, cwd: Optional[str] = None, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Return how a program ended and what it said, as text that may hold replacement characters.
+
+    For programs that say little and stay who we are; what they said is in memory.
+
+    :param seconds: after which it is killed.
+    :param env: its environment; None for ours.
+    :param given: its whole standard input.
+    :raises subprocess.TimeoutExpired: it was killed.
+    :raises OSError: it cannot be started.
+    """
+    return subprocess.run(
+        words, input=given, capture_output=True, text=True, errors="replace", timeout=seconds, env=env, cwd=cwd, check=False
+    )
 
 
 def fork(live: Callable[[], int], keep: Optional[Iterable[int]] = None) -> int:

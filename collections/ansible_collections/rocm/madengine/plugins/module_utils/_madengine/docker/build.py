@@ -159,7 +159,7 @@ def _home() -> Iterator[str]:
 
 
 def _finished(words: List[str], work_dir: str, environment: Mapping[str, str], deadline: Deadline) -> Tuple[int, bytes]:
-    """Run a command to its end; return its status and the end of its output."""
+    """Run a command to its end; return its status and the end of its output, of which there may be more than memory holds."""
     with tempfile.TemporaryFile() as output:
         seconds = max(1.0, deadline.left())
         done = subprocess.run(

@@ -30,7 +30,7 @@ import tarfile
 import zlib
 from typing import Iterator, List, Optional, Set
 
-from ..core import files, locks
+from ..core import files, locks, process
 from ..core.errors import JobFault, NodeFault
 from . import job_state
 
@@ -246,9 +246,7 @@ def _require(path: str) -> None:
 
 def _run(command: List[str]) -> None:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False, env={"PATH": "/usr/bin:/bin"}
-        )
+        done = process.command(command, _SECONDS, {"PATH": "/usr/bin:/bin"})
     except OSError as error:
         raise NodeFault("release: a program is missing", "install it", file=command[0], error=error.strerror) from error
     except subprocess.TimeoutExpired:

@@ -104,9 +104,7 @@ class Munge:
 
     def _ask(self, command: Sequence[str], text: str) -> str:
         try:
-            done = subprocess.run(
-                command, input=text, capture_output=True, text=True, timeout=_MUNGE_SECONDS, env=self._environment, check=False
-            )
+            done = process.command(command, _MUNGE_SECONDS, self._environment, given=text)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _silent(command[0], str(error)) from None
         # unmunge reports a refused credential by its status too: only munge has no reason to refuse us.

@@ -388,13 +388,13 @@ def _nobody() -> Optional[process.Account]:
     return None
 
 
-def _run(command: Sequence[str], seconds: float, **named: Any) -> subprocess.CompletedProcess[str]:
+def _run(words: Sequence[str], seconds: float, **named: Any) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False, **named)
+        return process.command(words, seconds, **named)
     except subprocess.TimeoutExpired:
-        raise NodeFault("preflight: no answer in time", "look why it hangs", program=command[0], waited_seconds=seconds) from None
+        raise NodeFault("preflight: no answer in time", "look why it hangs", program=words[0], waited_seconds=seconds) from None
     except OSError as error:
-        raise NodeFault("preflight: cannot start it", "look at the file", program=command[0], error=error.strerror) from error
+        raise NodeFault("preflight: cannot start it", "look at the file", program=words[0], error=error.strerror) from error
 
 
 def _end(text: str) -> str:

@@ -179,7 +179,7 @@ def send(sources: Sequence[str], target: str, job_id: str, deadline: Deadline, w
 
 @contextlib.contextmanager
 def _started(words: Sequence[str], path: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command for as long as the block lasts."""
+    """Run a command for as long as the block lasts: there are several at once."""
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(words, env=_environment(path), stdin=none, stdout=pipe, stderr=subprocess.STDOUT) as process:
         try:

@@ -9,12 +9,14 @@ The stand-ins for munge and unmunge answer as munge 0.5.16 does (recorded in a D
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, List, Tuple
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import credential
 
@@ -43,12 +45,23 @@ def test_the_key_is_not_the_file_s_content_and_another_purpose_has_another_key(t
     assert secret != credential.derive(SECRET, b"else")
 
 
+def test_each_meeting_has_a_key_of_its_own_and_all_who_come_to_it_the_same(tmp_path: Path) -> None:
+    path = a_key(tmp_path / "k")
+    meetings: List[Tuple[object, ...]] = [
+        (), ("lab", 1, 0, "start"), ("lab", 1, 0, "results"), ("lab", 1, 1, "start"), ("lab", 11, 0, "start"), ("la", "b", 1, 0, "start"),
+        ("lab", 1, "0", "start"), ("n\udc80", 1, 0, "start"),
+    ]  # fmt: skip
+    secrets = [credential.of("key", path, *meeting).secret({}) for meeting in meetings]
+    assert len({*secrets}) == len(meetings)
+    assert [credential.key(path, meeting).secret({}) for meeting in meetings] == secrets
+
+
 def test_munge_s_key_comes_before_slurm_s_and_a_key_file_before_both(tmp_path: Path) -> None:
     paths = [a_key(tmp_path / name, name.encode() * 20) for name in ("munge.key", "slurm.key", "own.key")]
     secrets = [credential.key(path).secret({}) for path in paths]
-    assert credential.key("", paths[:2]).secret({}) == secrets[0]
-    assert credential.key("", [str(tmp_path / "none"), paths[1]]).secret({}) == secrets[1]
-    assert credential.key(paths[2], paths).secret({}) == secrets[2]
+    assert credential.key("", (), paths[:2]).secret({}) == secrets[0]
+    assert credential.key("", (), [str(tmp_path / "none"), paths[1]]).secret({}) == secrets[1]
+    assert credential.key(paths[2], (), paths).secret({}) == secrets[2]
     assert len({*secrets}) == 3
     assert credential.of("key", paths[2]).secret({}) == secrets[2]
     assert isinstance(credential.of("munge"), credential.Munge)
@@ -56,20 +69,20 @@ def test_munge_s_key_comes_before_slurm_s_and_a_key_file_before_both(tmp_path: P
 
 def test_without_a_key_the_node_is_at_fault(tmp_path: Path) -> None:
     with pytest.raises(NodeFault, match="no cluster key") as raised:
-        credential.key("", [str(tmp_path / "a"), str(tmp_path / "b")])
+        credential.key("", (), [str(tmp_path / "a"), str(tmp_path / "b")])
     assert raised.value.part == "key"
 
 
 def test_no_key_follows_from_a_set_of_keys_and_the_remedy_is_a_key_file(tmp_path: Path) -> None:
     paths, key_set = [str(tmp_path / "munge.key"), str(tmp_path / "slurm.key")], a_key(tmp_path / "slurm.jwks", b'{"keys": []}' * 9)
     with pytest.raises(NodeFault, match="no cluster key") as raised:
-        credential.key("", paths, [key_set])
+        credential.key("", (), paths, [key_set])
     assert (raised.value.part, raised.value.seen["key_set"]) == ("key", key_set)
     assert "KeyFile" in raised.value.remedy
     with pytest.raises(NodeFault, match="no cluster key") as raised:
-        credential.key("", paths, [f"{key_set}.gone"])
+        credential.key("", (), paths, [f"{key_set}.gone"])
     assert "key_set" not in raised.value.seen
-    assert credential.key("", [*paths, a_key(tmp_path / "own.key")], [key_set])
+    assert credential.key("", (), [*paths, a_key(tmp_path / "own.key")], [key_set])
 
 
 @pytest.mark.parametrize("mode", [0o440, 0o404, 0o420, 0o644, 0o401])
@@ -197,23 +210,37 @@ def test_the_clusters_own_secret_is_never_in_the_memory_from_which_users_process
     path = tmp_path / "key"
     path.touch(0o600)
     subprocess.run(["/bin/sh", "-c", f"head -c 64 /dev/urandom > {path}"], check=True)  # this process never sees it
-    made = credential.key(str(path))
-    look = subprocess.run([sys.executable, "-c", _LOOK, str(os.getpid()), str(path)], capture_output=True, text=True, check=True)
-    assert look.stdout == "0\n"
-    assert len(made.secret({})) == 32
+    made = credential.of("key", str(path), "lab", 4711, 0, "start")
+    mine = made.secret({}).hex()
+    # The key file, what HKDF extracts of it for any purpose, and what every meeting once had: none is there; this meeting's is.
+    child = process.start(process.named("nobody"), _wait) if os.geteuid() == 0 else None
+    for pid in [os.getpid()] + ([child.pid] if child else []):
+        command = [sys.executable, "-c", _LOOK, str(pid), str(path), mine]
+        look = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert look.stdout == "0 0 0 True\n"
+    if child:
+        child.kill()
+
+
+def _wait() -> None:
+    signal.pause()
 
 
 _LOOK = """
-import sys
-key, found = open(sys.argv[2], "rb").read(), 0
+import hmac, sys
+key, mine = open(sys.argv[2], "rb").read(), bytes.fromhex(sys.argv[3])
+extracted = hmac.digest(b"rocm.madengine rendezvous v1", key, "sha256")
+looked_for = [key[:32], extracted, hmac.digest(extracted, b"session\\x01", "sha256"), mine]
+found = [0] * 4
 with open(f"/proc/{sys.argv[1]}/maps") as maps, open(f"/proc/{sys.argv[1]}/mem", "rb", 0) as memory:
     for line in maps:
         first, last = (int(end, 16) for end in line.split()[0].split("-"))
         if line.split()[1].startswith("rw"):
             try:
                 memory.seek(first)
-                found += memory.read(last - first).count(key[:32])
+                content = memory.read(last - first)
             except (OSError, OverflowError, ValueError):
                 continue
-print(found)
+            found = [count + content.count(one) for count, one in zip(found, looked_for)]
+print(*found[:3], found[3] > 0)
 """

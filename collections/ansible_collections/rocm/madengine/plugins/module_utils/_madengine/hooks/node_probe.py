@@ -85,7 +85,7 @@ class NodeProbe:
         return self._site.socket_of(process.named(process.SERVICE)) if is_service_s else self._site.docker_socket
 
     def _key(self) -> None:
-        credential.of(self._site.auth, self._site.key_file).challenge(_KEY_SECONDS)
+        credential.of(self._site.auth, self._site.key_file, "probe").challenge(_KEY_SECONDS)
 
 
 def _reason(look: Callable[[], None]) -> str:

@@ -424,7 +424,7 @@ def _disproved(path: str, seconds: float, python_path: str) -> str:
 
 def _fingerprint(path: str, session: str) -> str:
     # Derived twice, under its own label and with the session: of no use for anything, nor for another day's comparison.
-    return credential.derive(credential.key(path).secret({}), b"preflight " + session.encode(), size_bytes=8).hex()
+    return credential.derive(credential.key(path, ("preflight", session)).secret({}), b"fingerprint", size_bytes=8).hex()
 
 
 def _group(gid: int) -> str:

@@ -118,7 +118,7 @@ def loaded_with(together: session.Session, images: job_images.JobImages, probe: 
     probe.mark(together)
     with log.step("rendezvous"):
         together.loaded([image["identity"] for image in loaded])
-    return offers
+    return job_images.decided(offers, loaded)
 
 
 @contextlib.contextmanager

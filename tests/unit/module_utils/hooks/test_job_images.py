@@ -106,7 +106,8 @@ def test_the_totals_are_sums() -> None:
     }  # fmt: skip
     assert job_images.totals([])["images"] == 0
     told = [{**one, "reason": "no pull"}, {**two, "instead_of": "shared: full"}, {**one, "reason": "no pull", "decision": "the newest"}]
-    assert job_images.totals(told)["reason"] == "no pull; shared: full; the newest"
+    assert job_images.totals(told)["reason"] == "no pull; shared: full"
+    assert job_images.totals(told)["decision"] == "the newest"
 
 
 def test_the_user_is_told_which_of_several_images_runs(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:
@@ -118,6 +119,16 @@ def test_the_user_is_told_which_of_several_images_runs(user: process.Account, da
     assert line.endswith("runs, it is the newest")
     assert offers[0]["identity"] == new.identity.digest
     assert job_images.decisions([{}]) == []
+
+
+def test_what_a_member_has_decided_stands_behind_what_the_first_node_has() -> None:
+    offers = [{"reference": "a:1", "decision": "the newest"}, {"reference": "b:1"}, {"reference": "c:1"}]
+    loaded = [{"decision": "not ours"}, {"decision": "not ours"}]
+    assert job_images.decided(offers, loaded) == [
+        {"reference": "a:1", "decision": "the newest; not ours"},
+        {"reference": "b:1", "decision": "not ours"},
+        {"reference": "c:1"},
+    ]
 
 
 def test_the_default_registry_is_asked_unless_the_site_says_no(user: process.Account, daemon: images.Daemon) -> None:

@@ -194,6 +194,18 @@ def test_of_two_images_with_one_name_the_newest_runs_and_it_is_said(leader: imag
     assert "decision" not in publish(leader, path)
 
 
+@pytest.mark.parametrize(("held", "offered", "is_told"), [(NEXT, BASE, True), (BASE, NEXT, False), (BASE, BASE, False)])
+def test_a_member_whose_newer_image_loses_its_name_says_so(path: str, held: Any, offered: Any, is_told: bool) -> None:
+    leader, member = images.Daemon(), images.Daemon()
+    leader.images["a:1"], member.images["a:1"] = offered, held
+    done = distribute.obtain(member, publish(leader, path), within())
+    assert member.images["a:1"] == offered
+    assert ("decision" in done) is is_told
+    if is_told:
+        assert done["decision"].startswith(f"a newer image was called a:1 here: this node has {held.identity.digest[:19]}")
+        assert done["decision"].endswith("and that one runs")
+
+
 def test_an_older_image_that_got_its_name_after_the_newer_ones_publication_is_no_clear_case(leader: images.Daemon, path: str) -> None:
     leader.images["a:1"] = NEXT
     publish(leader, path)

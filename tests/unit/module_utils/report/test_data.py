@@ -101,3 +101,19 @@ def test_every_model_s_result_is_in_the_report(tmp_path: Path) -> None:
         assert "second" in page
         assert "4711" in page
     assert "c.csv: missing" in page or "c.csv" in (tmp_path / "report.html").read_text()
+
+
+def test_which_of_several_images_ran_is_told_whole_and_by_whom(tmp_path: Path) -> None:
+    lines = [f"several images are called a:{number}: {'x' * 200}; that of n1 runs" for number in (1, 2)]
+    for rank, said in enumerate((lines[0], lines[1], lines[1], "")):
+        csvs.node(tmp_path, rank)
+        phase = {"phase": "load", "time": START, "seconds": 1.0, "result": "ok", **({"decision": said} if said else {})}
+        csvs.write(tmp_path / f"node_{rank}/timeline.jsonl", json.dumps(phase) + "\n")
+    seen = data.view(str(tmp_path))
+    assert [item["what"] for item in seen["decisions"]] == lines
+    text, page = render.text(seen), render.html(seen)
+    for line in lines:
+        assert line in text
+        assert line in page
+    node(tmp_path / "none", 0, *USUAL)
+    assert "Several images" not in render.text(data.view(str(tmp_path / "none")))

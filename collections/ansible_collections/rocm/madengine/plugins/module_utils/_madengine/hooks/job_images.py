@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from itertools import zip_longest
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Union
 
 from ..core import locks, process
@@ -144,13 +145,25 @@ def decisions(offers: Iterable[Mapping[str, Any]]) -> List[str]:
     return [f"madengine: {offer['decision']}" for offer in offers if offer.get("decision")]
 
 
+def decided(offers: Sequence[Mapping[str, Any]], loaded: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+    """Return *offers* with what was decided here, where each was *loaded*, behind what the first node has decided."""
+    found: List[Dict[str, Any]] = []
+    nothing: Mapping[str, Any] = {}
+    for offer, load in zip_longest(offers, loaded[: len(offers)], fillvalue=nothing):
+        both = "; ".join(str(each["decision"]) for each in (offer, load) if each.get("decision"))
+        found.append({**offer, **({"decision": both} if both else {})})
+    return found
+
+
 def totals(reports: Iterable[Mapping[str, Any]]) -> Dict[str, Any]:
     """Return the figures of several offers or loads as one, for the timeline."""
     known = list(reports)
     added = ("bytes_total", "bytes_moved", "layers_total", "layers_moved")
     methods = ",".join(dict.fromkeys(str(each.get("method")) for each in known))
-    # Why an image was loaded and not pulled, went another way than the first, or is this one of several.
-    names = ("reason", "instead_of", "decision")
-    reasons = "; ".join(dict.fromkeys(str(each[name]) for each in known for name in names if each.get(name)))
+    # Why an image was loaded and not pulled, or went another way than the first; and why it is this one of several.
+    said = {"reason": ("reason", "instead_of"), "decision": ("decision",)}
+    words = {
+        key: "; ".join(dict.fromkeys(str(each[name]) for each in known for name in names if each.get(name))) for key, names in said.items()
+    }
     sums = {name: sum(int(each.get(name) or 0) for each in known) for name in added}
-    return {"images": len(known), "method": methods, **sums, **({"reason": reasons} if reasons else {})}
+    return {"images": len(known), "method": methods, **sums, **{key: text for key, text in words.items() if text}}

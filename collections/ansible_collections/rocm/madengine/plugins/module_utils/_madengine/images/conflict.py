@@ -59,6 +59,17 @@ def decide(image: str, holders: Sequence[Holder], policy: str, remedy: str) -> T
     return first, f"several images are called {image}: {who}; that of {first.who} runs, it is the newest"
 
 
+def lost(image: str, before: Holder, now: Holder) -> str:
+    """Return one line for who had a newer image under the name than the one that has the name now, "" for who had none.
+
+    >>> lost("a:1", Holder("x", "sha256:1", "2026-01-01T00:00:00Z"), Holder("y", "sha256:2", "2026-01-02T00:00:00Z"))
+    ''
+    """
+    if before.identity == now.identity or seconds_of(before.created) <= seconds_of(now.created):
+        return ""
+    return f"a newer image was called {image} here: {before}; {now}, and that one runs"
+
+
 def seconds_of(created: str) -> float:
     """Return a time of RFC 3339 in seconds since the epoch, or 0 for what is none or says nothing.
 

@@ -23,8 +23,8 @@ from ..oci import lease
 from ..oci.image import Identity, Reference
 from ..oci.store import ImageStore
 from ..slurm import sbcast
+from . import conflict, save, sources, transports
 from . import load as loading
-from . import save, sources, transports
 from .offer import FIGURES, Figures, Offer
 from .sources import ImageRequest
 from .transports import TransportOptions
@@ -95,7 +95,7 @@ def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, floc
 
     :param document: the offer.
     :param flocks: as in `TransportOptions`.
-    :returns: reference, identity, transport, and what `Figures` holds.
+    :returns: reference, identity, transport, what `Figures` holds, and a ``decision`` where a newer image lost its name to it.
     :raises ShareFault: the store is not the leader's, or the image in it is damaged.
     :raises JobFault: the daemon refuses the image.
     :raises NodeFault: no daemon, no space.
@@ -112,7 +112,17 @@ def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, floc
         stack.enter_context(locks.try_flock(flocks, f"load.{offer.identity[7:]}", deadline))
         if flocks and loading.is_here(engine, offer.reference, offer.identity):
             return {**done, **Figures.since(started, "none").to_dict()}
-        return {**done, **way.take(transports.Delivery(engine, offer, deadline, started)).to_dict()}
+        before = _held(engine, offer.reference, "this node")
+        figures = way.take(transports.Delivery(engine, offer, deadline, started))
+        now = _held(engine, offer.reference, "the first node") if before else None
+        decision = conflict.lost(str(offer.reference), before, now) if before and now else ""
+        return {**done, **figures.to_dict(), **({"decision": decision} if decision else {})}
+
+
+def _held(engine: Engine, name: Reference, who: str) -> Optional[conflict.Holder]:
+    """Return what the daemon has under *name*, if a tag says so: a digest is never another image's."""
+    document = None if name.digest else engine.inspect(str(name))
+    return conflict.Holder(who, Identity.of_inspect(document).digest, str(document.get("Created") or "")) if document else None
 
 
 def release(offers: Iterable[Mapping[str, Any]]) -> None:

@@ -82,6 +82,7 @@ def view(collection_dir: str) -> Dict[str, Any]:
         "elsewhere": [shown(place[:2000]) for place in chosen.elsewhere],
         "merged": [{key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in chosen.merged[:_MOST_ROWS]],
         "images": _images(nodes),
+        "decisions": _decisions(nodes),
         "nodes": nodes,
         "phases": _phases(nodes, names, colours),
         "folded": ", ".join(name for name in folded if name not in names),
@@ -178,6 +179,7 @@ def _described(said: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
         "is_ok": said.get("result") in ("ok", None),
         "is_folded": seconds < _BELOW_SECONDS and said.get("result") in ("ok", None),
         "fault": _field(said, "fault"),
+        "decision": _field(said, "decision"),
     }
 
 
@@ -270,6 +272,15 @@ def _images(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
         if node["image"] or node["image_id"]:
             groups.setdefault((node["image"], node["image_id"]), []).append(node["name"])
     return [{"image": key[0], "image_id": key[1], "nodes": _named(names), "count": len(names)} for key, names in groups.items()]
+
+
+def _decisions(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, str]]:
+    """Return why an image ran where several had its name, each with the nodes that say so."""
+    groups: Dict[str, List[str]] = {}
+    for node in nodes:
+        for text in dict.fromkeys(phase["decision"] for phase in node["phases"] if phase["decision"]):
+            groups.setdefault(text, []).append(node["name"])
+    return [{"what": what, "nodes": _named(names)} for what, names in groups.items()]
 
 
 def _phases(nodes: Sequence[Mapping[str, Any]], names: Sequence[str], colours: Mapping[str, int]) -> List[Dict[str, Any]]:

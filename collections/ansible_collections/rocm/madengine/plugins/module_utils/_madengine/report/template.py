@@ -258,6 +258,14 @@ PAGE = """<!doctype html>
 </section>
 {% endif %}
 
+{% if decisions %}
+<section id="decisions">
+  <h2>Several images had one name</h2>
+  {% for item in decisions %}<p class="small">{{ item.nodes }}: {{ item.what }}</p>
+  {% endfor %}
+</section>
+{% endif %}
+
 {% if images | length > 1 %}
 <section id="images">
   <h2>The nodes did not run the same image</h2>

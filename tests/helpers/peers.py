@@ -53,6 +53,9 @@ def first_port(of: Allocation) -> int:
     return first_ports(of)[0]
 
 
+HALF = 7.5  # seconds, of the fifteen that a node has: who is told waits for no deadline, on however busy a machine
+
+
 class PeerProcess:
     """A node of the job: a process that does *story* in its meeting; its end is read by `outcome`."""
 

@@ -10,7 +10,6 @@ import socket
 import stat
 import tarfile
 import threading
-import time
 from pathlib import Path
 from typing import Any, Dict, Generator, Iterator, List, Optional
 
@@ -123,17 +122,17 @@ def test_each_probe_may_fail_alone_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_probe_that_hangs_is_left_behind(tmp_path: Path) -> None:
-    release = threading.Event()
+    release, returned = threading.Event(), []  # type: ignore[var-annotated]
 
     class Hanging(Docker):
         def top(self, container_id: str) -> str:
             release.wait(30)
+            returned.append(container_id)
             return ""
 
-    began = time.monotonic()
     answer = diagnose(Hanging(inspected(), output="x\n"), tmp_path, probe_seconds=0.2)
+    assert returned == []
     release.set()
-    assert time.monotonic() - began < 5
     assert answer["notes"] == ["llama: processes: no answer in time"]
     assert "llama/output.log" in answer["files"]
 

@@ -151,7 +151,7 @@ def test_when_the_time_is_up_no_sbcast_is_left_running(bin_path: Path, tmp_path:
     began = time.monotonic()
     with pytest.raises(ShareFault, match="the time is up"):
         sbcast.send(cut([bytes(2 * STRIPE)], tmp_path, 2), "/nowhere", "7", Deadline(0), path=path)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 30  # half of what hangs
     for pid in (tmp_path / "pids").read_text().split():
         assert not os.path.exists(f"/proc/{pid}")
 

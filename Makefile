@@ -76,7 +76,7 @@ unit: $(VENV)
 test-fast: lint unit ## lint and unit tests, within a minute
 
 .PHONY: test
-test: $(VENV) ## lint, unit, integration, and jobs on real clusters (up to 30 minutes)
+test: $(VENV) ## lint, unit, integration, and jobs on real clusters (up to 45 minutes)
 	@$(WITH_DOCKER) scripts/test
 
 .PHONY: test-pythons

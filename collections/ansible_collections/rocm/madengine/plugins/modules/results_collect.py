@@ -268,8 +268,7 @@ def _collect(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def _chosen_as(owner: process.Account, params: Dict[str, Any], is_check: bool, handle: int) -> Dict[str, Any]:
-    answer = process.start(owner, _chosen, params, is_check, handle, keep=(handle,)).result()
-    assert isinstance(answer, dict)  # noqa: S101 (what our own function returned)
+    answer: Dict[str, Any] = process.start(owner, _chosen, params, is_check, handle, keep=(handle,)).result()
     return answer
 
 

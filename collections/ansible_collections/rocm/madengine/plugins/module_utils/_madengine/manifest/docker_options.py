@@ -322,7 +322,7 @@ def _joining(text: str) -> Iterator[str]:
     while at < len(text):
         match = _JOINING.match(text, at)
         piece = match.group() if match else text[at]
-        if piece == "'" and next(mode for mode in reversed(inside) if mode != "}") != '"':
+        if piece == "'" and [mode for mode in inside if mode != "}"][-1] != '"':
             piece = text[at : text.find("'", at + 1) + 1] or text[at:]
         elif piece == inside[-1]:
             inside.pop()

@@ -125,7 +125,8 @@ class Endpoint:
     @property
     def name(self) -> str:
         """Return the repository, as ``docker pull`` names it: ``127.0.0.1:<port>/madengine/<32 hex digits>``."""
-        assert self._listener is not None  # noqa: S101  within the block
+        if self._listener is None:
+            raise AssertionError("a name is for within the block")
         return f"{HOST}:{self._listener.getsockname()[1]}/{self._repository}"
 
     def _listen(self, listener: socket.socket) -> None:

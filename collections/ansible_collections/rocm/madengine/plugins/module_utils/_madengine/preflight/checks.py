@@ -272,7 +272,7 @@ _ROWS: Tuple[Tuple[str, Optional[_Judge]], ...] = (
     ("store_speed", None),
     ("madengine", _madengine),
 )
-NAMES = tuple(name for name, _ in _ROWS)
+NAMES = tuple(name for name, _judge in _ROWS)
 JUDGES: Dict[str, _Judge] = {name: judge for name, judge in _ROWS if judge is not None}
 
 

@@ -110,7 +110,8 @@ def lines_of(log: Iterable[str], benign: Sequence[str] = ()) -> Iterator[str]:
                 yield from _ended(open_ones.pop(traceback), known)
             open_ones[who] = [line]
             if len(open_ones) > _MOST_TRACEBACKS:
-                yield from _ended(open_ones.pop(next(iter(open_ones))), known)
+                oldest, *_younger = open_ones
+                yield from _ended(open_ones.pop(oldest), known)
         elif traceback is not None and (not line.strip() or line[:1].isspace()) and len(open_ones[traceback]) < _MOST_FRAMES:
             open_ones[traceback].append(line)
         elif traceback is not None:

@@ -44,7 +44,7 @@ def coming_from(source: int, place: Any, wait: float = 5.0) -> str:
         try:
             sock.connect(tuple(place[:2]))
         except OSError as error:
-            return type(error).__name__
+            return "TimeoutError" if isinstance(error, socket.timeout) else type(error).__name__  # two names until 3.10
     return "connected"
 
 

@@ -254,14 +254,16 @@ def test_each_task_of_a_job_array_meets_for_itself(cluster: Cluster, project: st
     assert outputs == [["ran"]] * 3, cluster.evidence()
 
 
-def test_each_component_of_a_heterogeneous_job_meets_for_itself(cluster: Cluster, project: str, image: str) -> None:
+def test_each_component_of_a_heterogeneous_job_meets_for_itself_and_a_step_of_both_is_one(
+    cluster: Cluster, project: str, image: str
+) -> None:
     script = "#!/bin/sh\n#SBATCH -N2 --comment=madengine\n#SBATCH hetjob\n#SBATCH -N1 --comment=madengine\n" + (
         "srun --het-group=0,1 --ntasks-per-node=1 sh -c 'docker run --rm --pull never $MAD_IMAGE true && echo rank $NODE_RANK of $NNODES'\n"
     )
     build_image(cluster, "n3", image, payload=image)  # the second component's first node: another meeting, another leader
     ended = cluster.job(script, folder=project)
     assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
-    assert sorted(ended.output.splitlines()) == ["rank 0 of 1", "rank 0 of 2", "rank 1 of 2"]
+    assert sorted(ended.output.splitlines()) == [f"rank {rank} of 3" for rank in range(3)]
 
 
 def test_two_jobs_of_one_user_on_the_same_nodes_meet_each_for_itself(cluster: Cluster, project: str) -> None:

@@ -254,7 +254,7 @@ def test_each_task_of_a_job_array_meets_for_itself(cluster: Cluster, project: st
     assert outputs == [["ran"]] * 3, cluster.evidence()
 
 
-def test_each_component_of_a_heterogeneous_job_meets_for_itself_and_a_step_of_both_is_one(
+def test_each_component_of_a_heterogeneous_job_meets_for_itself_and_a_step_of_both_is_one_step(
     cluster: Cluster, project: str, image: str
 ) -> None:
     script = "#!/bin/sh\n#SBATCH -N2 --comment=madengine\n#SBATCH hetjob\n#SBATCH -N1 --comment=madengine\n" + (
@@ -263,6 +263,7 @@ def test_each_component_of_a_heterogeneous_job_meets_for_itself_and_a_step_of_bo
     build_image(cluster, "n3", image, payload=image)  # the second component's first node: another meeting, another leader
     ended = cluster.job(script, folder=project)
     assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+    # A step of both components is one step.
     assert sorted(ended.output.splitlines()) == [f"rank {rank} of 3" for rank in range(3)]
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import encodings.utf_8_sig  # noqa: F401 (a child that is another user may be unable to read this interpreter)
 import functools
-import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, List
@@ -25,24 +23,14 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
     workspace,
 )
 
-from .hooks import REPOSITORY
+from . import programs
 
 JOB_ID = 999004711
 
 
 def imported(hook: str) -> ModuleType:
     """Return ``prolog/prolog.py`` or ``epilog/epilog.py`` as a module; nothing of it runs."""
-    path, written = list(sys.path), sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    try:
-        spec = importlib.util.spec_from_file_location(f"story_of_{hook}", REPOSITORY / hook / f"{hook}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path[:], sys.dont_write_bytecode = path, written
-    return module
+    return programs.imported(f"{hook}/{hook}.py")
 
 
 class StoryNode:

@@ -5,30 +5,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import tarfile
 from pathlib import Path
-from types import ModuleType
 from typing import Dict
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, release
-from helpers.hooks import REPOSITORY
+from helpers import programs
 
-
-def _bundle() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bundle", REPOSITORY / "scripts/bundle.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bundle = _bundle()
+bundle = programs.imported("scripts/bundle.py")
 
 
 @pytest.fixture(scope="module")

@@ -6,27 +6,16 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Tuple
 
 import pytest
+from helpers import programs
 from helpers.hooks import REPOSITORY
 
-
-def _packages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("packages", REPOSITORY / "scripts/packages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-packages = _packages()
+packages = programs.imported("scripts/packages.py")
 LIBRARY = REPOSITORY / packages.LIBRARY
 
 

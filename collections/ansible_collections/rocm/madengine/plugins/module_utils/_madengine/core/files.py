@@ -17,11 +17,10 @@ import os
 import re
 import stat
 import tempfile
-from typing import IO, Callable, Iterator, Optional, Tuple, Union
+from typing import IO, Iterator, Optional, Tuple, Union
 
 from .errors import Fault, JobFault, NodeFault, Part, ShareFault
 
-FullFault = Callable[[str, str], Fault]
 _MOST_ROUNDS = 100_000  # a tree that is deeper, or grows while we are at it, does not hold up the epilog
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 # What a share that is away says, or a FUSE program that has died: no fault of who named the file.

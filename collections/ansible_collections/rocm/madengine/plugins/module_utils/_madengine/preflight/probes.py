@@ -38,7 +38,6 @@ from ..slurm import settings as slurm
 
 PYTHON = "/usr/bin/python3"
 _GIB = 1 << 30
-_LARGEST_ANSWER_BYTES = 64 << 20
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 _CONTAINERD = "/var/lib/containerd"
 _CONTAINERD_CONFIG = "/etc/containerd/config.toml"

@@ -35,6 +35,23 @@ def test_what_root_makes_in_a_users_directory_is_the_users(bobs: str) -> None:
     assert os.geteuid() == 0
 
 
+@pytest.mark.parametrize("uid", [0, BOB.uid])
+def test_what_a_killed_root_or_one_at_the_same_moment_has_made_becomes_its_owners(bobs: str, uid: int) -> None:
+    os.mkdir(f"{bobs}/images", 0o700)
+    os.chown(f"{bobs}/images", uid, -1)
+    with Folder.at(bobs, BOB.uid) as opened:
+        opened.make("images", 0o755, MALLORY.uid)
+        with opened.child("images", MALLORY.uid, MALLORY.uid):
+            pass
+
+
+def test_what_somebody_has_filled_is_given_to_nobody(bobs: str) -> None:
+    os.makedirs(f"{bobs}/images/of root")
+    with Folder.at(bobs, BOB.uid) as opened:
+        opened.make("images", 0o755, MALLORY.uid)
+    assert os.stat(f"{bobs}/images").st_uid == 0
+
+
 def test_what_the_owner_cannot_read_is_not_read_for_him(bobs: str) -> None:
     secret = Path(bobs, "secret")
     secret.write_text("root's")

@@ -87,20 +87,33 @@ class Folder:
 
         :param owner: whose it shall be, if this process is root.
         """
-        try:
-            with rights_of(self.uid if owner is None else owner):
-                os.mkdir(name, 0o700, dir_fd=self.handle)
-        except FileExistsError:
-            return
-        except PermissionError:
-            if owner is None or os.geteuid() != 0:
-                raise
-            with rights_of(self.uid):  # what its owner may not make, root gives him
-                os.mkdir(name, 0o700, dir_fd=self.handle)
-            with self.child(name, uid=0) as made:
+        is_new = self._mkdir(name, self.uid if owner is None else owner)
+        if owner is not None and os.geteuid() == 0:
+            self._give(name, owner)
+        if is_new:
+            with self.child(name, uid=owner) as made, rights_of(made.uid):
+                os.fchmod(made.handle, mode)
+
+    def _mkdir(self, name: str, uid: int) -> bool:
+        """Make *name* as *uid*, or as whoever has this directory where only root can give it to *uid*; say if it is new."""
+        for user in (uid, self.uid):
+            try:
+                with rights_of(user):
+                    os.mkdir(name, 0o700, dir_fd=self.handle)
+                return True
+            except FileExistsError:
+                return False
+            except PermissionError:
+                if user == self.uid or os.geteuid() != 0:
+                    raise
+        return False
+
+    def _give(self, name: str, owner: int) -> None:
+        """See that *name* is *owner*'s, also if root made it a moment ago, or was killed before it gave it away."""
+        with self.child(name, uid=0) as made:
+            # Only while nothing is in it: nobody's work becomes another's.
+            if os.fstat(made.handle).st_uid in {0, self.uid} - {owner} and not os.listdir(made.handle):
                 os.fchown(made.handle, owner, -1)
-        with self.child(name, uid=owner) as made, rights_of(made.uid):
-            os.fchmod(made.handle, mode)
 
     def names(self) -> List[str]:
         with rights_of(self.uid):

@@ -60,8 +60,8 @@ def begin(site: Site, job: Allocation, state: job_state.JobState) -> bool:
 def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline) -> None:
     """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
     deadline, work = Deadline(site.deadline_seconds), workspace.Workspace(job.job_id)
-    meeting, grace = (job.cluster, job.job_id, job.attempt, "start"), site.arrival_grace_seconds
-    proof = functools.partial(credential.of, site.auth, site.key_file, *meeting)
+    context, grace = (job.cluster, job.job_id, job.attempt, "start"), site.arrival_grace_seconds
+    proof = functools.partial(credential.of, site.auth, site.key_file, *context)
     with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace) as peers:
         with log.step("manifest"):
             user = process.of(job.uid, job.gid)

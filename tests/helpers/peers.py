@@ -57,7 +57,7 @@ HALF = 7.5  # seconds, of the fifteen that a node has: who is told waits for no 
 
 
 class PeerProcess:
-    """A node of the job: a process that does *story* in its meeting; its end is read by `outcome`."""
+    """A node of the job: a process that does *story* in its session; its end is read by `outcome`."""
 
     def __init__(self, who: Allocation, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any]) -> None:
         self.name, reader = who.node, -1
@@ -131,20 +131,20 @@ def _as(of: Allocation, node: str) -> Allocation:
 # Stories.
 
 
-def lead(meeting: Any) -> Any:
-    meeting.publish([{"identity": "sha256:1", "where": "/store"}])
-    meeting.finish(["sha256:1"])
+def lead(session: Any) -> Any:
+    session.publish([{"identity": "sha256:1", "where": "/store"}])
+    session.finish(["sha256:1"])
     return "go"
 
 
-def follow(meeting: Any) -> Any:
-    offers = meeting.images()
-    meeting.loaded([offer["identity"] for offer in offers])
+def follow(session: Any) -> Any:
+    offers = session.images()
+    session.loaded([offer["identity"] for offer in offers])
     return offers
 
 
-def both(meeting: Any) -> Any:
-    return lead(meeting) if meeting.is_leader else follow(meeting)
+def both(session: Any) -> Any:
+    return lead(session) if session.is_leader else follow(session)
 
 
 # Strangers.

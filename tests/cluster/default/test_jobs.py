@@ -15,6 +15,7 @@ srun --ntasks-per-node=1 sh -c 'docker run --rm --env-file "$MAD_ENV_FILE" -e SL
         { echo model,performance,metric
           if [ \\$NODE_RANK = 2 ]; then echo tiny,42.5,tokens/s; else echo tiny,,tokens/s; fi; } > /results/perf_tiny.csv"'
 """
+DEADLINE = 600  # seconds, as the site has it
 IDLE = "#!/bin/sh\nsleep 300\n"
 
 
@@ -68,7 +69,7 @@ def test_a_users_mistake_fails_the_job_in_one_line_and_drains_nothing(cluster: C
     cluster.write(f"{folder}/build_manifest.json", text)
     ended = cluster.job("#!/bin/sh\necho the script must not run\n", "-N3", f"--comment={comment}", folder=folder)
     assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
-    assert ended.seconds <= 5
+    assert ended.seconds < DEADLINE / 2  # nobody was waited for
     lines = [line for line in ended.output.splitlines() if "madengine:" in line]
     assert len(lines) == 1, ended.output
     assert lines[0].startswith("madengine: job: ")

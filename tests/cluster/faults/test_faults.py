@@ -109,7 +109,6 @@ def test_when_the_time_is_up_the_line_names_the_node_that_was_waited_for(cluster
         ended = cluster.wait(submitted(cluster, project))
     assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
     assert "n3" in the_line(ended.output)
-    assert ended.seconds <= 8
 
 
 def test_a_node_without_the_hooks_is_named_after_the_grace_and_not_at_the_deadline(cluster: Cluster, project: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Iterator
 import pytest
 from helpers.cluster import NODES, Cluster, build_image
 
+RESULTS_WAIT = 10.0  # seconds, as the site has it
 HOME = "/home/alice"
 # Every node writes its CSV; the last one knows the throughput.
 SCRIPT = """#!/bin/sh
@@ -69,7 +70,7 @@ def test_the_richest_csv_comes_from_the_last_node_to_the_first(cluster: Cluster,
     assert chosen["lacking"] == []
     assert "42.5" in cluster.run("n1", f"cat {project}/madengine-{job_id}/perf_tiny.csv")
     assert "42.5" in cluster.run("n1", f"cat {project}/madengine-{job_id}/report.txt")
-    assert exchange_seconds(cluster, "n1", job_id) < 5.0
+    assert exchange_seconds(cluster, "n1", job_id) < RESULTS_WAIT  # nobody was waited for in vain
     # What does not travel is said to be there, and is there.
     node, _, path = next(item for item in chosen["elsewhere"] if item.startswith("n3:")).partition(":")
     assert "node.json" in cluster.run(node, f"ls {path}")
@@ -90,7 +91,7 @@ def test_a_member_whose_epilog_is_killed_is_named_and_keeps_what_it_has(cluster:
     assert chosen["verdict"] == "empty"
     assert [(entry["node"], entry["reason"]) for entry in chosen["lacking"]] == [("n3", "nothing came from this node")]
     assert "missing='n3'" in said(cluster, "n1", job_id)
-    assert 10.0 <= exchange_seconds(cluster, "n1", job_id) < 15.0
+    assert RESULTS_WAIT <= exchange_seconds(cluster, "n1", job_id) < 2 * RESULTS_WAIT
     assert "42.5" in cluster.run("n3", f"cat /var/lib/madengine/jobs/{job_id}/results/perf_tiny.csv")
 
 

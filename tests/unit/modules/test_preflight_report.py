@@ -51,8 +51,8 @@ def test_hosts_that_give_themselves_the_same_name_are_told_apart(run_module: Run
 
 def test_what_the_nodes_saw_of_each_other_counts(run_module: Run) -> None:
     looks = {node: look(node, nonce=f"nonce of {node}") for node in ("n1", "n2", "n3")}
-    meetings = {node: {"checks": [], "met": {"missing": [], "unknown": [], "wrong": {"n3": ["127.0.1.1"]}}} for node in ("n1", "n2")}
-    _code, result = run_module(preflight_report, node_results=looks, peer_results={**meetings, "n3": {}})
+    answers = {node: {"checks": [], "met": {"missing": [], "unknown": [], "wrong": {"n3": ["127.0.1.1"]}}} for node in ("n1", "n2")}
+    _code, result = run_module(preflight_report, node_results=looks, peer_results={**answers, "n3": {}})
     assert "names  n3" in result["table"]
-    _code, result = run_module(preflight_report, node_results=looks, peer_results=meetings, skip=["names"])
+    _code, result = run_module(preflight_report, node_results=looks, peer_results=answers, skip=["names"])
     assert result["status"] == "ok"

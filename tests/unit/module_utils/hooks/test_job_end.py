@@ -532,7 +532,7 @@ class Post:
         self.refusal: Optional[Exception] = None
         monkeypatch.setattr(upload, "deliver", self._deliver)
         monkeypatch.setattr(upload, "collect", self._collect)
-        monkeypatch.setattr(credential, "of", lambda auth, path, *meeting: "proof")
+        monkeypatch.setattr(credential, "of", lambda auth, path, *context: "proof")
 
     def _deliver(self, allocation: Any, proof: Any, brought: Any, wait: float, ports: Any) -> None:
         self.brought.append((allocation, brought))

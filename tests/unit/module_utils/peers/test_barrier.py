@@ -53,27 +53,27 @@ def leading(at: str, nodes: int = 2, within: float = 10.0, **options: Any) -> It
     options = {"ports": peers.PORTS, **options}
     # How it ends is not these tests' business, nor who comes after the end.
     with mock.patch.object(barrier, "_LATECOMER_SECONDS", 0.0), contextlib.suppress(PeerFault, ShareFault):
-        with peers.meet(peers.allocation("n0", nodes, at), within=within, **options) as meeting:
-            yield meeting
-            meeting._tell(ShareFault("test: over", "nothing"))
+        with peers.meet(peers.allocation("n0", nodes, at), within=within, **options) as joined:
+            yield joined
+            joined._tell(ShareFault("test: over", "nothing"))
 
 
-def turn(meeting: Any, until: Any, within: float = 5.0) -> None:
+def turn(joined: Any, until: Any, within: float = 5.0) -> None:
     limit = time.monotonic() + within
     while not until():
         assert time.monotonic() < limit
-        meeting._turn(min(meeting._tidy(), 0.05))
+        joined._turn(min(joined._tidy(), 0.05))
 
 
 # Order, agreement, shared fate.
 
 
 def test_ten_processes_go_together_once_the_last_has_loaded(at: str) -> None:
-    def last(meeting: Any) -> Any:
-        offers = meeting.images()
+    def last(joined: Any) -> Any:
+        offers = joined.images()
         time.sleep(0.3)
         loaded_at = time.monotonic()
-        meeting.loaded(["sha256:1"])
+        joined.loaded(["sha256:1"])
         return loaded_at, offers
 
     out = peers.run({"n7": last, "*": peers.both}, TEN, at)
@@ -93,35 +93,35 @@ def test_the_order_in_which_the_nodes_come_does_not_matter(at: str) -> None:
 def test_several_images_keep_their_order_and_none_is_taken_for_another(at: str) -> None:
     offers = [{"identity": f"sha256:{index}", "image": f"i{index}"} for index in range(20)]
 
-    def story(meeting: Any) -> Any:
-        if meeting.is_leader:
-            meeting.publish(offers)
-        got = offers if meeting.is_leader else meeting.images()
-        meeting.agree([offer["identity"] for offer in got])
+    def story(joined: Any) -> Any:
+        if joined.is_leader:
+            joined.publish(offers)
+        got = offers if joined.is_leader else joined.images()
+        joined.agree([offer["identity"] for offer in got])
         return got
 
     assert [end["value"] for end in peers.run({"*": story}, THREE, at).values()] == [offers] * 3
 
 
 def test_a_job_without_images_meets_too(at: str) -> None:
-    def story(meeting: Any) -> Any:
-        if meeting.is_leader:
-            meeting.publish([])
-            return meeting.finish([])
-        return meeting.loaded(meeting.images())
+    def story(joined: Any) -> Any:
+        if joined.is_leader:
+            joined.publish([])
+            return joined.finish([])
+        return joined.loaded(joined.images())
 
     assert [end.get("fault") for end in peers.run({"*": story}, THREE, at).values()] == [None] * 3
 
 
 def test_images_in_another_order_are_another_answer(at: str) -> None:
-    def wrong(meeting: Any) -> Any:
-        return meeting.loaded([offer["identity"] for offer in reversed(meeting.images())])
+    def wrong(joined: Any) -> Any:
+        return joined.loaded([offer["identity"] for offer in reversed(joined.images())])
 
-    def story(meeting: Any) -> Any:
-        if not meeting.is_leader:
-            return meeting.loaded([offer["identity"] for offer in meeting.images()])
-        meeting.publish([{"identity": "a"}, {"identity": "b"}])
-        return meeting.finish(["a", "b"])
+    def story(joined: Any) -> Any:
+        if not joined.is_leader:
+            return joined.loaded([offer["identity"] for offer in joined.images()])
+        joined.publish([{"identity": "a"}, {"identity": "b"}])
+        return joined.finish(["a", "b"])
 
     out = peers.run({"n2": wrong, "*": story}, THREE, at)
     assert all(end["fault"]["node"] == "n2" for end in out.values())
@@ -129,8 +129,8 @@ def test_images_in_another_order_are_another_answer(at: str) -> None:
 
 
 def test_a_member_s_fault_is_known_to_all_at_once_with_its_node_kind_and_reason(at: str) -> None:
-    def broken(meeting: Any) -> Any:
-        meeting.images()
+    def broken(joined: Any) -> Any:
+        joined.images()
         raise NodeFault("layout: too little space", "free space", part="disk", free_gib=4.1)
 
     out = peers.run({"n4": broken, "*": peers.both}, TEN, at)
@@ -141,7 +141,7 @@ def test_a_member_s_fault_is_known_to_all_at_once_with_its_node_kind_and_reason(
 
 
 def test_the_leader_s_fault_reaches_all_even_those_who_come_later(at: str) -> None:
-    def broken(meeting: Any) -> Any:
+    def broken(joined: Any) -> Any:
         raise JobFault("manifest: no such file", "write one", path="/x")
 
     first = peers.start(peers.allocation("n0", 3, at), broken)
@@ -151,7 +151,7 @@ def test_the_leader_s_fault_reaches_all_even_those_who_come_later(at: str) -> No
 
 
 def test_a_defect_of_one_hook_ends_the_wait_of_all_others(at: str) -> None:
-    def broken(meeting: Any) -> Any:
+    def broken(joined: Any) -> Any:
         raise ZeroDivisionError("secret words")
 
     out = peers.run({"n1": broken, "*": peers.both}, THREE, at)
@@ -162,13 +162,13 @@ def test_a_defect_of_one_hook_ends_the_wait_of_all_others(at: str) -> None:
 
 
 def test_who_leaves_early_without_a_word_ends_the_meeting(at: str) -> None:
-    out = peers.run({"n1": lambda meeting: meeting.images(), "*": peers.both}, THREE, at)
+    out = peers.run({"n1": lambda joined: joined.images(), "*": peers.both}, THREE, at)
     assert {out[name]["fault"]["node"] for name in ("n0", "n2")} == {"n1"}
 
 
 def test_a_member_that_dies_after_it_came_ends_the_meeting_at_once(at: str) -> None:
-    def dying(meeting: Any) -> Any:
-        meeting.images()
+    def dying(joined: Any) -> Any:
+        joined.images()
         os.kill(os.getpid(), signal.SIGKILL)
 
     out = peers.run({"n1": dying, "*": peers.both}, THREE, at)
@@ -178,8 +178,8 @@ def test_a_member_that_dies_after_it_came_ends_the_meeting_at_once(at: str) -> N
 
 
 def test_a_leader_that_dies_is_missed_at_once(at: str) -> None:
-    def dying(meeting: Any) -> Any:
-        meeting.common()
+    def dying(joined: Any) -> Any:
+        joined.common()
         os.kill(os.getpid(), signal.SIGKILL)
 
     out = peers.run({"n0": dying, "*": peers.both}, THREE, at)
@@ -201,9 +201,9 @@ def test_a_leader_s_name_that_nobody_knows_is_said(at: str) -> None:
 
 
 def test_at_the_deadline_the_missing_are_named_and_those_who_are_behind(at: str) -> None:
-    def slow(meeting: Any) -> Any:
-        meeting.images()
-        return meeting._serve(lambda: False)
+    def slow(joined: Any) -> Any:
+        joined.images()
+        return joined._serve(lambda: False)
 
     jobs = [peers.allocation(f"n{rank}", 4, at) for rank in range(4)]
     started = [
@@ -219,37 +219,37 @@ def test_at_the_deadline_the_missing_are_named_and_those_who_are_behind(at: str)
 
 def test_one_deadline_counts_for_all_whatever_a_member_s_own_clock_says(at: str) -> None:
     # Deadlines that start per rank let the first give up while the last still works.
-    def slow(meeting: Any) -> Any:
-        return meeting.run_child(process.start(peers.me(), _sleep, 0.6)) or meeting.agree(["x"])
+    def slow(joined: Any) -> Any:
+        return joined.run_child(process.start(peers.me(), _sleep, 0.6)) or joined.agree(["x"])
 
-    def lead(meeting: Any) -> Any:
-        meeting.publish([{"identity": "x"}])
-        return meeting.finish(["x"])
+    def lead(joined: Any) -> Any:
+        joined.publish([{"identity": "x"}])
+        return joined.finish(["x"])
 
     jobs = [peers.allocation(f"n{rank}", 2, at) for rank in range(2)]
-    started = [peers.start(jobs[0], lead, within=8), peers.start(jobs[1], lambda meeting: meeting.images() and slow(meeting), within=0.5)]
+    started = [peers.start(jobs[0], lead, within=8), peers.start(jobs[1], lambda joined: joined.images() and slow(joined), within=0.5)]
     assert [node.outcome().get("fault") for node in started] == [None, None]
 
 
 def test_a_job_of_one_node_meets_nobody_and_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", _forbidden)
-    with peers.meet(peers.allocation("n0", 1), within=5) as meeting:
-        assert meeting.is_leader
-        assert meeting.run_child(process.start(peers.me(), _echo, "x")) == "x"
-        assert meeting.common() == []
-        meeting.publish([{"identity": "x"}])
-        meeting.agree(["x"])
+    with peers.meet(peers.allocation("n0", 1), within=5) as joined:
+        assert joined.is_leader
+        assert joined.run_child(process.start(peers.me(), _echo, "x")) == "x"
+        assert joined.common() == []
+        joined.publish([{"identity": "x"}])
+        joined.agree(["x"])
 
 
 def test_a_job_of_one_node_has_a_deadline_too() -> None:
-    with pytest.raises(ShareFault, match="the time is up"), peers.meet(peers.allocation("n0", 1), within=0.1) as meeting:
-        meeting.run_child(process.start(peers.me(), _sleep, 60))
+    with pytest.raises(ShareFault, match="the time is up"), peers.meet(peers.allocation("n0", 1), within=0.1) as joined:
+        joined.run_child(process.start(peers.me(), _sleep, 60))
 
 
 def test_the_leader_learns_which_layers_all_have(at: str) -> None:
-    def story(meeting: Any) -> Any:
-        common = meeting.common() if meeting.is_leader else None
-        peers.both(meeting)
+    def story(joined: Any) -> Any:
+        common = joined.common() if joined.is_leader else None
+        peers.both(joined)
         return common
 
     layers = {name: [f"sha256:{'0' * 60}{index:04}" for index in range(1000) if index % (rank + 2)] for rank, name in enumerate(THREE)}
@@ -259,15 +259,15 @@ def test_the_leader_learns_which_layers_all_have(at: str) -> None:
     assert [end.outcome().get("fault") for end in out[1:]] == [None, None]
 
 
-def until_loaded(meeting: Any, doing: Any = None) -> Any:
+def until_loaded(joined: Any, doing: Any = None) -> Any:
     """Load what is offered, as often as it takes; return all that was offered to this node."""
     seen = []
     while True:
-        seen.append(_identities(meeting.images()))
+        seen.append(_identities(joined.images()))
         with contextlib.suppress(session.Withdrawn):
             if doing is not None and len(seen) == 1:
-                meeting.run_child(process.start(peers.me(), *doing))
-            meeting.loaded(seen[-1])
+                joined.run_child(process.start(peers.me(), *doing))
+            joined.loaded(seen[-1])
             return seen
 
 
@@ -278,12 +278,12 @@ def _load_for_ever(path: str) -> None:
 
 def test_members_drop_what_is_withdrawn_and_load_what_is_offered_instead(at: str, tmp_path: Path) -> None:
     # n1 waits for the others when the offer goes, n2 is in the middle of a load that would never end.
-    def lead(meeting: Any) -> Any:
-        meeting.publish([{"identity": "old"}])
-        meeting.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / "loading")]))
-        meeting._serve(lambda: bool(meeting._state._loaded))
-        meeting.publish([{"identity": "new"}, {"identity": "newer"}])
-        meeting.finish()
+    def lead(joined: Any) -> Any:
+        joined.publish([{"identity": "old"}])
+        joined.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / "loading")]))
+        joined._serve(lambda: bool(joined._state._loaded))
+        joined.publish([{"identity": "new"}, {"identity": "newer"}])
+        joined.finish()
         return "go"
 
     slow = functools.partial(until_loaded, doing=(_load_for_ever, str(tmp_path / "loading")))
@@ -293,82 +293,82 @@ def test_members_drop_what_is_withdrawn_and_load_what_is_offered_instead(at: str
 
 
 def test_a_member_says_nothing_of_what_is_withdrawn_by_then(at: str, tmp_path: Path) -> None:
-    def lead(meeting: Any) -> Any:
-        meeting.publish([{"identity": "old"}])
-        meeting.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / "loaded")]))
-        meeting.publish([{"identity": "new"}])
-        meeting.finish()
+    def lead(joined: Any) -> Any:
+        joined.publish([{"identity": "old"}])
+        joined.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / "loaded")]))
+        joined.publish([{"identity": "new"}])
+        joined.finish()
         return "go"
 
-    with following(at, lead) as meeting:
-        assert _identities(meeting.images()) == ["old"]
+    with following(at, lead) as joined:
+        assert _identities(joined.images()) == ["old"]
         (tmp_path / "loaded").touch()
-        turn(meeting, lambda: meeting._end.generation == 2)
+        turn(joined, lambda: joined._end.generation == 2)
         with pytest.raises(session.Withdrawn):
-            meeting.loaded(["old"])
-        meeting.loaded(_identities(meeting.images()))
-    assert meeting.leader_node.ended["value"] == "go"
+            joined.loaded(["old"])
+        joined.loaded(_identities(joined.images()))
+    assert joined.leader_node.ended["value"] == "go"
 
 
 def test_words_of_the_other_part_are_a_defect(at: str) -> None:
-    with leading(at) as meeting:
-        for word in (meeting.images, lambda: meeting.loaded([])):
+    with leading(at) as joined:
+        for word in (joined.images, lambda: joined.loaded([])):
             with pytest.raises(TypeError, match="only a member"):
                 word()
 
 
 def test_an_image_s_description_that_does_not_fit_into_a_line_is_the_job_s_fault(at: str) -> None:
-    with leading(at) as meeting:
+    with leading(at) as joined:
         with pytest.raises(JobFault, match="too long"):
-            meeting.publish([{"identity": "x" * framing.LONGEST_LINE}])
+            joined.publish([{"identity": "x" * framing.LONGEST_LINE}])
 
 
 def test_more_images_than_a_meeting_holds_are_the_job_s_fault() -> None:
-    with peers.meet(peers.allocation("n0", 1), within=5) as meeting:
-        meeting.publish([{}] * 256)
+    with peers.meet(peers.allocation("n0", 1), within=5) as joined:
+        joined.publish([{}] * 256)
         with pytest.raises(JobFault, match="too many images"):
-            meeting.publish([{}] * 257)
+            joined.publish([{}] * 257)
 
 
-# The work of a child beside the meeting.
+# The work of a child beside the joined.
 
 
 def test_the_child_s_answer_and_the_child_s_fault_come_out(at: str) -> None:
-    with leading(at) as meeting:
-        assert meeting.run_child(process.start(peers.me(), _echo, {"a": [1]})) == {"a": [1]}
+    with leading(at) as joined:
+        assert joined.run_child(process.start(peers.me(), _echo, {"a": [1]})) == {"a": [1]}
         with pytest.raises(NodeFault, match="docker is dead"):
-            meeting.run_child(process.start(peers.me(), _docker_dead))
+            joined.run_child(process.start(peers.me(), _docker_dead))
 
 
 def test_a_child_whose_answer_has_no_end_is_a_defect_and_no_loop(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_LONGEST_ANSWER", 1 << 16)
-    with leading(at) as meeting, pytest.raises(RuntimeError, match="without an answer"):
-        meeting.run_child(process.start(peers.me(), _echo, "x" * (1 << 20)))
+    with leading(at) as joined, pytest.raises(RuntimeError, match="without an answer"):
+        joined.run_child(process.start(peers.me(), _echo, "x" * (1 << 20)))
 
 
 def test_members_are_let_in_while_the_leader_s_child_works(at: str, tmp_path: Path) -> None:
     # The child ends only after the members are in, so a leader that waits for its child first waits for ever.
-    def lead(meeting: Any) -> Any:
-        meeting.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / name) for name in ("n1", "n2")]))
-        return [len(meeting._state.missing()), peers.lead(meeting)]
+    def lead(joined: Any) -> Any:
+        joined.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / name) for name in ("n1", "n2")]))
+        return [len(joined._state.missing()), peers.lead(joined)]
 
-    def follow(meeting: Any) -> Any:
-        (tmp_path / meeting.allocation.node).touch()
-        return peers.follow(meeting)
+    def follow(joined: Any) -> Any:
+        (tmp_path / joined.allocation.node).touch()
+        return peers.follow(joined)
 
     assert peers.run({"n0": lead, "*": follow}, THREE, at)["n0"]["value"] == [0, "go"]
 
 
 def test_the_child_dies_when_the_meeting_is_aborted(at: str) -> None:
-    def working(meeting: Any) -> Any:
+    def working(joined: Any) -> Any:
         child = process.start(peers.me(), _sleep, 60)
         try:
-            meeting.run_child(child)
+            joined.run_child(child)
         finally:
             with pytest.raises(ProcessLookupError):
                 os.kill(child.pid, 0)
 
-    def broken(meeting: Any) -> Any:
+    def broken(joined: Any) -> Any:
         raise JobFault("image: nobody has it", "build it")
 
     out = peers.run({"n1": broken, "*": working}, THREE, at)
@@ -385,47 +385,47 @@ def following(at: str, lead: Any = peers.lead, within: float = 10.0, **options: 
     leader_node = peers.start(peers.allocation("n0", 2, at), lead, within=within)
     options = {"ports": peers.PORTS, "grace_seconds": 5.0, **options}
     try:
-        with peers.meet(peers.allocation("n1", 2, at), within=10, **options) as meeting:
-            meeting.leader_node = leader_node
-            yield meeting
+        with peers.meet(peers.allocation("n1", 2, at), within=10, **options) as joined:
+            joined.leader_node = leader_node
+            yield joined
     finally:
         leader_node.kill(signal.SIGCONT)
         leader_node.ended = leader_node.outcome()
 
 
 def test_a_member_loads_in_a_child_and_leaves_when_all_have(at: str) -> None:
-    with following(at, have=["sha256:1"]) as meeting:
-        assert not meeting.is_leader
-        offers = meeting.images()
-        meeting.agree(meeting.run_child(process.start(peers.me(), _identities, offers)))
-    assert meeting.leader_node.ended["value"] == "go"
+    with following(at, have=["sha256:1"]) as joined:
+        assert not joined.is_leader
+        offers = joined.images()
+        joined.agree(joined.run_child(process.start(peers.me(), _identities, offers)))
+    assert joined.leader_node.ended["value"] == "go"
 
 
 def test_a_member_s_child_dies_with_the_meeting(at: str) -> None:
-    def lead(meeting: Any) -> Any:
-        meeting.common()
+    def lead(joined: Any) -> Any:
+        joined.common()
         raise JobFault("image: the build failed", "mend it")
 
     child = process.start(peers.me(), _sleep, 60)
-    with pytest.raises(PeerFault, match="the build failed") as raised, following(at, lead) as meeting:
-        meeting.run_child(child)
+    with pytest.raises(PeerFault, match="the build failed") as raised, following(at, lead) as joined:
+        joined.run_child(child)
     assert raised.value.node == "n0"
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
 
 
 def test_a_member_that_leaves_by_a_fault_tells_the_leader(at: str) -> None:
-    with pytest.raises(NodeFault), following(at) as meeting:
-        meeting.run_child(process.start(peers.me(), _docker_dead))
-    assert meeting.leader_node.ended["line"] == "madengine: node: n1: engine: docker is dead; start docker"
+    with pytest.raises(NodeFault), following(at) as joined:
+        joined.run_child(process.start(peers.me(), _docker_dead))
+    assert joined.leader_node.ended["line"] == "madengine: node: n1: engine: docker is dead; start docker"
 
 
 def test_a_leader_that_hangs_is_given_up_soon_after_the_deadline(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_MARGIN_SECONDS", 0.1)
-    with following(at, within=0.8) as meeting:
-        meeting.leader_node.kill(signal.SIGSTOP)
+    with following(at, within=0.8) as joined:
+        joined.leader_node.kill(signal.SIGSTOP)
         with pytest.raises(ShareFault, match="no word from the leader in time"):
-            meeting._serve(lambda: False)
+            joined._serve(lambda: False)
 
 
 def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_known_later(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,8 +442,8 @@ def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_kno
         return answer
 
     monkeypatch.setattr(client.addresses, "resolve", resolve)
-    with following(at) as meeting:
-        meeting.agree([offer["identity"] for offer in meeting.images()])
+    with following(at) as joined:
+        joined.agree([offer["identity"] for offer in joined.images()])
     assert len(answers) == 1
 
 
@@ -513,18 +513,18 @@ def test_a_block_that_ends_well_without_having_joined_disturbs_nobody(monkeypatc
 
 def test_a_spoofed_loaded_releases_nobody(at: str) -> None:
     # The careless one counts READY lines, whoever sends them.
-    with leading(at, nodes=2) as meeting:
-        meeting.publish([{"identity": "x"}])
+    with leading(at, nodes=2) as joined:
+        joined.publish([{"identity": "x"}])
         for words in (
             b"READY 1\n",
             b'{"line":"LOADED","index":0,"of":1,"identity":"x","n":0}\n',
             b'{"line":"JOIN","rank":1,"nonce":"00","n":0,"mac":"' + b"0" * 64 + b'"}\n',
         ):
-            stranger = peers.knock(at, meeting.port)
+            stranger = peers.knock(at, joined.port)
             stranger.sendall(words)
-            turn(meeting, functools.partial(peers.has_hung_up, stranger))
-        assert not meeting._state.has_all_loaded()
-        assert meeting._state.missing() == ["n1"]
+            turn(joined, functools.partial(peers.has_hung_up, stranger))
+        assert not joined._state.has_all_loaded()
+        assert joined._state.missing() == ["n1"]
 
 
 def test_a_fake_leader_wins_nothing_and_makes_nobody_wait(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -582,8 +582,8 @@ def test_connect_and_reset_kills_nothing(at: str) -> None:
 def test_a_connection_that_is_reset_before_it_is_taken_is_passed_over(at: str) -> None:
     listener = mock.Mock()
     listener.accept.side_effect = [ConnectionAbortedError(), ConnectionResetError(), BlockingIOError()]
-    with leading(at) as meeting:
-        meeting._accepter(listener)(0)
+    with leading(at) as joined:
+        joined._accepter(listener)(0)
     assert listener.accept.call_count == 3
 
 
@@ -612,16 +612,16 @@ def test_five_hundred_idle_connections_cost_nobody_a_moment(at: str) -> None:
 
 
 def test_when_strangers_are_many_the_oldest_goes_and_never_a_member(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with leading(at) as meeting:
-        meeting._most_strangers = 4
+    with leading(at) as joined:
+        joined._most_strangers = 4
         member = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._state.has_all)
+        turn(joined, joined._state.has_all)
         strangers: List[socket.socket] = []
         for _ in range(8):
-            strangers.append(peers.knock(at, meeting.port))
-        turn(meeting, lambda: [peers.has_hung_up(one) for one in strangers] == [True] * 4 + [False] * 4)
-        assert meeting._state.missing() == []
-        peers.lead(meeting)
+            strangers.append(peers.knock(at, joined.port))
+        turn(joined, lambda: [peers.has_hung_up(one) for one in strangers] == [True] * 4 + [False] * 4)
+        assert joined._state.missing() == []
+        peers.lead(joined)
         assert member.outcome()["value"]
         for stranger in strangers:
             stranger.close()
@@ -629,12 +629,12 @@ def test_when_strangers_are_many_the_oldest_goes_and_never_a_member(at: str, mon
 
 def test_a_slow_writer_has_its_few_seconds_and_no_more(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.2)
-    with leading(at) as meeting:
-        slow = peers.knock(at, meeting.port)
+    with leading(at) as joined:
+        slow = peers.knock(at, joined.port)
         for byte in b'{"line":':
             slow.send(bytes([byte]))
-            meeting._turn(min(meeting._tidy(), 0.05))
-        turn(meeting, lambda: peers.has_hung_up(slow))
+            joined._turn(min(joined._tidy(), 0.05))
+        turn(joined, lambda: peers.has_hung_up(slow))
 
 
 HOSTILE = [
@@ -662,14 +662,14 @@ HOSTILE = [
 
 def test_hostile_lines_cost_their_sender_the_connection_and_nobody_else_anything(at: str) -> None:
     # The careless one does int(rank) and dies of the ValueError.
-    with leading(at) as meeting:
+    with leading(at) as joined:
         member = peers.start(peers.allocation("n1", 2, at), peers.follow)
         for words in HOSTILE:
-            stranger = peers.knock(at, meeting.port)
+            stranger = peers.knock(at, joined.port)
             stranger.sendall(words)
-            turn(meeting, functools.partial(peers.has_hung_up, stranger))
-        turn(meeting, meeting._state.has_all)
-        peers.lead(meeting)
+            turn(joined, functools.partial(peers.has_hung_up, stranger))
+        turn(joined, joined._state.has_all)
+        peers.lead(joined)
         assert member.outcome()["value"]
 
 
@@ -679,12 +679,12 @@ def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
     recorded = MemberEnd(peers.allocation("n1", 2, at), peers.KEY, first)
     recorded.receive(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
     assert b'"line":"JOIN"' in recorded.outgoing
-    with leading(at, ports=(first, first)) as meeting:
-        stranger = peers.knock(at, meeting.port)
+    with leading(at, ports=(first, first)) as joined:
+        stranger = peers.knock(at, joined.port)
         stranger.sendall(recorded.outgoing)
-        turn(meeting, lambda: peers.has_hung_up(stranger))
-        assert meeting._state.refused == 1
-        assert meeting._state.missing() == ["n1"]
+        turn(joined, lambda: peers.has_hung_up(stranger))
+        assert joined._state.refused == 1
+        assert joined._state.missing() == ["n1"]
 
 
 @pytest.mark.parametrize(
@@ -700,15 +700,15 @@ def test_a_recorded_conversation_is_worthless_the_second_time(at: str) -> None:
 def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghost: Any) -> None:
     who = barrier.Allocation(ghost.cluster, ghost.job_id, ghost.attempt, ghost.nodes, "n1", at)
     assert peers.first_port(who) == peers.first_port(peers.allocation())
-    with leading(at) as meeting:
+    with leading(at) as joined:
         knocking = peers.start(who, peers.follow, grace_seconds=0.6)
-        turn(meeting, lambda: meeting._state.refused + meeting._state.other_jobs >= 1)
+        turn(joined, lambda: joined._state.refused + joined._state.other_jobs >= 1)
         is_ours = (ghost.job_id, ghost.attempt) == (4711, 0)
-        assert (meeting._state.refused > 0, meeting._state.other_jobs > 0) == (is_ours, not is_ours)
+        assert (joined._state.refused > 0, joined._state.other_jobs > 0) == (is_ours, not is_ours)
         out = knocking.outcome()
         assert out["fault"]["what"] == "rendezvous: the leader did not answer"
         assert int(out["fault"]["seen"]["refused_our_key"]) >= 1
-        assert meeting._state.missing() == ["n1"]
+        assert joined._state.missing() == ["n1"]
 
 
 def test_nodes_that_do_not_come_are_named_after_a_grace_and_not_at_the_deadline(at: str) -> None:
@@ -735,10 +735,10 @@ def test_a_machine_that_refuses_is_told_from_one_that_does_not_answer(at: str, m
 
 
 def test_once_all_have_come_a_long_load_is_no_matter_of_the_grace(at: str) -> None:
-    def slow(meeting: Any) -> Any:
-        meeting.images()
-        meeting.run_child(process.start(peers.me(), _sleep, 3.4))
-        meeting.loaded(["sha256:1"])
+    def slow(joined: Any) -> Any:
+        joined.images()
+        joined.run_child(process.start(peers.me(), _sleep, 3.4))
+        joined.loaded(["sha256:1"])
         return "loaded"
 
     out = peers.run({"n2": slow, "*": peers.both}, THREE, at, grace_seconds=3.0)
@@ -751,8 +751,8 @@ def _late_with_a_reason() -> None:
 
 
 def test_a_child_that_is_at_work_when_the_time_is_up_says_why_and_all_nodes_say_the_same(at: str) -> None:
-    def pull(meeting: Any) -> Any:
-        return meeting.run_child(process.start(peers.me(), _late_with_a_reason))
+    def pull(joined: Any) -> Any:
+        return joined.run_child(process.start(peers.me(), _late_with_a_reason))
 
     out = peers.run({"n0": pull, "*": peers.both}, THREE, at, within=4.0)
     assert out["n0"]["fault"]["what"] == "pull: no progress"
@@ -762,8 +762,8 @@ def test_a_child_that_is_at_work_when_the_time_is_up_says_why_and_all_nodes_say_
 
 def test_a_child_that_says_nothing_when_the_time_is_up_is_ended(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_LAST_WORD_SECONDS", 0.05)
-    with pytest.raises(ShareFault, match="the time is up"), peers.meet(peers.allocation("n0", 1), within=0.1) as meeting:
-        meeting.run_child(process.start(peers.me(), _sleep, 3600))
+    with pytest.raises(ShareFault, match="the time is up"), peers.meet(peers.allocation("n0", 1), within=0.1) as joined:
+        joined.run_child(process.start(peers.me(), _sleep, 3600))
 
 
 def test_a_member_that_finds_nobody_asks_later_and_later_and_never_at_one_instant_with_others(at: str) -> None:
@@ -795,13 +795,13 @@ def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
 
 
 def test_a_rank_that_comes_twice_counts_once_and_the_newer_one_stays(at: str) -> None:
-    with leading(at) as meeting:
+    with leading(at) as joined:
         older = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._state.has_all)
-        first = meeting._state.members()[0]
+        turn(joined, joined._state.has_all)
+        first = joined._state.members()[0]
         newer = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, lambda: meeting._state.members()[0] is not first)
-        peers.lead(meeting)
+        turn(joined, lambda: joined._state.members()[0] is not first)
+        peers.lead(joined)
         assert newer.outcome()["value"]
         assert older.outcome()["fault"]["what"] == "rendezvous: this node came a second time"
 
@@ -823,12 +823,12 @@ def test_a_member_finds_the_leader_on_ipv6(at: str) -> None:
 
 
 def test_a_peer_without_power_is_noticed_by_the_kernel_and_a_busy_one_is_not_disturbed(at: str) -> None:
-    with leading(at) as meeting:
-        with peers.knock(at, meeting.port):
-            turn(meeting, lambda: bool(meeting._connections))
-        listener = meeting._listeners[0]
+    with leading(at) as joined:
+        with peers.knock(at, joined.port):
+            turn(joined, lambda: bool(joined._connections))
+        listener = joined._listeners[0]
         assert listener.getsockname()[0] == at  # not 0.0.0.0
-        sock = next(iter(meeting._connections.values()))._socket
+        sock = next(iter(joined._connections.values()))._socket
         idle, every, count = (
             sock.getsockopt(socket.IPPROTO_TCP, option) for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
         )
@@ -838,27 +838,27 @@ def test_a_peer_without_power_is_noticed_by_the_kernel_and_a_busy_one_is_not_dis
 
 
 def test_a_member_that_is_stopped_for_a_while_is_not_taken_for_dead(at: str) -> None:
-    with leading(at) as meeting:
+    with leading(at) as joined:
         member = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._state.has_all)
+        turn(joined, joined._state.has_all)
         member.kill(signal.SIGSTOP)
-        meeting.publish([{"identity": "sha256:1"}])
+        joined.publish([{"identity": "sha256:1"}])
         until = time.monotonic() + 0.3
-        turn(meeting, lambda: time.monotonic() > until)
-        assert meeting._state.fault is None
+        turn(joined, lambda: time.monotonic() > until)
+        assert joined._state.fault is None
         member.kill(signal.SIGCONT)
-        meeting.finish(["sha256:1"])
+        joined.finish(["sha256:1"])
         assert member.outcome()["value"]
 
 
 def test_a_full_table_of_descriptors_ends_no_meeting(at: str) -> None:
-    def lead(meeting: Any) -> Any:
+    def lead(joined: Any) -> Any:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 6, hard))
-        turn(meeting, meeting._state.has_all)
+        turn(joined, joined._state.has_all)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return peers.lead(meeting)
+        return peers.lead(joined)
 
     leader_node = peers.start(peers.allocation("n0", 2, at), lead)
     idle = [peers.knock(at, peers.first_port(peers.allocation())) for _ in range(30)]
@@ -869,12 +869,12 @@ def test_a_full_table_of_descriptors_ends_no_meeting(at: str) -> None:
 
 
 def test_when_nobody_can_be_sent_away_the_leader_listens_again_a_moment_later(at: str) -> None:
-    with leading(at) as meeting:
-        meeting._make_room()
-        assert meeting._deaf_until is not None
+    with leading(at) as joined:
+        joined._make_room()
+        assert joined._deaf_until is not None
         member = peers.start(peers.allocation("n1", 2, at), peers.follow)
-        turn(meeting, meeting._state.has_all)
-        peers.lead(meeting)
+        turn(joined, joined._state.has_all)
+        peers.lead(joined)
         assert member.outcome()["value"]
 
 
@@ -891,10 +891,10 @@ def test_room_for_all_members_is_made_and_given_back(at: str) -> None:
 
 def test_a_meeting_leaves_no_descriptor_and_no_process_behind(at: str) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
-    with leading(at) as meeting:
-        stranger = peers.knock(at, meeting.port)
+    with leading(at) as joined:
+        stranger = peers.knock(at, joined.port)
         with pytest.raises(NodeFault):
-            meeting.run_child(process.start(peers.me(), _docker_dead))
+            joined.run_child(process.start(peers.me(), _docker_dead))
         stranger.close()
     with (
         pytest.raises(PeerFault),

@@ -82,7 +82,7 @@ def settle(wires: List[Wire], do_work: bool = True) -> None:
                 one.work()
 
 
-def meeting(nodes: int = 4) -> Any:
+def rendezvous(nodes: int = 4) -> Any:
     leader = a_leader(nodes)
     wires = [Wire(leader, rank, nodes) for rank in range(1, nodes)]
     settle(wires)
@@ -135,7 +135,7 @@ def test_the_first_line_is_a_join_or_nothing_also_from_one_who_has_the_key(name:
 
 
 def test_an_offer_that_is_older_than_the_last_one_is_a_bad_line() -> None:
-    leader, wires = meeting(2)
+    leader, wires = rendezvous(2)
     leader.publish(OFFERS)
     settle(wires, do_work=False)
     wires[0].end.show(OFFERS, 0)
@@ -144,7 +144,7 @@ def test_an_offer_that_is_older_than_the_last_one_is_a_bad_line() -> None:
 
 
 def test_what_was_loaded_of_a_generation_that_never_was_is_a_bad_line() -> None:
-    leader, wires = meeting(2)
+    leader, wires = rendezvous(2)
     leader.publish(OFFERS)
     settle(wires, do_work=False)
     wires[0].member.generation = 2
@@ -258,14 +258,14 @@ def test_one_fault_reaches_all_who_are_there_and_all_who_come_later(rank: int, w
 
 
 def test_only_the_first_fault_counts_and_none_after_go() -> None:
-    leader, wires = meeting()
+    leader, wires = rendezvous()
     leader.publish(OFFERS)
     settle(wires)
     first = PeerFault("n1", JobFault("a: b", "c"))
     leader.abort(first)
     leader.abort(PeerFault("n2", JobFault("d: e", "f")))
     assert leader.fault is first
-    leader, wires = meeting()
+    leader, wires = rendezvous()
     leader.publish(OFFERS)
     settle(wires)
     leader.go()
@@ -298,7 +298,7 @@ def test_the_lines_of_a_meeting_are_those_of_the_table() -> None:
 
 
 def test_the_secret_is_in_no_line_and_in_no_message() -> None:
-    leader, wires = meeting()
+    leader, wires = rendezvous()
     wires[0].member.failed(JobFault("x: y", "z"))
     wires[0].load()
     seen = bytes(wires[0].up) + str(leader).encode() + repr(wires[0].member).encode() + repr(peers.KEY).encode()
@@ -354,7 +354,7 @@ def test_what_the_leader_once_said_welcomes_nobody_the_second_time() -> None:
     ],
 )
 def test_nonsense_of_a_member_who_is_there_is_as_if_it_had_vanished(name: str, fields: Any) -> None:
-    leader, wires = meeting()
+    leader, wires = rendezvous()
     wires[0].end.receive(wires[0].member._channel.sign(name, **fields))
     assert wires[0].end.is_over
     assert leader.fault is not None
@@ -362,7 +362,7 @@ def test_nonsense_of_a_member_who_is_there_is_as_if_it_had_vanished(name: str, f
 
 
 def test_more_images_than_announced_are_nonsense() -> None:
-    leader, wires = meeting()
+    leader, wires = rendezvous()
     for index, of in ((0, 2), (1, 1)):
         wires[0].end.receive(wires[0].member._channel.sign("LOADED", index=index, of=of, identity="x"))
     assert leader.fault is not None
@@ -370,7 +370,7 @@ def test_more_images_than_announced_are_nonsense() -> None:
 
 
 def test_a_fault_s_values_may_be_called_anything_and_be_of_any_length() -> None:
-    _, wires = meeting()
+    _, wires = rendezvous()
     seen = dict.fromkeys(("what", "remedy", "self", "node", "kind", "part"), "😀" * 5000)
     fault = JobFault("x" * 20000, "y" * 20000)
     fault.seen = seen
@@ -477,7 +477,7 @@ def test_at_the_end_of_time_those_who_are_missing_are_named_as_slurm_names_them(
 
 
 def test_whoever_is_behind_is_named_only_if_there_was_something_to_load() -> None:
-    leader, _ = meeting(2)
+    leader, _ = rendezvous(2)
     assert barrier_protocol.late(leader, 1.0).remedy.startswith("read the prolog log of n0")
     leader.publish(OFFERS)
     assert barrier_protocol.late(leader, 1.0).seen["not_loaded"] == "n1"

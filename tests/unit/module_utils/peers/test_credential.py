@@ -47,13 +47,13 @@ def test_the_key_is_not_the_file_s_content_and_another_purpose_has_another_key(t
 
 def test_each_meeting_has_a_key_of_its_own_and_all_who_come_to_it_the_same(tmp_path: Path) -> None:
     path = a_key(tmp_path / "k")
-    meetings: List[Tuple[object, ...]] = [
+    contexts: List[Tuple[object, ...]] = [
         (), ("lab", 1, 0, "start"), ("lab", 1, 0, "results"), ("lab", 1, 1, "start"), ("lab", 11, 0, "start"), ("la", "b", 1, 0, "start"),
         ("lab", 1, "0", "start"), ("n\udc80", 1, 0, "start"),
     ]  # fmt: skip
-    secrets = [credential.of("key", path, *meeting).secret({}) for meeting in meetings]
-    assert len({*secrets}) == len(meetings)
-    assert [credential.key(path, meeting).secret({}) for meeting in meetings] == secrets
+    secrets = [credential.of("key", path, *context).secret({}) for context in contexts]
+    assert len({*secrets}) == len(contexts)
+    assert [credential.key(path, context).secret({}) for context in contexts] == secrets
 
 
 def test_munge_s_key_comes_before_slurm_s_and_a_key_file_before_both(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_the_clusters_own_secret_is_never_in_the_memory_from_which_users_process
     subprocess.run(["/bin/sh", "-c", f"head -c 64 /dev/urandom > {path}"], check=True)  # this process never sees it
     made = credential.of("key", str(path), "lab", 4711, 0, "start")
     mine = made.secret({}).hex()
-    # The key file, what HKDF extracts of it for any purpose, and what every meeting once had: none is there; this meeting's is.
+    # The key file, what HKDF extracts of it for any purpose, and what every context once had: none is there; this context's is.
     child = process.start(process.named("nobody"), _wait) if os.geteuid() == 0 else None
     for pid in [os.getpid()] + ([child.pid] if child else []):
         command = [sys.executable, "-c", _LOOK, str(pid), str(path), mine]

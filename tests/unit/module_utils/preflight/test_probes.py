@@ -243,10 +243,10 @@ def test_munge_must_answer_where_it_is_the_proof(monkeypatch: pytest.MonkeyPatch
             return b""
 
     monkeypatch.setattr(probes.credential, "Munge", Answers)
-    monkeypatch.setattr(probes.credential, "key", lambda path, meeting: probes.credential.Key(b"k" * 32))
+    monkeypatch.setattr(probes.credential, "key", lambda path, context: probes.credential.Key(b"k" * 32))
     assert len(probes.key("munge", "", "x")["fingerprint"]) == 16
 
-    def unreadable(path: str, meeting: Any) -> probes.credential.Key:
+    def unreadable(path: str, context: Any) -> probes.credential.Key:
         raise NodeFault("credential: no", "x", part="key")
 
     monkeypatch.setattr(probes.credential, "key", unreadable)

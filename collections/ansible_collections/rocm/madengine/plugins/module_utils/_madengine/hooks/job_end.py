@@ -287,8 +287,8 @@ class JobEnd:
         """Return who meets, as the prologs knew each other, and this node's proof that it belongs to them."""
         known = self._known
         allocation = dataclasses.replace(self._job, attempt=known.attempt, nodes=known.nodes, node=known.node)
-        meeting = allocation.cluster, allocation.job_id, allocation.attempt, "results"
-        return allocation, credential.of(self._site.auth, self._site.key_file, *meeting)
+        context = allocation.cluster, allocation.job_id, allocation.attempt, "results"
+        return allocation, credential.of(self._site.auth, self._site.key_file, *context)
 
     @property
     def _is_late(self) -> bool:

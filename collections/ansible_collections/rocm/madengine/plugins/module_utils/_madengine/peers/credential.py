@@ -41,7 +41,7 @@ _GOOD = ("0", "17")  # EMUNGE_SUCCESS, EMUNGE_CRED_REPLAYED
 class Key:
     """A secret that all nodes have in advance.
 
-    :param secret: 32 bytes, derived for this meeting alone.
+    :param secret: 32 bytes, derived for this rendezvous alone.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -117,11 +117,11 @@ class Munge:
 Credential = Union[Key, Munge]
 
 
-def key(path: str = "", meeting: Sequence[object] = (), paths: Sequence[str] = PATHS, key_sets: Sequence[str] = _KEY_SETS) -> Key:
-    """Return the key of one *meeting* that follows from the cluster's own secret.
+def key(path: str = "", context: Sequence[object] = (), paths: Sequence[str] = PATHS, key_sets: Sequence[str] = _KEY_SETS) -> Key:
+    """Return the key of one rendezvous that follows from the cluster's own secret.
 
     :param path: ``KeyFile``; if empty, the first of *paths* that is there (MUNGE's key, then Slurm's).
-    :param meeting: what it is for, e.g. cluster, job, attempt and purpose; no other meeting has this key.
+    :param context: what it is for, e.g. cluster, job, attempt and purpose; no other rendezvous has this key.
     :param key_sets: where Slurm has a set of keys instead, from which none follows: it changes, and not on all nodes at once.
     :raises NodeFault: there is none, or it is readable for others, too short, or no plain file (part ``key``).
     """
@@ -133,17 +133,17 @@ def key(path: str = "", meeting: Sequence[object] = (), paths: Sequence[str] = P
     if not chosen:
         raise NodeFault("credential: this node has no cluster key", "set KeyFile in hooks.conf", part=Part.KEY, looked_at=", ".join(paths))
     # Children become users and begin with all that is in our memory. The cluster's own secret, and whatever would open another
-    # meeting, is in that of a child that never does.
-    return Key(bytes.fromhex(process.start_as_self(_meeting_key, chosen, tuple(meeting)).result(Deadline(_READ_SECONDS))))
+    # rendezvous, is in that of a child that never does.
+    return Key(bytes.fromhex(process.start_as_self(_derived, chosen, tuple(context)).result(Deadline(_READ_SECONDS))))
 
 
-def of(auth: str, path: str = "", *meeting: object) -> Credential:
-    """Return what ``Auth`` in hooks.conf asks for: ``key`` or ``munge``, whose secret is made up for each meeting.
+def of(auth: str, path: str = "", *context: object) -> Credential:
+    """Return what ``Auth`` in hooks.conf asks for: ``key`` or ``munge``, whose secret is made up for each rendezvous.
 
-    :param meeting: as `key`.
+    :param context: as `key`.
     :raises NodeFault: as `key`.
     """
-    return Munge() if auth == "munge" else key(path, meeting)
+    return Munge() if auth == "munge" else key(path, context)
 
 
 def derive(secret: bytes, purpose: bytes, salt: bytes = _LABEL, size_bytes: int = 32) -> bytes:
@@ -157,8 +157,8 @@ def derive(secret: bytes, purpose: bytes, salt: bytes = _LABEL, size_bytes: int 
     return okm[:size_bytes]
 
 
-def _meeting_key(path: str, meeting: Sequence[object]) -> str:
-    return derive(_read(path), b"meeting " + json.dumps(meeting).encode()).hex()
+def _derived(path: str, context: Sequence[object]) -> str:
+    return derive(_read(path), b"rendezvous " + json.dumps(context).encode()).hex()
 
 
 def _read(path: str) -> bytes:

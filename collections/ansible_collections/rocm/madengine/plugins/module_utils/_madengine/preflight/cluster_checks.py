@@ -34,13 +34,13 @@ class Answer:
     met: Optional[Mapping[str, Any]] = None
 
 
-def of(look: Mapping[str, Any], meeting: Mapping[str, Any]) -> Optional[Answer]:
+def of(look: Mapping[str, Any], peers: Mapping[str, Any]) -> Optional[Answer]:
     """Return what the two results of ``preflight_info`` on one node say; None if the node has not answered at all."""
     if not isinstance(look.get("checks"), list) or not isinstance(look.get("facts"), dict):
         return None
-    said = [*look["checks"], *meeting.get("checks", ())]
+    said = [*look["checks"], *peers.get("checks", ())]
     checks = tuple(Check(*(str(each.get(name, "")) for name in ("name", "status", "seen", "remedy"))) for each in said)
-    met = meeting.get("met")
+    met = peers.get("met")
     return Answer(checks, look["facts"], met if isinstance(met, dict) else None)
 
 

@@ -42,18 +42,18 @@ class SharedDirProbe:
     def __exit__(self, *_: object) -> None:
         """Look for everybody's mark, now that all have been here, and leave none behind."""
         if self._nodes > 1 and self._rank == 0:
-            with contextlib.suppress(Exception):  # what ended the meeting, if anything did, is on its way up
+            with contextlib.suppress(Exception):  # what ended the rendezvous, if anything did, is on its way up
                 marks = self._collection_dir, self._attempt, self._nodes
                 self.apart = process.run(self._user, close, *marks, deadline=self._deadline.sooner(_LEAVING_SECONDS))
 
-    def mark(self, meeting: Session) -> None:
+    def mark(self, peers: Session) -> None:
         """Leave this node's mark: the first node's before anybody can be behind it, any other's before it says that it is ready.
 
-        :raises Fault: the meeting is over.
+        :raises Fault: the rendezvous is over.
         """
         if self._nodes > 1:
             work = join if self._rank else open_for
-            has_left = meeting.run_child(process.start(self._user, work, self._collection_dir, self._attempt, self._rank))
+            has_left = peers.run_child(process.start(self._user, work, self._collection_dir, self._attempt, self._rank))
             self.apart = [self._rank] if self._rank and not has_left else []
 
 

@@ -11,7 +11,7 @@ the member it goes from *dialled* over *joining* and *welcome* to *announced* (`
 ========== ====== ==============================================
 line       from   carries
 ========== ====== ==============================================
-CHALLENGE  leader as in the prolog's meeting, like JOIN, WELCOME
+CHALLENGE  leader as in the prolog's rendezvous, like JOIN, WELCOME
 BUNDLE     member how many characters it is going to send
 SEND       leader its turn has come
 PART       member the next characters

@@ -19,7 +19,8 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.e
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore, Stored
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image_manifest import Stored
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
 
 SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")

@@ -19,7 +19,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.dea
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import archive, build
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Info, Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transport_shared, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs, compression, lease
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference, chain_ids
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
@@ -761,7 +761,7 @@ def test_an_image_that_nobody_has_is_built_where_that_is_allowed(path: str, tmp_
 
 def test_a_thousand_members_do_not_arrive_at_once(leader: images.Daemon, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list = []
-    monkeypatch.setattr(transports.time, "sleep", slept.append)
+    monkeypatch.setattr(transport_shared.time, "sleep", slept.append)
     assert publish(leader, path, nodes=16)["spread_seconds"] == 0
     offer = publish(leader, path, nodes=1000)
     for said in (offer["spread_seconds"], 1e9, -1, "x", None):

@@ -14,7 +14,8 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import blobs, folder
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.folder import Folder
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore, Layer, Stored
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image_manifest import Layer, Stored
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

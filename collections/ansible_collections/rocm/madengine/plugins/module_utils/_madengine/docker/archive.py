@@ -26,7 +26,8 @@ from ..core.errors import JobFault, ShareFault
 from ..oci import compression, digests
 from ..oci.blobs import LARGEST_DOCUMENT
 from ..oci.image import Identity, Reference, is_digest
-from ..oci.store import ImageStore, Layer, Stored, index_of
+from ..oci.image_manifest import Layer, Stored, index_of
+from ..oci.store import ImageStore
 from .tar_stream import Member, TarStream
 
 _MOST_MEMBERS = 20_000

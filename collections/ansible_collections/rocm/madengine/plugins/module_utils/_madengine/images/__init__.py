@@ -3,5 +3,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An image's way from the node that has it to those that have not.
 
-Imports `docker`, `peers` and what lies below. Open `distribute` first, then `transports`.
+Imports `docker`, `peers` and what lies below. Open `distribute` first, then `transports` and the `transport_*` that it lists.
 """

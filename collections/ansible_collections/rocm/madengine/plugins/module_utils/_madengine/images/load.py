@@ -30,7 +30,8 @@ from ..docker.daemon import Info
 from ..docker.engine import Engine, Refused
 from ..oci import endpoint
 from ..oci.image import Reference
-from ..oci.store import CONFIG_TYPE, MANIFEST_TYPE, ImageStore, Layer, Stored
+from ..oci.image_manifest import CONFIG_TYPE, MANIFEST_TYPE, Layer, Stored
+from ..oci.store import ImageStore
 
 PULL, LOAD = "pull", "load"
 _ENDPOINT = re.compile(re.escape(endpoint.HOST) + r":([0-9]{1,5})/madengine/[0-9a-f]{32}@sha256:[0-9a-f]{64}")

@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, Sequence
 
 from ..core.errors import ShareFault
 from ..oci.image import Reference, is_digest
-from ..oci.store import Layer
+from ..oci.image_manifest import Layer
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from ..docker.layer_server import Source
 from ..docker.layerdb import Unexpected
 from ..oci import compression, digests, lease
 from ..oci.image import Identity, Reference, digest_of
+from ..oci.image_manifest import Layer, Stored, manifest_of
 from ..oci.root import SITE
-from ..oci.store import ImageStore, Layer, Stored, manifest_of
+from ..oci.store import ImageStore
 
 
 def publish(

@@ -12,26 +12,22 @@ Source: Docker Engine API v1.41; Docker SDK 5.0.3 (Debian 12) and 7.1 (Debian 13
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import re
 import socket
 import threading
 from functools import partial
 from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..core import files
-from ..core.errors import Fault, JobFault, NodeFault, Part, ShareFault
+from ..core.errors import Fault, NodeFault, Part
 from ..oci.image import Identity, Reference, chain_ids
-from ..slurm import cgroup
+from . import containers
+from .answers import Refused, fault_of, follow, is_hung_up, or_none, readable
 from .daemon import Info
 
 SOCKET = "/var/run/docker.sock"
-JOB_LABEL = "madengine.job"
 _CHUNK_BYTES = 1 << 20
-_WORKSPACE = "/myworkspace"  # where madengine mounts a node's workspace, `/tmp/madengine_job_<id>[_<run>][_node_<rank>]`
-_WORKSPACE_OF_JOB = re.compile(r"/madengine_job_([0-9]+)(?:_[^/]*)?(?:/|$)")
 _LONGEST_TEXT = 1 << 20
 _LARGEST_CONFIG = 1 << 20
 _NOWHERE = "/dev/null/none"
@@ -42,10 +38,6 @@ def preload() -> None:
     """Import the SDK now, without a word to any daemon, so that a forked child need not; harmless if there is none."""
     with contextlib.suppress(ImportError):
         import docker  # noqa: F401
-
-
-class Refused(JobFault):
-    """The daemon is well and said no."""
 
 
 class Engine:
@@ -62,7 +54,7 @@ class Engine:
     def inspect(self, name: str) -> Optional[Dict[str, Any]]:
         """Return ``docker image inspect``'s document of *name*, or None if the daemon has no such image."""
         with self._mapped("inspect", image=name) as client:
-            document: Optional[Dict[str, Any]] = _or_none(lambda: client.inspect_image(name))
+            document: Optional[Dict[str, Any]] = or_none(lambda: client.inspect_image(name))
         return document
 
     def identity(self, reference: Reference) -> Optional[Identity]:
@@ -113,10 +105,10 @@ class Engine:
         try:
             with self._mapped("load", timeout_seconds) as client:
                 # requests before 2.29 (Debian 12) takes an empty piece for the end of the body.
-                _follow(client.load_image(filter(None, _read(chunks)), quiet=True), "load")
+                follow(client.load_image(filter(None, readable(chunks)), quiet=True), "load")
         except NodeFault as fault:
             # A daemon that answers early, or stops reading behind the end of the archive, hangs up on our last words.
-            if not _is_hung_up(fault.__cause__) or not self._is_alive():
+            if not is_hung_up(fault.__cause__) or not self._is_alive():
                 raise
             raise Refused("engine: docker load was cut short", "read the daemon's log", socket=self.socket) from fault
 
@@ -129,7 +121,7 @@ class Engine:
         login = credentials(reference.name) if has_login else {}
         with self._mapped("pull", timeout_seconds, image=str(reference)) as client:
             answers = client.pull(reference.name, tag=reference.digest or reference.tag, stream=True, decode=True, auth_config=login)
-            _follow(answers, "pull", str(reference))
+            follow(answers, "pull", str(reference))
 
     def registry_has(self, reference: Reference, timeout_seconds: float) -> str:
         """Ask the registry for *reference*, with the acting user's own credentials; return "" if it has it, or why not."""
@@ -143,7 +135,7 @@ class Engine:
     def untag(self, name: str) -> bool:
         """Take the name *name* from its image, and remove the image if that was its last; say whether it was there."""
         with self._mapped("untag", image=name) as client:
-            return _or_none(lambda: client.remove_image(name) or True) is not None
+            return or_none(lambda: client.remove_image(name) or True) is not None
 
     def names(self) -> List[str]:
         """Return all names of all images, those by tag and those by digest, each once."""
@@ -158,50 +150,48 @@ class Engine:
             client.tag(name, reference.name, reference.tag, force=True)
 
     def containers_of(self, job_id: str, is_job: Callable[[str], bool] = lambda job_id: True) -> List[Dict[str, str]]:
-        """Return the containers of a job: by label, else ``SLURM_JOB_ID`` in their environment, else their workspace, else their cgroup.
-
-        What a container says itself comes first: one that names another job is not this one's, wherever it was put.
-
-        :param is_job: says whether another job, which a container names, is one of the same user's on this node; if not, its word
-            does not count, and no container escapes by it.
-        :returns: id, name, image and state (``running``, ``exited`` …) of each.
-        """
+        """Return the containers of a job, as `containers.is_of` tells them, each as `containers.summary` has it."""
         with self._mapped("containers", job=job_id) as client:
-            return [_container(each) for each in client.containers(all=True) if _is_of(client, each, job_id, is_job)]
+
+            def inspect(container_id: str) -> Mapping[str, Any]:
+                return or_none(lambda: client.inspect_container(container_id)) or {}
+
+            found = client.containers(all=True)
+            return [containers.summary(each) for each in found if containers.is_of(each, partial(inspect, each["Id"]), job_id, is_job)]
 
     def stop(self, container_id: str, grace_seconds: int = 10) -> bool:
         """Stop a container: SIGTERM, then SIGKILL after the grace; say whether it was there."""
         with self._mapped("stop", self.timeout_seconds + grace_seconds, container=container_id) as client:
-            return _or_none(lambda: client.stop(container_id, timeout=grace_seconds) or True) is not None
+            return or_none(lambda: client.stop(container_id, timeout=grace_seconds) or True) is not None
 
     def remove(self, container_id: str) -> bool:
         """Kill and remove a container with its anonymous volumes; say whether it was there."""
         with self._mapped("remove", container=container_id) as client:
-            return _or_none(lambda: client.remove_container(container_id, v=True, force=True) or True) is not None
+            return or_none(lambda: client.remove_container(container_id, v=True, force=True) or True) is not None
 
     def container(self, container_id: str) -> Optional[Dict[str, Any]]:
         """Return ``docker inspect``'s document of a container by id or name, or None if there is none."""
         with self._mapped("inspect", container=container_id) as client:
-            document: Optional[Dict[str, Any]] = _or_none(lambda: client.inspect_container(container_id))
+            document: Optional[Dict[str, Any]] = or_none(lambda: client.inspect_container(container_id))
         return document
 
     def files_in(self, container_id: str, path: str) -> Generator[bytes, None, None]:
         """Give *path* of a container, running or not, as a tar; nothing if it is not there."""
         with self._mapped("copy", container=container_id, path=path) as client:
-            answer = _or_none(lambda: client.get_archive(container_id, path), (404, 409))
+            answer = or_none(lambda: client.get_archive(container_id, path), (404, 409))
             yield from answer[0] if answer else ()
 
     def top(self, container_id: str) -> str:
         """Return the container's processes as ``ps`` shows them; empty if it does not run."""
         with self._mapped("top", container=container_id) as client:
-            table = _or_none(lambda: client.top(container_id), (404, 409)) or {}
+            table = or_none(lambda: client.top(container_id), (404, 409)) or {}
         rows = [table.get("Titles") or [], *(table.get("Processes") or [])]
         return "\n".join("  ".join(map(str, row)) for row in rows)[:_LONGEST_TEXT]
 
     def logs(self, container_id: str, lines: int = 100) -> str:
         """Return the end of a container's output, both streams."""
         with self._mapped("logs", container=container_id) as client:
-            data = _or_none(lambda: client.logs(container_id, tail=lines), (404, 409)) or b""
+            data = or_none(lambda: client.logs(container_id, tail=lines), (404, 409)) or b""
         return str(data[-_LONGEST_TEXT:].decode("utf-8", "replace"))
 
     def close(self) -> None:
@@ -219,7 +209,7 @@ class Engine:
     def _layers_of_all(self) -> Iterator[Tuple[str, ...]]:
         with self._mapped("list images") as client:
             for image_id in client.images(quiet=True, all=True):
-                document = _or_none(partial(client.inspect_image, image_id)) or {}
+                document = or_none(partial(client.inspect_image, image_id)) or {}
                 yield tuple((document.get("RootFS") or {}).get("Layers") or ())
 
     def _client(self) -> Any:
@@ -242,7 +232,7 @@ class Engine:
         except ImportError as error:
             raise NodeFault("engine: no Docker SDK", "install python3-docker", part=Part.DOCKER, error=str(error)) from error
         except Exception as error:
-            fault = _fault_of(error, doing, {**seen, "socket": self.socket})
+            fault = fault_of(error, doing, {**seen, "socket": self.socket})
             if fault is None:
                 raise
             raise fault from error
@@ -303,23 +293,6 @@ def credentials(name: str) -> Dict[str, str]:
         return {}
 
 
-def _read(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Give *chunks*; an error of their source is the share's, and not the daemon's whom they are for.
-
-    :raises ShareFault: they cannot be read.
-    """
-    source = iter(chunks)
-    while True:
-        try:
-            chunk = next(source)
-        except StopIteration:
-            return
-        except OSError as error:
-            seen = {"error": error.strerror or str(error), "path": str(error.filename or "")}
-            raise ShareFault("engine: cannot read what was to be loaded", "look at the share", **seen) from error
-        yield chunk
-
-
 def _knock(path: str, timeout_seconds: float) -> None:
     """Do nothing if somebody listens; the system's own error is clearer than the SDK's, and comes without its import."""
     with socket.socket(socket.AF_UNIX) as peer:
@@ -327,96 +300,8 @@ def _knock(path: str, timeout_seconds: float) -> None:
         peer.connect(path)
 
 
-def _fault_of(error: Exception, doing: str, seen: Mapping[str, Any]) -> Optional[Fault]:
-    """Return what *error* of the SDK, requests, urllib3 or the system means, or None if it is a defect of ours."""
-    chain = list(_chain(error))
-    numbers = [each.errno for each in chain if isinstance(each, OSError)]
-    if errno.EACCES in numbers or errno.EPERM in numbers:
-        return JobFault("engine: no Docker access", "ask the admin to let this account use Docker", **seen)
-    text = " ".join(str(error).split())[:300]
-    if "no space left on device" in text or errno.ENOSPC in numbers:
-        return NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, **seen)
-    if getattr(error, "response", None) is not None and hasattr(error, "explanation"):  # docker.errors.APIError
-        return Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=_answer(error), **seen)
-    if any(type(each).__module__.split(".")[0] in ("docker", "requests", "urllib3", "http") for each in chain) or numbers:
-        return NodeFault(f"engine: no answer to docker {doing}", "see that the Docker daemon runs", part=Part.DOCKER, error=text, **seen)
-    return None
-
-
-def _is_hung_up(error: Optional[BaseException]) -> bool:
-    return any(isinstance(each, (BrokenPipeError, ConnectionResetError)) for each in _chain(error))
-
-
-def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
-    """Give *error*, what it holds and what caused it: urllib3 and requests wrap the system's error in arguments."""
-    seen: List[BaseException] = []
-    waiting: List[Any] = [error]
-    while waiting:
-        each = waiting.pop(0)
-        if isinstance(each, BaseException) and each not in seen:
-            seen.append(each)
-            waiting += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
-            yield each
-
-
-def _answer(error: Any) -> str:
-    text = error.explanation
-    return " ".join((text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text or error)).split())[:300]
-
-
-def _or_none(ask: Any, absent: Tuple[int, ...] = (404,)) -> Any:
-    """Return the answer, or None if the daemon says that there is no such thing."""
-    try:
-        return ask()
-    except Exception as error:
-        response: Any = getattr(error, "response", None)
-        if getattr(response, "status_code", None) not in absent:
-            raise
-        response.close()  # a streamed answer would keep its connection open
-        return None
-
-
-def _follow(answers: Any, doing: str, image: str = "") -> None:
-    """Read a stream of progress to its end; the daemon reports an error in it, with HTTP status 200."""
-    for answer in answers or ():
-        text = answer.get("error") or answer.get("message") if isinstance(answer, Mapping) else None
-        if text and "no space left on device" in str(text):
-            raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, answer=str(text)[:300])
-        if text:
-            raise Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=str(text)[:300], image=image)
-
-
 def _common(layers: Sequence[str], diff_ids: Sequence[str]) -> int:
     depth = 0
     while depth < min(len(layers), len(diff_ids)) and layers[depth] == diff_ids[depth]:
         depth += 1
     return depth
-
-
-def _is_of(client: Any, container: Mapping[str, Any], job_id: str, is_job: Callable[[str], bool]) -> bool:
-    label = str((container.get("Labels") or {}).get(JOB_LABEL, ""))
-    if label and (label == job_id or is_job(label)):
-        return label == job_id
-    document = _or_none(lambda: client.inspect_container(container["Id"])) or {}
-    words = (document.get("Config") or {}).get("Env") or []
-    named = [each.partition("=")[2] for each in words if each.startswith("SLURM_JOB_ID=")]
-    for other in (*named, _workspace_of(document)):
-        if other and (other == job_id or is_job(other)):
-            return bool(other == job_id)
-    parent = (document.get("HostConfig") or {}).get("CgroupParent") or ""
-    return cgroup.job_of(str(container["Id"]), str(parent), int((document.get("State") or {}).get("Pid") or 0)) == job_id
-
-
-def _workspace_of(document: Mapping[str, Any]) -> str:
-    """Return the job whose workspace madengine has mounted into a container, empty if there is none."""
-    for mount in document.get("Mounts") or []:
-        if str(mount.get("Destination", "")).rstrip("/") == _WORKSPACE and mount.get("Type", "bind") == "bind":
-            found = _WORKSPACE_OF_JOB.search(str(mount.get("Source", "")))
-            if found:
-                return found.group(1)
-    return ""
-
-
-def _container(each: Mapping[str, Any]) -> Dict[str, str]:
-    names = each.get("Names") or [""]
-    return {"id": each["Id"], "name": str(names[0]).lstrip("/"), "image": str(each.get("Image")), "state": str(each.get("State"))}

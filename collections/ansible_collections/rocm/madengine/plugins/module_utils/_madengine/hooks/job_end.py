@@ -17,7 +17,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from ..core import files, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
-from ..docker.engine import Engine, Refused
+from ..docker.answers import Refused
+from ..docker.engine import Engine
 from ..images import distribute
 from ..peers import credential
 from ..report import diagnostics, render

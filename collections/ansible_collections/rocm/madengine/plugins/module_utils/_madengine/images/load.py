@@ -26,8 +26,9 @@ from ..core import files
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
+from ..docker.answers import Refused
 from ..docker.daemon import Info
-from ..docker.engine import Engine, Refused
+from ..docker.engine import Engine
 from ..oci import endpoint
 from ..oci.image import Reference
 from ..oci.image_manifest import CONFIG_TYPE, MANIFEST_TYPE, Layer, Stored

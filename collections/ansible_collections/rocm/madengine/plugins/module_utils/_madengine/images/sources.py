@@ -15,7 +15,8 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, S
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive, build
-from ..docker.engine import Engine, Refused
+from ..docker.answers import Refused
+from ..docker.engine import Engine
 from ..oci import digests, lease
 from ..oci.folder import Foreign, require_owner
 from ..oci.image import Identity, Reference

@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault
@@ -38,6 +38,9 @@ class Docker:
         if self.is_dead:
             raise NodeFault("engine: no answer", "start docker", part="docker")
         return [{"id": "c"}]
+
+    def container(self, container: str) -> Optional[Dict[str, Any]]:
+        return {"State": {"Status": "running"}}
 
     def stop(self, container: str, grace_seconds: int) -> bool:
         self.asked.append("stop")

@@ -28,6 +28,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.re
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.workspace import Workspace
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import credential
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import render
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import bundle, collect, upload
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import csvs, dockerinfo
@@ -44,6 +45,7 @@ class Docker:
         self.containers: Dict[str, str] = {}
         self.refusing: Dict[str, str] = {}
         self.statuses: Dict[str, int] = {}
+        self.environment: List[str] = []
         self.is_dead = False
         self.asked: List[Tuple[str, str]] = []
 
@@ -62,8 +64,8 @@ class Docker:
     def container(self, container: str) -> Optional[Dict[str, Any]]:
         if container in self.statuses:
             return {"State": {"Status": "exited", "ExitCode": self.statuses[container]}}
-        status = self.refusing[container]
-        return {"State": {"Status": status}} if status else None
+        status = self.refusing.get(container, "exited")
+        return {"State": {"Status": status}, "Config": {"Env": self.environment}} if status else None
 
     def close(self) -> None:
         self.asked.append(("close", ""))
@@ -516,6 +518,36 @@ def test_a_job_without_containers_has_nothing_to_diagnose(node: Node, monkeypatc
     monkeypatch.setattr(ended, "_as_user", lambda *_: pytest.fail("there is nobody to ask"))
     ended.find()
     ended.diagnose()
+
+
+@pytest.mark.parametrize("where", ["manifest", "credential", "container", "nowhere"])
+def test_a_secret_s_value_stands_in_no_file_that_we_write_whatever_it_was_printed_beside(
+    node: Node, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, work_dir = "Zx81-not-a-known-form", node.share.parent / "work"
+    texts = {"manifest": {"context": {"docker_env_vars": {"HF_TOKEN": secret}}}, "credential": {"nas": {"password": secret}}}
+    csvs.write(work_dir / "build_manifest.json", json.dumps(texts.get(where if where == "manifest" else "", {})))
+    csvs.write(work_dir / "credential.json", json.dumps(texts.get(where if where == "credential" else "", {})))
+    job = dataclasses.replace(node.job(), work_dir=str(work_dir))
+    monkeypatch.setattr(node, "job", lambda uid=None: job)
+    node.docker.containers["a"] = "exited"
+    node.docker.environment = [f"API_KEY={secret}"] if where == "container" else []
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    node.wrote("llama.live.log", f"step 1\nusing [{secret}] as asked\nstep 2\n")
+    ended = node.ended()
+    for part in (ended.find, ended.gather, ended.choose, ended.report):
+        part()
+    render.write(str(node.collection))  # whoever makes it later: the job's user may lack what the HTML form needs
+    texts_of = {path.name: path.read_text() for path in node.collection.rglob("*") if path.is_file()}
+    assert {name for name, text in texts_of.items() if secret in text} == (
+        {"llama.live.log", "report.html"} if where == "nowhere" else set()
+    )
+    assert "step 1" in texts_of["llama.live.log"]
+    assert "step 2" in texts_of["report.html"]
+    # What nobody can know is in what its user alone may read.
+    modes = {path.name: path.stat().st_mode & 0o777 for path in node.collection.rglob("*") if path.is_file()}
+    assert {name for name, mode in modes.items() if mode & 0o077 == 0} >= {"llama.live.log", "report.html"}
 
 
 # Nodes that share no work directory.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import quoting
@@ -52,6 +53,18 @@ def test_a_secret_is_known_by_its_name_or_its_form(text: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert quoting.masked(text) == text
+
+
+@given(st.text("ab\n", max_size=40), st.lists(st.text("ab", min_size=1, max_size=6), max_size=3), st.integers(1, 9))
+def test_secrets_are_taken_out_of_a_file_as_out_of_one_text_wherever_it_is_cut(text: str, secrets: List[str], size: int) -> None:
+    blocks = [text.encode()[start : start + size] for start in range(0, len(text), size)]
+    whole = b"".join(quoting.without([text.encode()], secrets))
+    assert b"".join(quoting.without(blocks, secrets)) == whole
+    assert not any(secret.encode() in whole for secret in secrets)
+
+
+def test_a_value_that_stands_in_many_places_by_chance_is_not_taken_out() -> None:
+    assert quoting.tellable([SECRET, "postgres", "Password", "ADMIN", "123456", "12.5", "abc", "9" * 12]) == ["9" * 12, SECRET]
 
 
 def test_the_secrets_among_variables_are_known_by_name() -> None:

@@ -245,3 +245,12 @@ def test_a_target_that_cannot_be_written_is_a_fault_of_the_share(tmp_path: Path)
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ShareFault, match="cannot write"):
         diagnose(Docker(), tmp_path)
+
+
+def test_what_is_known_to_be_secret_is_in_no_file_and_in_no_line_without_its_name(tmp_path: Path) -> None:
+    known = "of-the-manifest-9"
+    document = inspected(State={"Status": "exited", "ExitCode": 1, "Error": f"bad {known}"})
+    answer = diagnose(Docker(document, output=f"ValueError: {known} was refused\n"), tmp_path, secrets=[known])
+    texts = [json.dumps(answer), *(path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file())]
+    assert not any(known in text for text in texts)
+    assert "ValueError: ******** was refused" in answer["summary"]

@@ -28,7 +28,7 @@ options:
   dest:
     description:
       - The directory that gets C(report.html) and C(report.txt). It must exist.
-      - If it is not given, O(src).
+      - If it is not given, O(src), where C(report.html) is for its owner alone, for it quotes logs.
     type: path
   formats:
     description: Which of the two are written.

@@ -10,30 +10,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 from ..core import files, process
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
-from ..docker.answers import Refused
 from ..docker.engine import Engine
 from ..images import distribute
+from ..manifest import quoting
 from ..peers import credential
 from ..report import diagnostics, render
 from ..results import bundle, collect, selection, upload
 from ..slurm.allocation import Allocation
 from ..slurm.hostlist import listed
-from . import job_runs, madengine_dirs, origins, request
+from . import job_containers, job_runs, job_secrets, madengine_dirs, origins, request
 from .config import Site
 from .job_state import ASIDE, FAILED, READY, STARTING, JobState
 from .workspace import Workspace
 
 # What madengine 2.1 says where rank 0 has no number, whatever became of the containers.
 _NO_NUMBER = "3:0"
-# SLURM has given the job its KillWait already, and `docker run` has passed that SIGTERM on.
-_STOP_SECONDS = 2
+_LOOK_SECONDS = 10.0
 _TIMELINE = "timeline.jsonl"
 
 
@@ -52,6 +52,7 @@ class JobEnd:
         # An epilog that is repeated must not gather out of a workspace that is gone.
         self._folder = self._known.gathered
         self._containers: List[str] = []
+        self._given: List[str] = []
         self._have_outlived = self._have_failed = False
 
     @property
@@ -92,9 +93,10 @@ class JobEnd:
 
         :raises NodeFault: the Docker daemon does not answer (part ``docker``).
         """
-        found, self._have_failed = self._with_docker(_found, str(self._job.job_id), self._is_own, self._exit_code == _NO_NUMBER)
-        self._containers = [str(container["id"]) for container in found]
-        self._have_outlived = any(container.get("state") == "running" for container in found)
+        found = self._with_docker(job_containers.find, str(self._job.job_id), self._is_own)
+        self._containers = found.ids
+        self._have_outlived, self._have_failed = found.is_running, found.has_failed and self._exit_code == _NO_NUMBER
+        self._given = found.secrets
 
     def _is_own(self, job_id: str) -> bool:
         """Say whether another job of this user's is on this node: only then a container may say that it is of that one."""
@@ -111,7 +113,7 @@ class JobEnd:
         """
         if self._containers and (self.has_failed or self._have_outlived):
             dest = os.path.join(self._work.results, "diagnostics")
-            self._as_user(_diagnosed, self._socket, dest, str(self._job.job_id), self._state.file(origins.NOTE))
+            self._as_user(_diagnosed, self._socket, dest, str(self._job.job_id), self._state.file(origins.NOTE), self._secrets)
 
     def stop(self) -> None:
         """Stop the containers that `find` has found.
@@ -119,7 +121,7 @@ class JobEnd:
         :raises NodeFault: as `find`.
         """
         if self._containers:
-            self._with_docker(_stopped, self._containers)
+            self._with_docker(job_containers.stop, self._containers)
 
     def gather(self) -> None:
         """Copy this node's results to the share, as the job's user; once this has been done it is not done again.
@@ -132,11 +134,13 @@ class JobEnd:
             raise JobFault("job_end: what this node knew of the job is lost", "copy the results by hand", results=self._work.results)
         sources: List[collect.Source] = [{"path": self._work.results, "all": True}]
         known, folders = self._known, self._work.temporary_dirs()
-        sources += collect.sources_in(collect.workspaces(known.job_id, known.node_rank, len(known.nodes), folders))
+        sources += collect.sources_in(self._workspaces)
         with self._kept(self._work.results):
             self._folder = self._gathered(sources)
             if known.run_base and not self._is_guest:
-                self._as_user(job_runs.gather, folders, known.run_base, self._facts(), known.began, self._state.file(origins.NOTE))
+                self._as_user(
+                    job_runs.gather, folders, known.run_base, self._facts(), known.began, self._state.file(origins.NOTE), self._secrets
+                )
         self._state.ready(gathered=self._folder)
 
     def exchange(self) -> None:
@@ -176,7 +180,7 @@ class JobEnd:
         :raises NodeFault: as `find`.
         """
         if self._containers:
-            self._with_docker(_removed, self._containers)
+            self._with_docker(job_containers.remove, self._containers)
 
     def release(self) -> None:
         """Give back the leases that the job still has in the image store, and remove what came of a broadcast."""
@@ -235,7 +239,7 @@ class JobEnd:
         facts = self._facts()
         if self._is_guest:
             facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
-        return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._state.file(origins.NOTE)))
+        return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._state.file(origins.NOTE), self._secrets))
 
     def _take_in(self) -> None:
         """Wait for the bundles of those who are apart; what a run before this one has got is not waited for again."""
@@ -266,7 +270,22 @@ class JobEnd:
             self._state.ready(delivered=True)
 
     def _put_timeline(self) -> None:
-        self._as_user(_written, os.path.join(self._folder, _TIMELINE), self._state.text(_TIMELINE) or "")
+        text = quoting.masked(self._state.text(_TIMELINE) or "", self._secrets)
+        self._as_user(_written, os.path.join(self._folder, _TIMELINE), text)
+
+    @functools.cached_property
+    def _secrets(self) -> List[str]:
+        """The values that nothing of what we keep may show, as far as this node can find them out."""
+        user, folders = process.of(self._job.uid, self._job.gid), self._workspaces
+        found: List[str] = []
+        with contextlib.suppress(Fault):  # the share hangs, or the user is gone
+            found = process.run(user, job_secrets.values_of, self._job, folders, deadline=self._deadline.sooner(_LOOK_SECONDS))
+        return [*found, *self._given]
+
+    @property
+    def _workspaces(self) -> List[str]:
+        known = self._known
+        return collect.workspaces(known.job_id, known.node_rank, len(known.nodes), self._work.temporary_dirs())
 
     @contextlib.contextmanager
     def _kept(self, where: str) -> Iterator[None]:
@@ -331,55 +350,15 @@ def _asked(socket: str, work: Callable[..., Any], *args: Any) -> Any:
         return work(docker, *args)
 
 
-def _found(docker: Engine, job_id: str, is_own: Callable[[str], bool], looks_closer: bool) -> Tuple[List[Dict[str, Any]], bool]:
-    """Return the job's containers, and whether one of them has failed, if that is asked."""
-    found = docker.containers_of(job_id, is_own)
-    have_failed = looks_closer and any(map(_is_broken, (docker.container(each["id"]) for each in found)))
-    return [{"id": each["id"], "state": each.get("state")} for each in found], have_failed
-
-
-def _stopped(docker: Engine, containers: List[str]) -> None:
-    _with_each(docker, containers, lambda container: docker.stop(container, _STOP_SECONDS))
-
-
-def _removed(docker: Engine, containers: List[str]) -> None:
-    _with_each(docker, containers, docker.remove)
-
-
-def _with_each(docker: Engine, containers: List[str], do: Callable[[str], object]) -> None:
-    """Do it with each of the job's containers, also if one refuses."""
-    refusals: List[Refused] = []
-    for container in containers:
-        try:
-            do(container)
-        except Refused as refusal:
-            if not _is_going(docker, container):
-                refusals.append(refusal)
-    if refusals:
-        raise refusals[0]
-
-
-def _is_going(docker: Engine, container: str) -> bool:
-    """Say whether *container* is gone or on its way: one with ``--rm`` is removed by the daemon as soon as it has ended."""
-    document = docker.container(container)
-    return document is None or (document.get("State") or {}).get("Status") in ("removing", "dead")
-
-
-def _is_broken(document: Optional[Mapping[str, Any]]) -> bool:
-    """Say whether a container ended with another status than 0."""
-    state = (document or {}).get("State") or {}
-    return bool(state.get("OOMKilled") or state.get("ExitCode"))
-
-
-def _diagnosed(socket: str, dest: str, job_id: str, note: str) -> str:
+def _diagnosed(socket: str, dest: str, job_id: str, note: str, secrets: List[str]) -> str:
     with contextlib.closing(Engine(socket)) as docker:
-        return str(diagnostics.diagnose(docker, dest, job_id, benign=origins.read(note).benign)["summary"])
+        return str(diagnostics.diagnose(docker, dest, job_id, benign=origins.read(note).benign, secrets=secrets)["summary"])
 
 
-def _gather(sources: List[collect.Source], collection: str, facts: Mapping[str, Any], since: float, note: str) -> str:
+def _gather(sources: List[collect.Source], collection: str, facts: Mapping[str, Any], since: float, note: str, secrets: List[str]) -> str:
     known = origins.read(note)
     shared = known.sources() if facts["rank"] == 0 else []  # all nodes see these files: once is enough
-    return str(collect.gather([*sources, *shared], collection, facts, since, origins=known.origins)["folder"])
+    return str(collect.gather([*sources, *shared], collection, facts, since, origins=known.origins, secrets=secrets)["folder"])
 
 
 def _written(path: str, text: str) -> None:

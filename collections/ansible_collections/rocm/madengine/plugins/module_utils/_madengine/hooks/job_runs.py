@@ -37,18 +37,20 @@ def workspaces(job_id: int, rank: int, folders: Sequence[str]) -> Dict[str, List
     return dict(sorted(found.items())[:_MOST_RUNS])
 
 
-def gather(folders: Sequence[str], base: str, facts: Mapping[str, Any], since: float, note: str) -> List[str]:
+def gather(folders: Sequence[str], base: str, facts: Mapping[str, Any], since: float, note: str, secrets: Sequence[str] = ()) -> List[str]:
     """Copy what each run has left on this node to its own collection directory, and return those.
 
     :param base: as ``runs.collection_dir``.
     :param facts: as ``collect.gather`` wants them.
     :param note: the file of `origins`.
+    :param secrets: as ``collect.gather`` takes them.
     :raises ShareFault: as ``collect.gather``.
     """
     known = origins.read(note).origins
     found = workspaces(int(facts["job_id"]), int(facts["rank"]), folders)
     for run, roots in found.items():
-        collect.gather(collect.sources_in(roots), runs.collection_dir(base, run), {**facts, "run": run}, since, origins=known)
+        target = runs.collection_dir(base, run)
+        collect.gather(collect.sources_in(roots), target, {**facts, "run": run}, since, origins=known, secrets=secrets)
     return [runs.collection_dir(base, run) for run in found]
 
 

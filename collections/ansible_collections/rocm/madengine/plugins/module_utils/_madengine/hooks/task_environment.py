@@ -37,7 +37,7 @@ def wanted(asked: Request, pass_env: Sequence[str]) -> Dict[str, Any]:
     :raises JobFault: a manifest cannot be used, or the one that was guessed is not this job's.
     """
     add, without = environment.split(pass_env)
-    specs = [job_spec.load_for_job(path, add=add, without=without) for path in _manifests(asked)]
+    specs = [job_spec.load_for_job(path, add=add, without=without) for path in manifests_of(asked)]
     found = job_spec.merged(specs) if specs else job_spec.JobSpec(environment=environment.for_task({}, add, without))
     if not asked.is_explicit:
         _require_model(asked, found)
@@ -47,8 +47,8 @@ def wanted(asked: Request, pass_env: Sequence[str]) -> Dict[str, Any]:
     return dict(vars(dataclasses.replace(found, results=tuple(results))))
 
 
-def _manifests(asked: Request) -> Sequence[str]:
-    """Return the manifests that are to be read.
+def manifests_of(asked: Request) -> Sequence[str]:
+    """Return the manifests that are to be read; to be called as the job's user.
 
     :raises JobFault: the job did not name one, and there is none.
     """

@@ -12,11 +12,12 @@ Source: the forms are those that their issuers publish (Hugging Face, GitHub, Gi
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, List, Mapping, Sequence
+from typing import Any, Iterable, Iterator, List, Mapping, Sequence
 
 from . import environment
 
-_SHORTEST_SECRET = 4
+_SHORTEST_SECRET, _SHORTEST_TELLABLE = 4, 6
+_PLAIN = re.compile(r"[A-Z]?[a-z]{1,15}|[A-Z]{1,15}|[0-9.]{1,11}")
 _ASSIGNED = re.compile(r"(?<![A-Za-z0-9_])([A-Za-z_][A-Za-z0-9_]*)(\\?\"?'?\s*[=:]\s*\\?\"?'?)((?![A-Za-z_]\w*=[^=\s])[^\s\"',;\\]{4,})")
 _OPTION = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)([= ]\"?'?)([^\s\"',;-][^\s\"',;]{5,})")
 _KNOWN_FORM = re.compile(
@@ -48,6 +49,43 @@ def all_masked(value: Any, secrets: Sequence[str] = ()) -> Any:
     if isinstance(value, Mapping):
         return {masked(str(key), secrets): all_masked(child, secrets) for key, child in value.items()}
     return [all_masked(child, secrets) for child in value] if isinstance(value, (list, tuple)) else value
+
+
+def tellable(values: Iterable[str]) -> List[str]:
+    """Return those of the secrets *values* that can be taken out of a text by their value, the longest first.
+
+    A plain word or a short number (``postgres``, ``123456``) stands in too many other places.
+
+    >>> tellable(["s3cr3t-value", "postgres", "123456", "abc"])
+    ['s3cr3t-value']
+    """
+    found = {value for value in values if len(value) >= _SHORTEST_TELLABLE and not _PLAIN.fullmatch(value)}
+    return sorted(found, key=lambda value: (-len(value), value))
+
+
+def without(blocks: Iterable[bytes], secrets: Sequence[str]) -> Iterator[bytes]:
+    """Give the text in *blocks* without the *secrets* (values), also where one lies across two blocks.
+
+    >>> b"".join(without([b"a s3cr", b"3t b"], ["s3cr3t"]))
+    b'a ******** b'
+    """
+    hidden = sorted((secret.encode("utf-8", "surrogateescape") for secret in secrets if secret), key=len, reverse=True)
+    if not hidden:
+        yield from blocks
+        return
+    pattern, rest = re.compile(b"|".join(map(re.escape, hidden))), b""
+    for block in blocks:
+        rest += block
+        # What begins behind this may be the begin of a longer one.
+        cut, done = max(0, len(rest) - len(hidden[0]) + 1), 0
+        for match in pattern.finditer(rest):
+            if match.start() >= cut:
+                break
+            yield rest[done : match.start()] + environment.MASK.encode()
+            done = match.end()
+        yield rest[done : max(cut, done)]
+        rest = rest[max(cut, done) :]
+    yield pattern.sub(environment.MASK.encode(), rest)
 
 
 def secrets_in(variables: Iterable[str]) -> List[str]:

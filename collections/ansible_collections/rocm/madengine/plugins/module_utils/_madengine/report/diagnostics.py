@@ -25,7 +25,7 @@ from ..core.deadline import Deadline
 from ..core.errors import Fault, ShareFault
 from ..core.text import printable
 from ..docker.engine import Engine
-from ..manifest.quoting import masked, secrets_in
+from ..manifest.quoting import all_masked, masked, secrets_in
 from ..results.csv_score import plain
 from . import log_errors
 
@@ -55,6 +55,7 @@ def diagnose(
     lines: int = LINES,
     probe_seconds: float = PROBE_SECONDS,
     benign: Sequence[str] = (),
+    secrets: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Write what can be found out about a job's containers, or about one, to *dest*; they are left as they are.
 
@@ -62,11 +63,12 @@ def diagnose(
     :param container: the id or name of one.
     :param lines: how much of the end of each log.
     :param benign: as `log_errors.lines_of` takes them.
+    :param secrets: values that must not be shown, beside those in the containers' environment.
     :returns: ``{summary, containers: [{id, name, image, status, exit_code, oom_killed, error, cause, failures}], files, notes}``:
         *cause* the line that names the root cause, *files* relative to *dest*, *notes* what could not be found out and why.
     :raises ShareFault: *dest* cannot be written.
     """
-    case = _Case(docker, dest, lines, probe_seconds, benign)
+    case = _Case(docker, dest, lines, probe_seconds, benign, secrets)
     with _explained(dest):
         os.makedirs(dest, mode=0o700, exist_ok=True)  # masking is best effort
         found = case.probe("containers", lambda: _containers(docker, job_id, container)) or []
@@ -74,6 +76,7 @@ def diagnose(
         described = [case.container(document, kernel) for document in found[:_MOST_CONTAINERS]]
         case.keep("kernel.txt", "".join(line + "\n" for line in kernel[-_MOST_KERNEL_LINES:]))
         answer = {"summary": _summary(described, case.notes), "containers": described, "files": sorted(case.files), "notes": case.notes}
+        answer = case.masked(answer)
         files.write(os.path.join(dest, "summary.json"), json.dumps(answer, indent=1) + "\n", 0o600)
     return answer
 
@@ -81,18 +84,20 @@ def diagnose(
 class _Case:
     """One look at a job: what was written so far, and what could not be."""
 
-    def __init__(self, docker: Engine, dest: str, lines: int, seconds: float, benign: Sequence[str] = ()) -> None:
+    def __init__(
+        self, docker: Engine, dest: str, lines: int, seconds: float, benign: Sequence[str] = (), secrets: Sequence[str] = ()
+    ) -> None:
         self._docker, self._dest, self._lines, self._seconds = docker, dest, max(1, lines), seconds
         self.files: List[str] = []
         self.notes: List[str] = []
-        self._secrets: List[str] = []
+        self._secrets: List[str] = list(secrets)
         self._benign = tuple(benign)
 
     def container(self, document: Mapping[str, Any], kernel: Sequence[str] = ()) -> Dict[str, Any]:
         """Look at one container from all sides."""
         name, container_id = _name_of(document), str(document["Id"])
         settings = document.get("Config") or {}
-        self._secrets = secrets_in(settings.get("Env") or [])
+        self._secrets += secrets_in(settings.get("Env") or [])
         state = state_of(document, kernel)
         self.keep(f"{name}/state.json", json.dumps({**state, **_shape_of(document)}, indent=1) + "\n")
         self.keep(f"{name}/processes.txt", self.probe(f"{name}: processes", lambda: self._docker.top(container_id)))
@@ -108,6 +113,10 @@ class _Case:
         signs = list(dict.fromkeys(line for tail in tails for line in log_errors.lines_of(tail.splitlines(), self._benign)))
         shown = [plain(masked(line, self._secrets)) for line in (log_errors.cause(signs), *signs[-_MOST_FAILURES:])]
         return {**state, "cause": shown[0], "failures": shown[1:]}
+
+    def masked(self, answer: Dict[str, Any]) -> Dict[str, Any]:
+        """Return *answer* without any secret that this case knows by its value."""
+        return {key: all_masked(value, self._secrets) for key, value in answer.items()}
 
     def probe(self, what: str, look: Callable[[], Any]) -> Any:
         """Return what *look* finds within its time, or None and a note."""

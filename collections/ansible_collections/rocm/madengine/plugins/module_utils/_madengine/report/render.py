@@ -33,7 +33,7 @@ def write(collection_dir: str, formats: Sequence[str] = ("html", "text"), dest: 
     :raises NodeFault: ``html`` is wanted and there is no Jinja2 on this node.
     :raises ShareFault: it cannot be written.
     """
-    return put(make(collection_dir, formats), dest or collection_dir, dry)
+    return put(make(collection_dir, formats), dest or collection_dir, dry, is_private=not dest)
 
 
 def make(collection_dir: str, formats: Sequence[str] = ("html", "text")) -> Dict[str, Any]:
@@ -46,13 +46,16 @@ def make(collection_dir: str, formats: Sequence[str] = ("html", "text")) -> Dict
     return {"verdict": seen["verdict"], "text": told, "made": made}
 
 
-def put(report: Mapping[str, Any], folder: str, dry: bool = False) -> Dict[str, Any]:
-    """Put the files of *report*, as `make` gives it, into *folder*; returns and errors as `write`."""
+def put(report: Mapping[str, Any], folder: str, dry: bool = False, is_private: bool = False) -> Dict[str, Any]:
+    """Put the files of *report*, as `make` gives it, into *folder*; returns and errors as `write`.
+
+    :param is_private: the HTML form, which quotes logs, is for its owner alone: nobody knows what a program prints.
+    """
     paths = {os.path.join(folder, name): content for name, content in sorted(report["made"].items())}
     stale = {path: content for path, content in paths.items() if _content(path) != content}
     for path, content in {} if dry else stale.items():
         try:
-            files.write(path, content)
+            files.write(path, content, 0o600 if is_private and path.endswith(HTML) else 0o644)
         except OSError as error:
             raise ShareFault("report: cannot write", "make room there", path=path, error=error.strerror or str(error)) from error
     return {"changed": bool(stale), "verdict": report["verdict"], "files": list(paths), "text": report["text"]}

@@ -25,6 +25,7 @@ from ..core import files
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..core.text import printable
+from ..manifest import quoting
 from . import candidates, csv_score, provenance
 from .candidates import NODE_FACTS
 from .csv_score import plain
@@ -48,6 +49,7 @@ PATTERNS = (
 )
 _RESULT_MODE, _MODE = 0o644, 0o600
 LIMITS: Dict[str, float] = {"file_bytes": 256 << 20, "total_bytes": 1 << 30, "files": 2000, "entries": 50_000, "seconds": 60}
+_PRINTED = (".log", ".out", ".err", ".txt", ".jsonl")
 _DEEPEST = 8
 _LONGEST_NAME = 200
 _MOST_SKIPPED = 200
@@ -73,6 +75,7 @@ class _Haul:
 
     limits: Mapping[str, float]
     deadline: Deadline
+    secrets: Tuple[str, ...] = ()
     entries: int = 0
     size_bytes: int = 0
     taken: List[Dict[str, Any]] = field(default_factory=list)
@@ -94,6 +97,7 @@ def gather(
     since: float,
     limits: Optional[Mapping[str, float]] = None,
     origins: Optional[Origins] = None,
+    secrets: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Copy what is worth keeping from *sources* to ``<collection_dir>/node_<rank>/``; again changes nothing.
 
@@ -105,12 +109,13 @@ def gather(
     :param since: seconds since the epoch, by this node's clock: older files are another run's.
     :param limits: other values than those of `LIMITS`.
     :param origins: what decides whose a workspace's files are; where it is None, ``csv`` of *facts* is the one that is expected.
+    :param secrets: values that are taken out of what a program has printed.
     :returns: ``node.json``'s document, with ``folder``.
     :raises ShareFault: the collection directory cannot be written; the message says where the files stay.
     """
     folder = os.path.join(collection_dir, f"node_{int(facts['rank'])}")
     allowed = {**LIMITS, **(limits or {})}
-    haul = _Haul(allowed, Deadline(allowed["seconds"]))
+    haul = _Haul(allowed, Deadline(allowed["seconds"]), tuple(secrets))
     with _explained(folder, sources):
         os.makedirs(collection_dir, exist_ok=True)
         set_aside(collection_dir, folder, facts)
@@ -261,7 +266,7 @@ def _take(item: _Found, folder: str, haul: _Haul) -> None:
     size, limit = item.size_bytes, int(haul.limits["file_bytes"])
     start = max(0, size - limit) if item.name.endswith(".log") else 0
     try:
-        size = _copy(item, os.path.join(folder, item.name), start, limit)
+        size = _copy(item, os.path.join(folder, item.name), start, limit, haul.secrets)
     except _Unreadable as error:
         haul.skip(item.path, str(error))
         return
@@ -282,22 +287,33 @@ def _hindrance(item: _Found, haul: _Haul) -> str:
     return "no time left" if haul.deadline.has_passed() else ""
 
 
-def _copy(item: _Found, target: str, start: int, limit: int) -> int:
-    """Copy at most *limit* bytes (the file may still grow) and keep the time; return how many there were."""
+def _copy(item: _Found, target: str, start: int, limit: int, secrets: Sequence[str] = ()) -> int:
+    """Copy at most *limit* bytes (the file may still grow) and keep the time; return how many there were.
+
+    The *secrets* are taken out of a file of text that is no result.
+    """
     source = _opened(item.path)
+    is_masked = not item.is_result and item.name.lower().endswith(_PRINTED)
     with source:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with files.new(target, _RESULT_MODE if item.is_result else _MODE) as stream:
             source.seek(start)
             size = 0
-            while size < limit:
-                block = _read(source, min(1 << 20, limit - size))
-                if not block:
-                    break
+            for block in quoting.without(_blocks(source, limit), secrets if is_masked else ()):
                 stream.write(block)
                 size += len(block)
         os.utime(target, (item.mtime, item.mtime))
     return size
+
+
+def _blocks(source: IO[bytes], limit: int) -> Iterator[bytes]:
+    left = limit
+    while left > 0:
+        block = _read(source, min(1 << 20, left))
+        if not block:
+            return
+        yield block
+        left -= len(block)
 
 
 def _opened(path: str) -> IO[bytes]:

@@ -36,9 +36,10 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.ti
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, credential, session
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import shared_dir
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import settings
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast, settings
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 
+PROGRAM = "/opt/madengine-hooks/current/prolog/prolog.py"  # as the gate starts it
 RELEASE_SECONDS = 30.0  # a lease that is not given back by then expires
 
 
@@ -61,8 +62,8 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
     """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
     deadline, work = Deadline(site.deadline_seconds), workspace.Workspace(job.job_id)
     context, grace = (job.cluster, job.job_id, job.attempt, "start"), site.arrival_grace_seconds
-    proof = functools.partial(credential.of, site.auth, site.key_file, *context)
-    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace) as peers:
+    proof, bare = functools.partial(credential.of, site.auth, site.key_file, *context), functools.partial(bare_nodes, site, job)
+    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace, bare=bare) as peers:
         with log.step("manifest"):
             user = process.of(job.uid, job.gid)
             asked = request.read(job)
@@ -132,6 +133,12 @@ def leases_of(offers: List[Dict[str, Any]], images: job_images.JobImages, log: T
             # A share that hangs by now costs some seconds, and neither the job nor the fault that is on its way up.
             with contextlib.suppress(Exception), log.step("release"):
                 images.release(leased).result(Deadline(RELEASE_SECONDS))
+
+
+def bare_nodes(site: Site, job: Allocation) -> process.Child:
+    """Begin to look which of the job's nodes have neither the gate that SLURM started here, nor a release."""
+    paths, search = [*sys.argv[1:2], PROGRAM], settings.search_path(site.slurm_dir)
+    return process.start(process.of(job.uid, job.gid), sbcast.without, paths, PROGRAM, str(job.job_id), search)
 
 
 def images_of(site: Site, job: Allocation, asked: request.Request, user: process.Account, deadline: Deadline) -> job_images.JobImages:

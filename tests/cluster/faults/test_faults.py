@@ -111,13 +111,27 @@ def test_when_the_time_is_up_the_line_names_the_node_that_was_waited_for(cluster
     assert "n3" in the_line(ended.output)
 
 
-def test_a_node_without_the_hooks_is_named_after_the_grace_and_not_at_the_deadline(cluster: Cluster, project: str) -> None:
-    cluster.run("n3", "mv /etc/slurm/prolog.d/50-madengine /root/")
+def test_a_node_without_the_hooks_is_named_at_once_and_a_slow_one_is_waited_for(cluster: Cluster, project: str) -> None:
+    cluster.write("/etc/slurm/prolog.d/60-slow", "#!/bin/sh\nsleep 6\n", user="root", mode="0755", node="n2")
+    try:
+        assert cluster.wait(submitted(cluster, project)).state == "COMPLETED"
+        cluster.run("n3", "mv /etc/slurm/prolog.d/50-madengine /root/")
+        ended = cluster.wait(submitted(cluster, project))
+    finally:
+        cluster.run("n3", "[ ! -e /root/50-madengine ] || mv /root/50-madengine /etc/slurm/prolog.d/")
+        cluster.run("n2", "rm /etc/slurm/prolog.d/60-slow")
+    assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
+    line = the_line(ended.output)
+    assert "rendezvous: a node has no hooks (without_hooks='n3')" in line
+
+
+def test_a_node_whose_hooks_step_aside_is_named_after_the_grace_and_not_at_the_deadline(cluster: Cluster, project: str) -> None:
+    cluster.run("n3", "touch /etc/madengine/disabled")
     try:
         with cluster.setting("ArrivalGrace=4"):
             ended = cluster.wait(submitted(cluster, project))
     finally:
-        cluster.run("n3", "mv /root/50-madengine /etc/slurm/prolog.d/")
+        cluster.run("n3", "rm /etc/madengine/disabled")
     assert ended.state == "FAILED", f"{ended}\n{cluster.evidence()}"
     line = the_line(ended.output)
     assert "rendezvous: not all nodes came" in line

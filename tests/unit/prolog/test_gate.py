@@ -55,6 +55,7 @@ def test_a_job_that_is_ours_gets_the_isolated_python_of_the_system(node: GateNod
     assert has_started(node, {**SLURM, **env})
     said = (node.root / "mark").read_text().splitlines()
     assert said[:2] == ["-I", str(node.current / "prolog/prolog.py")]
+    assert said[2].endswith("/50-madengine")  # where SLURM found the gate here, it is looked for on nodes that do not come
     assert {f"{name}={value}" for name, value in {**SLURM, **env}.items()} <= set(said)
     assert "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" in said
 

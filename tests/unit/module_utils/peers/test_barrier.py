@@ -723,6 +723,54 @@ def test_nodes_that_do_not_come_are_named_after_a_grace_and_not_at_the_deadline(
     assert member.outcome()["line"].startswith("madengine: share: n0: rendezvous: not all nodes came (")
 
 
+def _bare(*nodes: str) -> Any:
+    return lambda: process.start(peers.me(), list, nodes)
+
+
+def test_a_node_that_cannot_come_for_it_has_no_hooks_is_named_without_waiting_for_the_grace(
+    at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(barrier, "_PROMPT_SECONDS", 0.1)
+    jobs = [barrier.Allocation("c", 4711, 0, ("n0", "n1", "n2"), node, at) for node in ("n0", "n1")]
+    lead, member = (peers.start(job, peers.both, within=3600, grace_seconds=3600, bare=_bare("n2")) for job in jobs)
+    fault = lead.outcome()["fault"]
+    assert (fault["what"], fault["seen"]["without_hooks"]) == ("rendezvous: a node has no hooks", "n2")
+    assert member.outcome()["line"].startswith("madengine: share: n0: rendezvous: a node has no hooks (without_hooks='n2'); apply ")
+
+
+def _no_answer() -> None:
+    raise ShareFault("test: nobody can be asked", "nothing")
+
+
+@pytest.mark.parametrize("bare", [
+    _bare(),
+    _bare("n1"),  # who is there has what it needs
+    _bare("n0", "n2"),  # the leader has hooks: whoever says otherwise cannot see
+    lambda: process.start(peers.me(), _no_answer),
+    _no_answer,
+])  # fmt: skip
+def test_a_node_that_may_have_hooks_is_waited_for_until_the_grace_is_over(at: str, monkeypatch: pytest.MonkeyPatch, bare: Any) -> None:
+    monkeypatch.setattr(barrier, "_PROMPT_SECONDS", 0.1)
+    jobs = [barrier.Allocation("c", 4711, 0, ("n0", "n1", "n2"), node, at) for node in ("n0", "n1")]
+    lead, member = (peers.start(job, peers.both, within=3600, grace_seconds=1.0, bare=bare) for job in jobs)
+    assert lead.outcome()["fault"]["what"] == "rendezvous: not all nodes came"
+    assert "not all nodes came" in member.outcome()["line"]
+
+
+def test_nobody_is_looked_at_where_all_come_at_once(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(barrier, "_PROMPT_SECONDS", 0.0)
+
+    def story(meeting: Any) -> Any:
+        if meeting.is_leader:
+            meeting._prompt = Deadline(3600)
+            meeting._serve(meeting._state.has_all)
+            meeting._prompt = Deadline(0)
+        return peers.both(meeting)
+
+    out = peers.run({"*": story}, THREE, at, bare=lambda: pytest.fail("looked"))
+    assert [end.get("defect") for end in out.values()] == [None] * 3
+
+
 def test_a_machine_that_refuses_is_told_from_one_that_does_not_answer(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "resolve", lambda name: [(socket.AF_INET, {"up": at, "off": "127.0.0.1"}[name])])
     monkeypatch.setattr(addresses, "_ANSWER_SECONDS", 0.05)

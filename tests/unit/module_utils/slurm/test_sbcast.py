@@ -160,3 +160,35 @@ def test_one_piece_that_fails_fails_all_with_its_answer(bin_path: Path, tmp_path
     path = answering(bin_path, 'case $4 in *.1) echo "error: n3 is down" >&2; exit 1;; esac')
     with pytest.raises(ShareFault, match=r"sbcast failed .*n3 is down"):
         sbcast.send(cut([bytes(3 * STRIPE)], tmp_path, 3), "/nowhere", "7", Deadline(30), path=path)
+
+
+# What 24.11.5 says where three nodes are asked for a file below a file; it writes nothing anywhere.
+ASKED = """\
+sbcast: error: REQUEST_FILE_BCAST(n2): Not a directory
+sbcast: error: REQUEST_FILE_BCAST(n3): No such file or directory
+sbcast: error: REQUEST_FILE_BCAST(n1): Not a directory
+"""
+
+
+def test_a_node_on_which_a_file_is_missing_is_told_by_how_a_file_below_it_cannot_be_made(bin_path: Path) -> None:
+    path = answering(bin_path, f"[ $3 = /gate/x ] && cat >&2 <<'E'\n{ASKED}E\nexit 20")
+    assert sbcast.without(["/gate"], "/any", "7", path) == ["n3"]
+    assert sbcast.without(["/other", "/gate"], "/any", "7", path) == ["n3"]
+
+
+@pytest.mark.parametrize("said", [
+    "sbcast: error: REQUEST_FILE_BCAST(n3): Not a directory",
+    "sbcast: error: REQUEST_FILE_BCAST(n3): Permission denied",
+    "sbcast: error: REQUEST_FILE_BCAST(n3): Unknown error 255",
+    "sbcast: error: REQUEST_FILE_BCAST(n3): Communication connection failure",
+    "sbcast: error: Can't open `/any`: No such file or directory",
+    "",
+])  # fmt: skip
+def test_no_other_answer_says_that_a_file_is_missing(bin_path: Path, said: str) -> None:
+    assert sbcast.without(["/gate"], "/any", "7", answering(bin_path, f"echo '{said}' >&2; exit 1")) == []
+
+
+def test_where_nobody_can_be_asked_no_node_is_said_to_lack_a_file(bin_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sbcast.without(["/gate"], "/any", "7", str(bin_path)) == []
+    monkeypatch.setattr(sbcast, "_LOOK_SECONDS", 0.0)
+    assert sbcast.without(["/gate"], "/any", "7", answering(bin_path, "exec sleep 60")) == []

@@ -12,15 +12,17 @@ Source: design of the rendezvous.
 from __future__ import annotations
 
 import contextlib
+import selectors
 import time
 from types import TracebackType
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Type
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault
+from ..core.process import Child
 from ..slurm.allocation import Allocation
 from . import addresses
-from .barrier_protocol import LeaderEnd, LeaderState, MemberEnd, absent, late
+from .barrier_protocol import LeaderEnd, LeaderState, MemberEnd, absent, hookless, late
 from .client import Client
 from .credential import Credential
 from .server import Server
@@ -32,6 +34,7 @@ _ABORT_SECONDS = 3.0  # a node that gives up before it has joined looks for its 
 _FAREWELL_SECONDS = 1.0
 _LATECOMER_SECONDS = 2.0
 _ASKED_MACHINES = 4
+_PROMPT_SECONDS = 3.0  # a node that has not come by then is looked at: SLURM starts all prologs of a job at once
 
 
 class Barrier:
@@ -44,6 +47,8 @@ class Barrier:
     :param deadline: the leader's is the one deadline of all; a member's own counts until it is welcome.
     :param ports: first and last, the same on all nodes.
     :param grace_seconds: how long the leader waits for members that do not come, and a member for a leader.
+    :param bare: begins a child that returns the nodes that have no hooks. The leader asks once, where some node has not come
+        within seconds: one that has them may be slow, and is waited for.
     """
 
     def __init__(
@@ -54,9 +59,10 @@ class Barrier:
         *,
         ports: Tuple[int, int] = PORTS,
         grace_seconds: float = GRACE_SECONDS,
+        bare: Optional[Callable[[], Child]] = None,
     ) -> None:
         self._allocation, self._credential, self._deadline = allocation, credential, deadline
-        self._ports, self._grace_seconds = ports, grace_seconds
+        self._ports, self._grace_seconds, self._bare = ports, grace_seconds, bare
         self._session: Optional[Session] = None
         self._has_tried = False
 
@@ -89,7 +95,7 @@ class Barrier:
         if len(self._allocation.nodes) == 1:
             return SoloBarrier(self._allocation, self._deadline)
         if self._allocation.is_leader:
-            return Leader(self._allocation, self._credential(), self._deadline, self._ports, grace_seconds)
+            return Leader(self._allocation, self._credential(), self._deadline, self._ports, grace_seconds, self._bare)
         return Member(self._allocation, self._credential(), self._deadline, have, self._ports, grace_seconds)
 
 
@@ -97,11 +103,20 @@ class Leader(Server[LeaderState, LeaderEnd]):
     """The barrier as the first node sees it."""
 
     def __init__(
-        self, allocation: Allocation, credential: Credential, deadline: Deadline, ports: Tuple[int, int], grace_seconds: float
+        self,
+        allocation: Allocation,
+        credential: Credential,
+        deadline: Deadline,
+        ports: Tuple[int, int],
+        grace_seconds: float,
+        bare: Optional[Callable[[], Child]] = None,
     ) -> None:
         super().__init__(allocation, deadline, ports)
         self._credential, self._arrival = credential, deadline.sooner(grace_seconds)
         self._have_all_come = False
+        self._prompt, self._bare = deadline.sooner(_PROMPT_SECONDS), bare
+        self._looking: Optional[Child] = None
+        self._hookless: Optional[Fault] = None
 
     def publish(self, offers: Sequence[Any]) -> None:
         check_offers(offers)
@@ -139,9 +154,38 @@ class Leader(Server[LeaderState, LeaderEnd]):
             raise self._state.fault
         if self._limit.has_passed():
             raise late(self._state, self._limit.spent())
+        if self._hookless is not None:
+            raise self._hookless
         self._have_all_come = self._have_all_come or self._state.has_all()
         if self._arrival.has_passed() and not self._have_all_come:
             raise absent(self._state, self._arrival.spent(), self._silent())
+
+    def _tidy(self) -> float:
+        if self._bare is not None and self._prompt.has_passed():
+            begin, self._bare = self._bare, None
+            if self._state.missing() and not self._have_all_come:
+                with contextlib.suppress(Fault, OSError):
+                    self._looking = begin()
+                    self._selector.register(self._looking, selectors.EVENT_READ, lambda _mask: self._look())
+        return super()._tidy()
+
+    def _look(self) -> None:
+        """Take what the child says of nodes without hooks; where it can say nothing, the grace decides."""
+        child = self._looking
+        if child is None or not child.receive():
+            return
+        self._selector.unregister(child)
+        self._looking = None
+        with contextlib.suppress(Fault, RuntimeError):
+            bare = child.result()
+            missing = [node for node in self._state.missing() if node in bare]
+            if missing and self.allocation.node not in bare:  # who has the hooks for certain proves the answer
+                self._hookless = hookless(self._state, missing)
+
+    def _close(self) -> None:
+        super()._close()
+        if self._looking is not None:
+            self._looking.kill()
 
     def _silent(self) -> List[str]:
         """Return those of the first few who are missing whose machines do not answer at all."""

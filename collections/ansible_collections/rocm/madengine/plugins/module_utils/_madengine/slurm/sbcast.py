@@ -30,6 +30,8 @@ STRIPE = 256 << 10  # so many bytes go to one piece, the next to the next: all e
 MOST_PIECES = 64
 _WIDTH_SINCE = (24, 11)
 _LONGEST_CHAIN = 32  # nodes; a block's way along a longer one takes longer than sending it twice
+_ABSENT = re.compile(r"REQUEST_FILE_BCAST\(([^()\s]+)\): No such file or directory")
+_LOOK_SECONDS = 10.0
 _BLOCKS, _SMALLEST_BLOCK, _LARGEST_BLOCK = 8, 128 << 10, 4 << 20  # of a piece, bytes; each slurmd holds a block of each piece
 
 
@@ -175,6 +177,26 @@ def send(sources: Sequence[str], target: str, job_id: str, deadline: Deadline, w
     for status, answer in answers:
         if status != 0:
             raise ShareFault("broadcast: sbcast failed", "read its answer, or share a store", job=job_id, target=target, answer=answer)
+
+
+def without(paths: Sequence[str], source: str, job_id: str, path: str = process.PATH) -> List[str]:
+    """Return the job's nodes on which one of the files *paths* is not there, without a word to their prologs, and quickly.
+
+    Each slurmd is asked to create a file below a file. That succeeds nowhere, and why it fails says what is there: "not a
+    directory" where the file is, "no such file" where it is not, and anything else says nothing.
+
+    :param paths: files that this node has itself.
+    :param source: any small file that the acting user can read.
+    :returns: none where sbcast cannot be asked.
+    """
+    found: List[str] = []
+    within = Deadline(_LOOK_SECONDS)
+    for name in paths:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            with _started(["sbcast", f"--jobid={job_id}", source, os.path.join(name, "x")], path) as process:
+                output, _errors = process.communicate(timeout=max(1.0, within.left()))
+            found += _ABSENT.findall(output.decode("utf-8", "replace"))
+    return list(dict.fromkeys(found))
 
 
 @contextlib.contextmanager

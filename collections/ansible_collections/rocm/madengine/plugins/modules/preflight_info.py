@@ -183,7 +183,13 @@ from ansible_collections.rocm.madengine.plugins.module_utils import _options as 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight import checks, probes, store_probe
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.preflight import (
+    checks,
+    docker_probe,
+    network_probe,
+    probes,
+    store_probe,
+)
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import node_addresses, settings
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
@@ -260,8 +266,8 @@ def gather(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 def peers(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Look for the peers and for their notes."""
     plan: Dict[str, probes.Probe] = {
-        "names": (probes.peers, (asked["node"], asked["peers"], asked["slurm_conf"]), 60),
-        "ports": (probes.reach, (asked["node"], asked["peers"], site.port_range, asked["slurm_conf"]), 60),
+        "names": (network_probe.peers, (asked["node"], asked["peers"], asked["slurm_conf"]), 60),
+        "ports": (network_probe.reach, (asked["node"], asked["peers"], site.port_range, asked["slurm_conf"]), 60),
     }
     if asked["store"]:
         plan["store"] = (store_probe.missing, (asked["store"], asked["session"], asked["peers"]), 60)
@@ -289,15 +295,15 @@ def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe
     users = ([process.SERVICE], site) if is_service else (asked["users"], site, asked["invoking_user"])
     askers = [process.SERVICE] if is_service else [*asked["users"], *filter(None, [asked["invoking_user"]])]
     plan: Dict[str, probes.Probe] = {
-        "docker": (probes.docker, (site, askers, 10), 15),
-        "pigz": (probes.pigz, (), 5),
+        "docker": (docker_probe.docker, (site, askers, 10), 15),
+        "pigz": (docker_probe.pigz, (), 5),
         "python": (probes.python, (site.python, 20), 25),
-        "users": (probes.users, users, 15),
+        "users": (docker_probe.users, users, 15),
         "settings": (probes.settings, (asked["path"], os.path.join(os.path.dirname(asked["path"]), "disabled")), 5),
         "release": (probes.hook_release, (asked["root"], _places(asked), 60, site.python), 65),
         "key": (probes.key, (site.auth, site.key_file, asked["session"]), 15),
-        "ports": (probes.ports, site.port_range, 15),
-        "names": (probes.names, (asked["node"], asked["slurm_conf"]), 20),
+        "ports": (network_probe.ports, site.port_range, 15),
+        "names": (network_probe.names, (asked["node"], asked["slurm_conf"]), 20),
         "madengine": (probes.madengine, (shutil.which(asked["madengine"]) or "", 60), 65),
     }
     if asked["ask_slurm"]:

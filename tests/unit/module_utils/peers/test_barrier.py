@@ -760,12 +760,12 @@ def test_a_node_that_may_have_hooks_is_waited_for_until_the_grace_is_over(at: st
 def test_nobody_is_looked_at_where_all_come_at_once(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(barrier, "_PROMPT_SECONDS", 0.0)
 
-    def story(meeting: Any) -> Any:
-        if meeting.is_leader:
-            meeting._prompt = Deadline(3600)
-            meeting._serve(meeting._state.has_all)
-            meeting._prompt = Deadline(0)
-        return peers.both(meeting)
+    def story(session: Any) -> Any:
+        if session.is_leader:
+            session._prompt = Deadline(3600)
+            session._serve(session._state.has_all)
+            session._prompt = Deadline(0)
+        return peers.both(session)
 
     out = peers.run({"*": story}, THREE, at, bare=lambda: pytest.fail("looked"))
     assert [end.get("defect") for end in out.values()] == [None] * 3

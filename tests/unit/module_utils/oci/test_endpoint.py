@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Iterator, Tuple
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process, socket_owner
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
 from helpers.images import digest
+from helpers.users import BOB, MALLORY, needs_root
 
 MANIFEST, LAYER = b'{"schemaVersion":2}', os.urandom(300_000)
 
@@ -116,6 +118,54 @@ def test_more_strangers_than_there_are_slots_keep_nobody_out_for_ever(server: en
     silent = [socket.create_connection((endpoint.HOST, port)) for _ in range(2 * endpoint._AT_ONCE)]
     for peer in silent:
         peer.close()
+    assert get(server, path_of(server, "blobs", LAYER))[2] == LAYER
+
+
+def sent_away(port: int, connections: int) -> int:
+    """Return how many of so many connections, all open at a time and silent, the other end has closed."""
+    silent = [socket.socket() for _ in range(connections)]
+    for peer in silent:
+        peer.settimeout(120)
+        peer.connect((endpoint.HOST, port))
+    return sum(peer.recv(1) == b"" for peer in silent)
+
+
+@needs_root
+def test_another_user_s_silent_connections_take_no_turn(server: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_HEAD_SECONDS", 3600.0)  # who has a turn keeps it
+    port = int(server.name.partition("/")[0].rpartition(":")[2])
+    mallory = process.start(MALLORY, sent_away, port, 200)
+    assert mallory.result() == 200
+    assert get(server, path_of(server, "blobs", LAYER))[2] == LAYER
+
+
+def asked_as_user(port: int, path: str) -> str:
+    with socket.socket() as peer:
+        peer.settimeout(120)
+        peer.connect((endpoint.HOST, port))
+        peer.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        with peer.makefile("rb") as stream:
+            return stream.readline().decode()
+
+
+@needs_root
+def test_a_daemon_that_is_not_root_s_is_answered_and_who_is_not_it_is_not() -> None:
+    document = endpoint.Document(MANIFEST, "x")
+    with endpoint.Endpoint({digest(MANIFEST): document}, uids=(0, BOB.uid)) as server:
+        port, path = int(server.name.partition("/")[0].rpartition(":")[2]), path_of(server, "manifests", MANIFEST)
+        assert process.run(BOB, asked_as_user, port, path) == "HTTP/1.1 200 OK\r\n"
+        with pytest.raises(RuntimeError, match=r"ConnectionResetError|BrokenPipeError"):
+            process.run(MALLORY, asked_or_reset, port, path)
+
+
+def asked_or_reset(port: int, path: str) -> None:
+    """Ask, and fail as one does who is cut off, whenever that is noticed."""
+    if not asked_as_user(port, path):
+        raise ConnectionResetError
+
+
+def test_where_the_kernel_does_not_say_who_it_is_everybody_has_a_turn(server: endpoint.Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_owner, "of_peer", lambda _connection: None)
     assert get(server, path_of(server, "blobs", LAYER))[2] == LAYER
 
 

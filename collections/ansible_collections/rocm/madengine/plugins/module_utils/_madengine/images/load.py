@@ -22,7 +22,7 @@ import socket
 from dataclasses import dataclass
 from typing import AbstractSet, Dict, FrozenSet, Iterator, Optional, Protocol
 
-from ..core import files
+from ..core import files, socket_owner
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
@@ -100,7 +100,7 @@ def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) ->
     # The containerd store finds what it has by itself; of the classic one see above.
     refused = frozenset() if info.is_containerd_store else frozenset(held)
     _require_room(engine, info, sum(each.size_bytes for each in archive.wanted(stored, held)))
-    with endpoint.Endpoint(contents(supply, refused)) as server:
+    with endpoint.Endpoint(contents(supply, refused), uids=socket_owner.trusted(engine.socket)) as server:
         try:
             return _pulled(engine, server, stored, name, deadline)
         except Refused as fault:

@@ -10,6 +10,9 @@ nobody can guess, and everything else is 404. The bytes go from the page cache t
 A daemon tries TLS first. It is answered in plain HTTP: on anything else the containerd store's client gives up, while this
 makes it, like the classic one, turn to HTTP (measured, 20.10 and 26.1).
 
+Every user can connect here. Who is not the daemon is sent away before it costs a connection of the daemon's its turn; where
+the kernel does not say who it is, it may hold one of `_AT_ONCE` for `_HEAD_SECONDS`.
+
 Source: OCI distribution-spec v1.1, "Pull"; RFC 9110, 14 ("Range Requests"); moby, registry/config.go (127.0.0.0/8 is an insecure
 registry by default); containerd, remotes/docker/resolver.go (``HTTPFallback``).
 """
@@ -23,9 +26,9 @@ import re
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Dict, Iterator, Mapping, Optional, Protocol, Tuple
+from typing import Dict, Iterable, Iterator, Mapping, Optional, Protocol, Tuple
 
-from ..core import files
+from ..core import files, socket_owner
 from ..core.deadline import Deadline
 from ..core.errors import Fault
 
@@ -100,10 +103,11 @@ class Endpoint:
 
     :param contents: digest → what stands behind it: an image's manifest, its config and its layers.
     :param deadline: until when a blob is waited for that is not there yet; None for not at all.
+    :param uids: as whom the daemon may come, if not as root.
     """
 
-    def __init__(self, contents: Mapping[str, Content], deadline: Optional[Deadline] = None) -> None:
-        self._contents, self._deadline = contents, deadline
+    def __init__(self, contents: Mapping[str, Content], deadline: Optional[Deadline] = None, uids: Iterable[int] = (0,)) -> None:
+        self._contents, self._deadline, self._uids = contents, deadline, {None, *uids}
         self._repository = f"madengine/{os.urandom(16).hex()}"
         self._slots, self._is_over = threading.BoundedSemaphore(_AT_ONCE), threading.Event()
         self._listener: Optional[socket.socket] = None
@@ -131,11 +135,16 @@ class Endpoint:
 
     def _listen(self, listener: socket.socket) -> None:
         while not self._is_over.is_set():
-            self._slots.acquire()
             try:
                 peer, _address = listener.accept()
             except OSError:
-                return
+                if self._is_over.wait(_FIRST_PAUSE):
+                    return
+                continue  # no descriptor was left
+            if socket_owner.of_peer(peer) not in self._uids:
+                peer.close()
+                continue
+            self._slots.acquire()
             threading.Thread(target=self._attend, args=(peer,), daemon=True).start()
 
     def _attend(self, peer: socket.socket) -> None:

@@ -182,6 +182,7 @@ class Daemon:
         self.forgotten: Set[str] = set()
         self.may_pull = True
         self.tagged = "0001-01-01T00:00:00Z"  # when the names were given
+        self.repo_digests: Dict[str, List[str]] = {}  # name → under which names a registry has it
         self.by_digest: Set[str] = set()  # diff ids of layers that the classic store has pulled
         self.fetched: List[str] = []
 
@@ -192,6 +193,7 @@ class Daemon:
         config = json.loads(image.config)
         layers = {"Type": "layers", "Layers": image.diff_ids}
         about = {"Id": digest(image.config), "Created": config.get("created", ""), "Metadata": {"LastTagTime": self.tagged}, "Size": 1}
+        about["RepoDigests"] = self.repo_digests.get(name, [])
         return {**about, "Config": config["config"], "Os": "linux", "Architecture": "amd64", "RootFS": layers}
 
     def identity(self, reference: Reference) -> Optional[Identity]:
@@ -232,6 +234,7 @@ class Daemon:
             self.images[str(reference)] = self._pulled(reference)
         elif str(reference) in self.registry:
             self.images[str(reference)] = self.registry[str(reference)]
+            self.repo_digests[str(reference)] = [str(reference)] if reference.digest else []
         else:
             raise refused("manifest unknown")
 
@@ -265,6 +268,7 @@ class Daemon:
 
     def tag(self, name: str, reference: Reference) -> None:
         self.images[str(reference)] = self.images[name]
+        self.repo_digests[str(reference)] = self.repo_digests.get(name, [])
 
     def untag(self, name: str) -> bool:
         return self.images.pop(name, None) is not None

@@ -14,6 +14,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import build
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import sources
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images.request import ImageRequest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Identity, Reference
 
 LOCAL = tuple(source for source in sources.SOURCES if source in ("local", "build"))
@@ -53,7 +54,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Daemon:
 
 def ensured(daemon: Daemon, *names: str) -> Any:
     entry = {"dockerfile": "docker/m.Dockerfile", "work_dir": str(daemon.path.parent)}
-    request = sources.ImageRequest(Reference.parse("ci-m:1"), recipe=build.Recipe.of(entry))
+    request = ImageRequest(Reference.parse("ci-m:1"), recipe=build.Recipe.of(entry))
     source, _identity, said = sources.ensure(daemon, None, request, "alice", Deadline(10), names or LOCAL)  # type: ignore[arg-type]
     return source, said
 

@@ -39,7 +39,7 @@ options:
       - V(DockerSocket) (V(/run/docker.sock)) is where Docker listens; C(%u) and C(%U) stand for the name and the number of who asks.
       - V(DockerAccess) (V(user)) is whose access to Docker is used, the job's V(user) or the V(service) account's.
       - V(AllowImages) (V(*)) lists patterns of the images that jobs may use.
-      - V(OnConflict) (V(newest)) is what is done where the first node and the store have different images under one name, one of
+      - V(OnConflict) (V(newest)) is what is done where the first node, the store and its archive differ in what has a name, one of
         V(newest), V(leader), V(fail).
       - V(DefaultRegistry) (V(yes)) says whether Docker's default registry is asked for an image that nobody has.
       - V(AllowBuild) (V(yes)) says whether an image that nobody has may be built.

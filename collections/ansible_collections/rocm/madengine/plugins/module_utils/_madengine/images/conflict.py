@@ -29,11 +29,17 @@ class Holder:
 
     :param who: in words, e.g. ``docker of this node``.
     :param created: when it was made, as it says itself.
+    :param named: since when it has the name, in seconds since the epoch; 0 where nobody knows.
+    :param objection: why the manifest means another one, or "".
+    :param is_recorded: whether it is the very one whose digest the manifest has recorded.
     """
 
     who: str
     identity: str
     created: str = ""
+    named: float = 0.0
+    objection: str = ""
+    is_recorded: bool = False
 
     def __str__(self) -> str:
         return f"{self.who} has {self.identity[:19]} ({self.created[:19] or 'no date'})"
@@ -45,12 +51,22 @@ def decide(image: str, holders: Sequence[Holder], policy: str, remedy: str) -> T
     :param holders: at least one; the first is the leader, or who comes first.
     :param remedy: what to do where nothing is decided.
     :raises JobFault: they have several, and *policy* is ``fail`` or cannot put them in an order.
+
+    What the manifest says comes first: an image whose digest it has recorded, and then whatever it does not object to.
     """
     if len({each.identity for each in holders}) == 1:
         return holders[0], ""
     who = "; ".join(map(str, holders))
+    recorded = next((each for each in holders if each.is_recorded), None)
+    if recorded is not None:
+        return recorded, f"several images are called {image}: {who}; that of {recorded.who} runs, the manifest has recorded its digest"
     if policy == LEADER:
         return holders[0], f"several images are called {image}: {who}; that of {holders[0].who} runs, by OnConflict=leader"
+    if policy == NEWEST and len({each.identity for each in holders if not each.objection}) == 1:
+        meant = next(each for each in holders if not each.objection)
+        other = next(each for each in holders if each.identity != meant.identity)
+        return meant, f"several images are called {image}: {who}; that of {meant.who} runs, for that of {other.who} {other.objection}"
+    holders = [each for each in holders if not each.objection] or holders
     by_age = sorted(holders, key=lambda each: seconds_of(each.created), reverse=True)
     first, second = by_age[0], next(each for each in by_age if each.identity != by_age[0].identity)
     known = all(seconds_of(each.created) > 0 for each in holders)

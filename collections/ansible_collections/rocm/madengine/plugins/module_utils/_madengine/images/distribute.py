@@ -26,7 +26,7 @@ from ..slurm import sbcast
 from . import conflict, save, sources, transports
 from . import load as loading
 from .offer import FIGURES, Figures, Offer
-from .sources import ImageRequest
+from .request import ImageRequest
 from .transports import TransportOptions
 
 Done = Dict[str, Any]

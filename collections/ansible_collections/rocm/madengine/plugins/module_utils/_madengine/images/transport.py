@@ -19,7 +19,7 @@ from ..oci.store import ImageStore
 from ..slurm import sbcast
 from . import conflict, load, save, sources
 from .offer import Figures, Offer
-from .sources import ImageRequest
+from .request import ImageRequest
 
 AUTO = "auto"
 

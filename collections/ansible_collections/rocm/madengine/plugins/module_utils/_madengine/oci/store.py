@@ -174,12 +174,17 @@ class ImageStore:
 
         :raises ShareFault: a blob is missing, or the store cannot be written; the name is as it was then.
         """
+        stored = self.keep(config, layers)
+        self.point(reference, namespace, stored)
+        return stored
+
+    def keep(self, config: bytes, layers: Sequence[Layer]) -> Stored:
+        """Add what makes an image of *layers*, whose blobs are all there; no name leads to it yet. Faults as `commit`."""
         self.blobs.put_bytes(config)
         manifest_digest, _size_bytes = self.blobs.put_bytes(manifest_of(config, layers))
         stored = self.read(manifest_digest)
         for absent in self.doubtful(stored):
             raise ShareFault("store: a blob is missing", "publish the image again", digest=absent.digest)
-        self._point(reference, namespace, stored)
         return stored
 
     def remove(self, reference: Reference, namespace: str) -> bool:
@@ -192,6 +197,20 @@ class ImageStore:
         except OSError as error:
             raise self.unwritable(error) from error
         return True
+
+    def note(self, reference: Reference, namespace: str, file: str) -> bytes:
+        """Return what was noted of *reference* in the file *file*.
+
+        :raises OSError: nothing was.
+        :raises ShareFault: it is not that of the namespace's user.
+        """
+        with self._image(reference, namespace) as folder:
+            return folder.read(file, _LARGEST_INDEX, folder.uid)
+
+    def set_note(self, reference: Reference, namespace: str, file: str, data: bytes) -> None:
+        """Note *data* beside the index of *reference*, which need not be there; if that cannot be, nothing is lost."""
+        with contextlib.suppress(OSError, ShareFault), self._made(reference, namespace) as folder:
+            folder.write(file, data, self._file_mode)
 
     def touch(self, reference: Reference, namespace: str) -> None:
         """Note that the image is in use, for the pruner; only its publisher can, and if not, nothing is lost."""
@@ -215,6 +234,17 @@ class ImageStore:
                     continue
                 if digest is not None and _encoded(reference) == name:
                     yield namespace, reference, digest
+
+    def point(self, reference: Reference, namespace: str, stored: Stored) -> None:
+        """Make *reference* name *stored*, all of whose blobs are there; faults as `commit`."""
+        index = index_of(reference, stored.manifest_digest, len(stored.manifest_bytes))
+        try:
+            with self._made(reference, namespace) as folder:
+                folder.write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}', self._file_mode)
+                folder.link(self._blobs_for(stored, namespace), "blobs")
+                folder.write("index.json", json.dumps(index, indent=1).encode(), self._file_mode)
+        except OSError as error:
+            raise self.unwritable(error) from error
 
     def unwritable(self, error: OSError) -> ShareFault:
         """Return the fault of a store that took no writing."""
@@ -241,20 +271,18 @@ class ImageStore:
         with self.root.namespace(namespace) as above, above.child(name, above.uid) as folder:
             yield folder
 
-    def _point(self, reference: Reference, namespace: str, stored: Stored) -> None:
-        name, mode = _file_name(reference), self.root.namespace_mode
-        file_mode = self.root.file_mode & (0o600 if mode == 0o700 else 0o666)
-        index = index_of(reference, stored.manifest_digest, len(stored.manifest_bytes))
-        try:
-            with self.root.namespace(namespace, makes=True) as above:
-                above.make(name, mode, above.uid)
-                blobs = self._blobs_for(stored, namespace)
-                with above.child(name, above.uid) as folder:
-                    folder.write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}', file_mode)
-                    folder.link(blobs, "blobs")
-                    folder.write("index.json", json.dumps(index, indent=1).encode(), file_mode)
-        except OSError as error:
-            raise self.unwritable(error) from error
+    @contextlib.contextmanager
+    def _made(self, reference: Reference, namespace: str) -> Iterator[Folder]:
+        """Open the directory of an image, and make it where it is not there."""
+        name = _file_name(reference)
+        with self.root.namespace(namespace, makes=True) as above:
+            above.make(name, self.root.namespace_mode, above.uid)
+            with above.child(name, above.uid) as folder:
+                yield folder
+
+    @property
+    def _file_mode(self) -> int:
+        return self.root.file_mode & (0o600 if self.root.namespace_mode == 0o700 else 0o666)
 
     def _blobs_for(self, stored: Stored, namespace: str) -> str:
         """Return where the image's layout finds its blobs; beside the user's own copies it needs links to the others."""

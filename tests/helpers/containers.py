@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
 
@@ -53,3 +55,14 @@ def variables(client: str, arguments: List[str], environ: Mapping[str, str]) -> 
     pairs = (part.partition(b"=") for part in done.stdout.split(b"\0")[:-1])
     found = {name.decode(): value.decode("utf-8", "surrogateescape") for name, _, value in pairs}
     return {name: value for name, value in found.items() if name not in ("PATH", "HOME", "HOSTNAME")}
+
+
+def packed(**files: str) -> bytes:
+    """Return the archive that Docker makes of a directory with *files*; in a name, ``__`` is a slash and ``_`` a point."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name.replace("__", "/").replace("_", "."))
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return stream.getvalue()

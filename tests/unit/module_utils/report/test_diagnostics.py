@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import socket
 import stat
-import tarfile
 import threading
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterator, List, Optional
+from typing import Any, Dict, Generator, List, Optional
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import NodeFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import diagnostics
-from hypothesis import given
-from hypothesis import strategies as st
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import container_probes, diagnostics
+from helpers import containers
 
 SECRET = "s3cr3t-value-of-a-token"
 
@@ -33,16 +29,6 @@ def inspected(**changes: Any) -> Dict[str, Any]:
         "Mounts": [],
         **changes,
     }
-
-
-def packed(**files: str) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, text in files.items():
-            member = tarfile.TarInfo(name.replace("__", "/").replace("_", "."))
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text.encode()))
-    return stream.getvalue()
 
 
 class Docker:
@@ -75,7 +61,9 @@ def diagnose(docker: Any, tmp_path: Path, **more: Any) -> Dict[str, Any]:
 
 def test_the_story_of_a_failed_container_is_written_down(tmp_path: Path) -> None:
     docker = Docker(
-        inspected(), output="step 1\nRuntimeError: HIP error: out of memory\n", archives={"/run_logs": packed(run__x_log="a\nb\n")}
+        inspected(),
+        output="step 1\nRuntimeError: HIP error: out of memory\n",
+        archives={"/run_logs": containers.packed(run__x_log="a\nb\n")},
     )
     answer = diagnose(docker, tmp_path)
     assert answer["summary"] == "llama: exit code 137, out of memory: RuntimeError: HIP error: out of memory"
@@ -116,9 +104,17 @@ def test_each_probe_may_fail_alone_and_says_so(tmp_path: Path) -> None:
         def logs(self, container_id: str, lines: int) -> str:
             raise ValueError("boom \x1b[31m")
 
-    answer = diagnose(Broken(inspected(), archives={"/run_logs": packed(a_log="kept\n")}), tmp_path)
+    answer = diagnose(Broken(inspected(), archives={"/run_logs": containers.packed(a_log="kept\n")}), tmp_path)
     assert answer["notes"] == ["llama: processes: engine: no answer to docker top", "llama: output: ValueError: boom  [31m"]
     assert "llama/logs/a.log" in answer["files"]
+
+
+def test_a_new_probe_is_one_entry_of_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = container_probes.Probe("moon", lambda docker, document, lines: [("moon.txt", f"Error: full {lines}\n")], is_log=True)
+    monkeypatch.setattr(container_probes, "PROBES", (look,))
+    answer = diagnose(Docker(inspected()), tmp_path, lines=7)
+    assert (tmp_path / "out/llama/moon.txt").read_text() == "Error: full 7\n"
+    assert answer["containers"][0]["cause"] == "Error: full 7"
 
 
 def test_a_probe_that_hangs_is_left_behind(tmp_path: Path) -> None:
@@ -165,66 +161,6 @@ def test_logs_are_read_from_where_they_are_mounted(tmp_path: Path) -> None:
     logs = [name for name in answer["files"] if "/logs/" in name]
     assert len(logs) == 1
     assert (tmp_path / "out" / logs[0]).read_text() == "2\n3\n"
-
-
-def test_the_newest_logs_are_taken(tmp_path: Path) -> None:
-    for number in range(20):
-        path = tmp_path / f"{number}.log"
-        path.write_text("x")
-        os.utime(path, (number + 1, number + 1))
-    assert [Path(path).name for path in diagnostics.newest_logs(str(tmp_path), 3)] == ["19.log", "18.log", "17.log"]
-
-
-def test_listening_sockets_are_those_of_the_processs_network() -> None:
-    with socket.socket() as one, socket.socket(socket.AF_INET6) as two, socket.socket() as quiet:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("::1", 0))
-        quiet.bind(("127.0.0.1", 0))
-        one.listen()
-        two.listen()
-        lines = diagnostics.listening(os.getpid())
-        assert f"tcp   127.0.0.1:{one.getsockname()[1]}  uid {os.getuid()}\n" in lines
-        assert f"tcp6  [::1]:{two.getsockname()[1]}  uid {os.getuid()}\n" in lines
-        assert f":{quiet.getsockname()[1]} " not in lines
-    assert diagnostics.listening(2**22 + 1) == ""
-
-
-@given(st.binary(max_size=3000))
-def test_no_archive_makes_it_fail(data: bytes) -> None:
-    list(diagnostics.logs_in([data], 10))
-    good = packed(a_log="1\n2\n")
-    assert list(diagnostics.logs_in([good[:700] + data], 10)) is not None
-
-
-def test_only_so_much_of_an_archive_is_read() -> None:
-    given_out: List[int] = []
-
-    def endless() -> Iterator[bytes]:
-        yield packed(a_log="1\n")[:1024]
-        model = tarfile.TarInfo("model.bin")
-        model.size = 1 << 40
-        yield model.tobuf()
-        while len(given_out) < 1000:
-            given_out.append(1)
-            yield b"\1" * 65536
-
-    assert [path for path, _ in diagnostics.logs_in(endless(), 5, at_most_bytes=1 << 20)] == ["a.log"]
-    assert len(given_out) <= 17
-
-
-def test_the_tail_of_a_large_file_is_read_from_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "x.log"
-    path.write_bytes(b"y\n" * (2 << 20) + "\xfcber\n".encode("latin-1") + b"end")
-    assert diagnostics.tail(str(path), 2) == "\ufffdber\nend"
-
-
-def test_the_kernels_lines_are_filtered(tmp_path: Path) -> None:
-    path = tmp_path / "kmsg"
-    path.write_text(
-        "6,1,1,-;usb 1-1: new device\n3,2,2,-;amdgpu 0000:03:00.0: ring gfx timeout\n3,3,3,-;Out of memory: Killed process 17 (python)\n"
-    )
-    assert diagnostics.kernel_lines(str(path)) == ["amdgpu 0000:03:00.0: ring gfx timeout", "Out of memory: Killed process 17 (python)"]
-    assert diagnostics.kernel_lines(str(tmp_path / "missing")) == []
 
 
 def test_the_kernel_knows_better_than_docker_who_was_out_of_memory() -> None:

@@ -23,7 +23,7 @@ from ..manifest.quoting import masked
 from ..results import csv_score, selection, selection_json
 from ..results.candidates import Node, document, natural, nodes_in, refusal_of
 from ..results.selection_json import Selection
-from . import diagnostics, log_errors, time_axis
+from . import log_errors, log_files, time_axis
 
 TIMELINE, DIAGNOSTICS = "timeline.jsonl", "diagnostics"
 RUN, _OTHER = "job", "other phases"
@@ -197,7 +197,7 @@ def _logs(folder: str, budget: List[int]) -> Iterator[Dict[str, str]]:
         if budget[0] <= 0:
             return
         with contextlib.suppress(Fault, OSError):
-            tail = shown(diagnostics.tail(path, _LOG_LINES), keeps_lines=True)[-min(_LOG_BYTES, budget[0]) :]
+            tail = shown(log_files.tail(path, _LOG_LINES), keeps_lines=True)[-min(_LOG_BYTES, budget[0]) :]
             budget[0] -= len(tail)
             if tail.strip():
                 yield {"name": shown(label), "tail": tail}

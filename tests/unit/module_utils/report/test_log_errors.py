@@ -214,3 +214,41 @@ def test_a_manifest_s_own_benign_patterns_are_heeded_as_texts_and_as_expressions
 @pytest.mark.parametrize("line", ["12: the answer", "[x] done", "(pid=7) hello", "2025-02-26 12:01:56 all is well", "ERROR 0"])
 def test_a_prefix_alone_is_no_failure(line: str) -> None:
     assert list(log_errors.lines_of([line])) == []
+
+
+@pytest.mark.parametrize(
+    ("log", "found"),
+    [
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.\nsrun: error: n1: task 0: Out Of Memory", "Detected 1 oom_kill"),
+        ("srun: error: n2: task 1: Exited with exit code 1\n"
+         "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***", "DUE TO TIME"),
+        ("srun: error: n2: task 1: Exited with exit code 1\ntrain.py: error: unrecognized arguments: --foo", "unrecognized arguments"),
+        ("sh: 1: vllm: not found", "vllm: not found"),
+        ("bash: line 1: ./run.sh: Permission denied", "Permission denied"),
+        ("run.sh: line 12:  4711 Killed                  python3 run.py", "Killed"),
+        ("python3: can't open file '/x/run.py': [Errno 2] No such file or directory", "can't open file"),
+        ('docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].', "could not select"),
+        ("prterun noticed that process rank 3 with PID 0 on node n2 exited on signal 9 (Killed).\nValueError: bad", "ValueError: bad"),
+        ("prterun noticed that process rank 3 with PID 0 on node n2 exited on signal 9 (Killed).", "exited on signal 9"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc", "what():"),
+        ("[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=12)\nFatal Python error: Aborted", "Watchdog caught"),
+        ("Fatal Python error: Segmentation fault", "Segmentation"),
+        ("foo.c:3:1: error: expected ';' before '}' token\nmake: *** [Makefile:3: all] Error 1", "expected ';'"),
+        ("  + Exception Group Traceback (most recent call last):\n  |   File \"a.py\", line 1, in f\n"
+         "  | ExceptionGroup: errors in a TaskGroup (1 sub-exception)\n"
+         "  +-+---------------- 1 ----------------\n    | Traceback (most recent call last):\n    |   File \"b.py\", line 2, in g\n"
+         "    | ValueError: bad port\n    +------------------------------------", "ValueError: bad port"),
+    ],
+)  # fmt: skip
+def test_what_shells_launchers_and_slurm_say_of_an_end_is_found(log: str, found: str) -> None:
+    assert found in log_errors.cause(list(log_errors.lines_of(log.splitlines())))
+
+
+PRIMUS = "[20260101 12:00:00][rank-0/8][ERROR] [base.py:50] : Failed to import: No module named 'primus_turbo'"
+
+
+def test_what_its_logger_alone_calls_an_error_counts_where_there_is_nothing_else() -> None:
+    said = PRIMUS.partition(" : ")[2]
+    assert list(log_errors.lines_of([PRIMUS, PRIMUS.replace("ERROR", "INFO"), "[20260101 12:00:00] WARNING: error rate"])) == [said]
+    assert list(log_errors.lines_of([PRIMUS, "ValueError: bad"])) == ["ValueError: bad"]
+    assert list(log_errors.lines_of([PRIMUS], benign=["Failed to import"])) == []

@@ -34,6 +34,7 @@ _PREFIX = re.compile(
     "|".join(
         (
             rf"{_DATE}T{_TIME} ",  # docker logs -t
+            r"\s{0,40}\| ",  # the margin of an exception group
             r"\s{0,6}\d{1,6}: ",  # srun -l
             r"\[\d+,\d+\]<std(?:out|err)>: ?",  # mpirun
             r"\((?:[\w.:-]{1,80}[ ,]{1,2})?(?:rank=\d+[, ]+)?pid=\d+[^)]{0,60}\) ?",  # Ray, vLLM
@@ -54,6 +55,7 @@ _PREFIX = re.compile(
         )
     )
 )
+_SAYS_ERROR = re.compile(r"\b(?:ERROR|CRITICAL|FATAL)\b|^\[?[EF]\d{3,4} ")
 _WHO = re.compile(r"rank[-_=: ]?\d+|pid=\d+|ip=[\d.]+|\b[TDPE]P\d+\b|^\s*\d+: |\[\d+,\d+\]")
 _REPEATED = re.compile(r"\s*\[repeated \d+x across cluster\][^\n]{0,200}$")
 
@@ -66,7 +68,12 @@ _SIGN = re.compile(
     r"|\bHSA_STATUS_ERROR\w*|\bQueue\b.{0,80}\baborting\b|\bwatchdog\b.{0,80}\b(caught|timeout|timed out|stuck|terminat)"
     r"|\bcollective operation timeout\b|\bfailed \(exitcode: -?\d+\)|\bScheduler hit an exception\b|\bReceived sigquit from a child\b"
     r"|\bSIG(?:SEGV|ABRT|BUS|KILL|FPE|ILL)\b"
-    r"|^\s*(FATAL|CRITICAL)\b|^\s*Killed\s*$|\bcommand not found\b",
+    r"|^\s*(FATAL|CRITICAL)\b|^\s*Killed\s*$|\bcommand not found\b"
+    r"|^\S{1,120}: (?:line )?\d+: \s*\d+ (?:Killed|Aborted|Terminated|Segmentation|Bus|Illegal)\b"
+    r"|^\S{1,120}: (?:line )?\d+: .*: (?:not found|Permission denied|No such file)"
+    r"|^\S{1,120}: (?:fatal )?error: |\bError response from daemon\b|\bcan't open file\b|\boom_kill\b|\bDUE TO TIME LIMIT\b"
+    r"|\bexited on signal \d+|^make(?:\[\d+\])?: \*\*\*|^E: |\bAssertion\b.{0,200}\bfailed\b|\bpanicked at\b|^panic: "
+    r"|^\s*what\(\): |^terminate called|\bHW Exception by GPU\b|^Fatal Python error",
     re.IGNORECASE,
 )
 # Who says so points at somebody else's failure.
@@ -77,18 +84,21 @@ _FOLLOWS = re.compile(
     r"|worker.{0,40}(died|exited|failed unexpectedly|is dead)|child process.{0,20}(died|failed|exited)|sigquit from a child"
     r"|during handling of the above|direct cause of the following|KeyboardInterrupt|SystemExit|CancelledError|GeneratorExit"
     r"|CalledProcessError|non-zero exit status|Scheduler hit an exception|\bSIG(TERM|INT)\b|SignalException|stopped by signal"
-    r"|Console script",
+    r"|Console script|\bExited with exit code\b|\bexited on signal\b|^make(?:\[\d+\])?: \*\*\*|ExceptionGroup:|terminate called"
+    r"|\*\*\* (?:STEP|JOB) .{0,80} CANCELLED AT \S+ \*\*\*",
     re.IGNORECASE,
 )
 # What a peer's death or a slow start looks like from outside.
 _OUTSIDE = re.compile(
     r"watchdog|collective operation timeout|DistBackendError|DistNetworkError|DistStoreError|NCCL (WARN|error)|RCCL error|ncclRemoteError"
     r"|ncclSystemError|Connection (refused|reset|closed|aborted)|Connection(Refused|Reset|Aborted)?Error|Broken ?pipe|TCPStore|EOFError"
-    r"|socket (closed|timeout)|remote (peer|process)|heartbeat|TimeoutError|\bSIG(ABRT|KILL)\b|core dumped",
+    r"|socket (closed|timeout)|remote (peer|process)|heartbeat|TimeoutError|\bSIG(ABRT|KILL)\b|core dumped|Fatal Python error: Aborted"
+    r"|\d Aborted\b",
     re.IGNORECASE,
 )
 _MOST_FRAMES = 400
 _MOST_TRACEBACKS = 64
+_MOST_WEAK = 20
 
 
 def lines_of(log: Iterable[str], benign: Sequence[str] = ()) -> Iterator[str]:
@@ -100,10 +110,34 @@ def lines_of(log: Iterable[str], benign: Sequence[str] = ()) -> Iterator[str]:
     >>> list(lines_of(["epoch 1", "torch.OutOfMemoryError: HIP out of memory", "RuntimeError: Console script timeout"]))
     ['torch.OutOfMemoryError: HIP out of memory']
     """
-    known = Patterns(benign)
+    known, weak = Patterns(benign), Weak()
+    yield from weak.unless(_signs(log, known, weak))
+
+
+class Weak:
+    """Lines that only their logger calls an error: the best there is, where nothing else speaks of a failure."""
+
+    def __init__(self) -> None:
+        self._lines: List[str] = []
+
+    def add(self, line: str) -> None:
+        if len(self._lines) < _MOST_WEAK and line.strip():
+            self._lines.append(line.strip())
+
+    def unless(self, signs: Iterator[str]) -> Iterator[str]:
+        """Give *signs*, or these lines if there are none."""
+        first = next(signs, None)
+        if first is None:
+            yield from self._lines
+            return
+        yield first
+        yield from signs
+
+
+def _signs(log: Iterable[str], known: Patterns, weak: Weak) -> Iterator[str]:
     open_ones: Dict[str, List[str]] = {}
     for raw in log:
-        who, line = _bare(raw)
+        who, line, is_error = _bare(raw)
         traceback = _of(who, open_ones)
         if line.rstrip().endswith(_HEADER):
             if traceback is not None:
@@ -118,6 +152,8 @@ def lines_of(log: Iterable[str], benign: Sequence[str] = ()) -> Iterator[str]:
             yield from _ended([*open_ones.pop(traceback), line], known)
         elif _SIGN.search(line) and not known.match(line):
             yield line.strip()
+        elif is_error and not known.match(line):
+            weak.add(line)
     for lines in open_ones.values():
         yield from _ended(lines, known)
 
@@ -181,8 +217,8 @@ def _compiled(text: str) -> re.Pattern[str] | None:
         return None
 
 
-def _bare(raw: str) -> Tuple[str, str]:
-    """Return who said *raw* (rank, process; empty if it does not tell), and the line without what was put before it."""
+def _bare(raw: str) -> Tuple[str, str, bool]:
+    """Return who said *raw* (rank, process; empty if it does not tell), it without what was put before, and if that calls it an error."""
     line = _CONTROL.sub("", raw[:_LONGEST_LINE].rstrip("\r\n"))
     taken = 0
     while True:
@@ -191,7 +227,7 @@ def _bare(raw: str) -> Tuple[str, str]:
             break
         taken = found.end()
     who = " ".join(_WHO.findall(line[:taken]))
-    return who, _REPEATED.sub("", line[taken:])
+    return who, _REPEATED.sub("", line[taken:]), _SAYS_ERROR.search(line[:taken]) is not None
 
 
 def _of(who: str, open_ones: Dict[str, List[str]]) -> str | None:

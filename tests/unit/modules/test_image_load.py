@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import json
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images
 from ansible_collections.rocm.madengine.plugins.modules import image_load
 from helpers import images
+from helpers.users import needs_root
 
 IMAGE = images.make(b"base", b"top")
 
@@ -21,6 +24,12 @@ def store(tmp_path: Path) -> str:
     leader.images["a:1"] = IMAGE
     distribute.publish(leader, str(tmp_path / "store"), "a:1", "site", Deadline(60))  # type: ignore[arg-type]
     return str(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(site_images, "RECORD", str(tmp_path / "node" / "site_images.json"))
+    return tmp_path / "node" / "site_images.json"
 
 
 @pytest.fixture
@@ -69,3 +78,23 @@ def test_a_damaged_layer_fails_the_module_and_is_never_loaded(daemon: images.Dae
     code, failed = run_module(image_load, image="a:1", store=store)
     assert (code, failed["fault"]["what"]) == (1, "layer: digest differs")
     assert daemon.images == {}
+
+
+@needs_root
+def test_root_writes_down_which_image_of_the_site_s_it_was_and_check_mode_nothing(
+    daemon: images.Daemon, run_module: Any, store: str, record: Path
+) -> None:
+    run_module(image_load, _ansible_check_mode=True, image="a:1", store=store)
+    assert not record.exists()
+    for _ in range(2):
+        run_module(image_load, image="docker.io/library/a:1", store=store)
+        assert json.loads(record.read_text()) == {"a:1": IMAGE.identity.digest}
+    assert stat.S_IMODE(record.stat().st_mode) == 0o644
+
+
+@needs_root
+def test_a_user_s_image_is_none_of_the_site_s(daemon: images.Daemon, run_module: Any, store: str, record: Path) -> None:
+    daemon.images["b:1"] = IMAGE
+    distribute.publish(daemon, store, "b:1", "0", Deadline(60))  # type: ignore[arg-type]
+    code, _done = run_module(image_load, image="b:1", store=store, namespace="0")
+    assert (code, record.exists()) == (0, False)

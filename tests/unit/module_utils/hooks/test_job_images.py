@@ -15,6 +15,8 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.dea
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from helpers import dockerinfo, images
 
 IMAGE = images.make(b"base")
@@ -153,17 +155,71 @@ def test_a_dockerfile_is_used_only_where_the_site_allows_it_and_the_manifest_lie
             here.stage([wanted], alone=True).result()
 
 
+SERVICE = {"docker_access": "service"}
+
+
 def test_where_a_service_account_does_the_work_nothing_that_a_user_has_written_is_a_source(
     user: process.Account, daemon: images.Daemon, tmp_path: Path
 ) -> None:
-    service = {"docker_access": "service", "image_store": str(tmp_path / "site")}
+    service = {**SERVICE, "image_store": str(tmp_path / "site")}
     with pytest.raises(JobFault, match="no store of a job's own"):
         staged(user, str(tmp_path / "mine"), **service).stage(["a:1"], alone=True)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "a_1.tar").write_bytes(daemon._save(IMAGE, ["a:1"]))
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    daemon.registry = {"a:1": IMAGE, "reg.example/evil:1": IMAGE}
     here = job_images.JobImages(Site(**service), "", user, Deadline(60), work_dir=str(tmp_path))
-    with pytest.raises(JobFault, match="nobody has it"):
-        here.stage([{"reference": "a:1", "dockerfile": "Dockerfile"}], alone=True).result()
+    for recipe in ({"dockerfile": "Dockerfile"}, {"registry_image": "reg.example/evil:1"}, {}):
+        with pytest.raises(JobFault, match="none that the site has distributed"):
+            here.stage([{"reference": "a:1", **recipe}], alone=True).result()
+    assert daemon.images == {}
     [done] = staged(user, "", image_store=str(tmp_path / "site")).stage(["a:1"], alone=True).result()
     assert done["source"] == "archive"
+
+
+def test_where_a_service_account_does_the_work_the_site_s_image_takes_the_name_of_any_other(
+    user: process.Account, daemon: images.Daemon, tmp_path: Path
+) -> None:
+    older = images.make(b"what the site has distributed")
+    daemon.images = {"a:1": older}
+    distribute.publish(daemon, str(tmp_path), "a:1", "site", Deadline(60))
+    here = staged(user, "", **SERVICE, image_store=str(tmp_path))
+    [offer] = here.stage(["a:1"], alone=False).result()
+    assert (offer["source"], offer["identity"]) == ("local", older.identity.digest)
+    daemon.images = {"a:1": images.make(b"a newer one, that another job has given this name")}
+    distribute.publish(daemon, str(tmp_path), "a:1", str(user.uid), Deadline(60))
+    [offer] = here.stage(["a:1"], alone=False).result()
+    assert (offer["source"], offer["identity"]) == ("store", older.identity.digest)
+
+
+def test_where_a_service_account_does_the_work_the_daemon_s_image_counts_if_root_has_written_it_down(
+    user: process.Account, daemon: images.Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_images, "RECORD", str(tmp_path / "record"))
+    daemon.images = {"a:1": IMAGE}
+    here = staged(user, "", **SERVICE)
+    with pytest.raises(JobFault, match="none that the site has distributed"):
+        here.stage(["a:1"], alone=True).result()
+    site_images.note(Reference.parse("a:1"), IMAGE.identity.digest)
+    site_images.note(Reference.parse("b:1"), images.make(b"another").identity.digest)
+    [done] = here.stage(["a:1"], alone=True).result()
+    assert (done["source"], done["identity"]) == ("local", IMAGE.identity.digest)
+    daemon.images = {"a:1": images.make(b"another")}
+    with pytest.raises(JobFault, match="none that the site has distributed"):
+        here.stage(["a:1"], alone=True).result()
+    for text in ("", "[]", '{"a:1": 5}', "{"):
+        (tmp_path / "record").write_text(text)
+        assert site_images.recorded() == {}
+
+
+def test_where_a_service_account_does_the_work_a_digest_is_proof_enough(user: process.Account, daemon: images.Daemon) -> None:
+    name = f"reg.example/a@{IMAGE.diff_ids[0]}"
+    here = staged(user, "", **SERVICE)
+    with pytest.raises(JobFault, match="its registry does not give it"):
+        here.stage([name], alone=True).result()
+    daemon.registry = {name: IMAGE}
+    [done] = here.stage([name], alone=True).result()
+    assert (done["source"], done["identity"]) == ("registry", IMAGE.identity.digest)
+    daemon.images, daemon.registry = dict(daemon.registry), {}
+    [done] = here.stage([name], alone=True).result()
+    assert done["source"] == "local"

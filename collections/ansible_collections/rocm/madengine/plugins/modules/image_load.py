@@ -19,6 +19,8 @@ description:
   - If the daemon has another image under the same name, the name is given to the store's image; the other one stays, without
     a name.
   - Every byte is verified while it is read; a damaged layer is named and never loaded.
+  - Where root loads an image of the namespace V(site), it writes down which one that was, in C(/var/lib/madengine/site_images.json). With
+    C(DockerAccess=service), the node's image of that name counts for jobs if it is this one.
 extends_documentation_fragment:
   - rocm.madengine.attributes
   - rocm.madengine.image
@@ -97,6 +99,7 @@ fault:
   type: dict
 """
 
+import os
 from functools import partial
 from typing import Any, Dict
 
@@ -104,7 +107,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils import _options as options
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.root import SITE
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
 
@@ -123,6 +128,8 @@ def load(module: AnsibleModule) -> Dict[str, Any]:
     else:
         within = Deadline(asked["timeout_seconds"])
         result = distribute.load(docker, asked["store"], asked["image"], [asked["namespace"]], within)
+        if asked["namespace"] == SITE and os.geteuid() == 0 and not module.check_mode:
+            site_images.note(Reference.parse(asked["image"]), result["identity"])
     diff = {"before": f"{seen['local']}\n", "after": f"{result['identity']}\n"}
     figures = {name: result[name] for name in distribute.FIGURES if name in result}
     return {"changed": not is_here, "image": seen["reference"], "identity": result["identity"], **figures, "diff": diff}

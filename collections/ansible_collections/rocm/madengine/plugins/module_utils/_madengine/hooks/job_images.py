@@ -87,6 +87,7 @@ class JobImages:
         options = TransportOptions(
             self._sources(), self._transport, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
             compression=self._site.compression, slurm_dir=self._site.slurm_dir, on_conflict=self._site.on_conflict,
+            is_site_s=self._is_service,
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         with locks.open_flocks(FLOCKS, self._user.uid) as flocks:
@@ -118,12 +119,11 @@ class JobImages:
     def _sources(self) -> Sequence[str]:
         left_out = {"build"} if not (self._site.allow_build and self._work_dir) else set()
         left_out |= {"hub"} if not self._site.default_registry else set()
-        # The service account has what users have not: nothing that a user has written may be built or loaded with it.
-        left_out |= {"archive", "build"} if self._is_service else set()
         return tuple(source for source in sources.SOURCES if source not in left_out)
 
     @property
     def _is_service(self) -> bool:
+        """Whether the site's account works for the job: it has what users have not, so nothing that a user has written is used with it."""
         return self._site.docker_access == "service"
 
     def _allow(self, names: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..core import locks
 from ..core.deadline import Deadline
@@ -23,7 +23,7 @@ from ..oci import lease
 from ..oci.image import Identity, Reference
 from ..oci.store import ImageStore
 from ..slurm import sbcast
-from . import conflict, save, sources, transports
+from . import conflict, save, site_images, sources, transports
 from . import load as loading
 from .offer import FIGURES, Figures, Offer
 from .request import ImageRequest
@@ -52,10 +52,19 @@ def ensure_all(
     found: List[Done] = []
     known, store = options or TransportOptions(), ImageStore(store_path) if store_path else None
     for wanted in _distinct(images):
-        source, identity, decision = sources.ensure(engine, store, wanted, namespace, deadline, known.sources, known.on_conflict)
+        source, identity, decision = _ensured(engine, store, wanted, namespace, deadline, known)
         done = {"reference": str(wanted.reference), "identity": identity.digest, "source": source, "method": "none"}
         found.append({**done, **({"decision": decision} if decision else {})})
     return found
+
+
+def _ensured(
+    engine: Engine, store: Optional[ImageStore], wanted: ImageRequest, namespace: str, deadline: Deadline, options: TransportOptions
+) -> Tuple[str, Identity, str]:
+    """Bring the image into the local daemon, from where this site lets it come; return as `sources.ensure`."""
+    if options.is_site_s:
+        return (*site_images.ensure(engine, store, wanted.reference, deadline), "")
+    return sources.ensure(engine, store, wanted, namespace, deadline, options.sources, options.on_conflict)
 
 
 def obtain_all(engine: Engine, offers: Sequence[Mapping[str, Any]], deadline: Deadline, flocks: Sequence[int] = ()) -> List[Done]:
@@ -83,7 +92,7 @@ def publish(
     started, options = time.monotonic(), options or TransportOptions()
     request = image if isinstance(image, ImageRequest) else ImageRequest.of(image)
     store = ImageStore(store_path) if store_path else None
-    source, identity, decision = sources.ensure(engine, store, request, namespace, deadline, options.sources, options.on_conflict)
+    source, identity, decision = _ensured(engine, store, request, namespace, deadline, options)
     offer = transports.choose(transports.Publication(engine, store, request, namespace, identity, deadline, options, started))
     return dataclasses.replace(offer, source=source, decision=decision).to_dict()
 

@@ -40,6 +40,7 @@ class TransportOptions:
     :param compression: how new layers are packed where this node's daemon, and so the others', takes them so: ``none``,
         ``gzip`` or ``zstd``.
     :param on_conflict: what is done where the daemon and the store have different images: one of `conflict.POLICIES`.
+    :param is_site_s: whether only images of the site's count, see `site_images`; then no other source does.
     """
 
     sources: Sequence[str] = sources.SOURCES
@@ -53,6 +54,7 @@ class TransportOptions:
     nodes: int = 1
     compression: str = compression.NONE
     on_conflict: str = conflict.NEWEST
+    is_site_s: bool = False
 
 
 @dataclass(frozen=True)

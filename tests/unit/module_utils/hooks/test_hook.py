@@ -16,6 +16,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
     hook,
     job_state,
     journal,
+    metrics,
     node_probe,
 )
 
@@ -97,11 +98,56 @@ def test_a_fault_before_the_job_is_ours_spoils_no_state_that_another_attempt_has
 
 @pytest.mark.parametrize(("found", "status"), [("no answer", exit_status.DRAIN), ("", exit_status.DONE)])
 def test_a_part_of_the_node_that_the_site_named_takes_it_out_of_service_if_root_finds_it_broken_too(
-    here: job_state.JobState, said: List[str], monkeypatch: pytest.MonkeyPatch, found: str, status: int
+    here: job_state.JobState, said: List[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: str, status: int
 ) -> None:
     monkeypatch.setattr(node_probe.NodeProbe, "finds", lambda probe, part: found)
     fault = NodeFault("engine: no answer", "start docker", part=Part.DOCKER)
     assert hook.Hook("/opt/7", begin, raising(fault)).run(ENVIRONMENT) == status
+    # What is counted as the node's, and wakes people up, is what root has found, too.
+    result = "node" if status == exit_status.DRAIN else "job"
+    assert f'madengine_phase_total{{phase="image",result="{result}"}} 1' in (tmp_path / "madengine.prom").read_text()
+    assert f'"result": "{result}"' in (here.text("timeline.jsonl") or "")
+
+
+def test_a_part_that_nobody_could_look_at_is_counted_as_the_job_s(
+    here: job_state.JobState, said: List[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(probe: node_probe.NodeProbe, part: Part) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(node_probe.NodeProbe, "finds", broken)
+    fault = NodeFault("engine: no answer", "start docker", part=Part.DOCKER)
+    assert hook.Hook("/opt/7", begin, raising(fault)).run(ENVIRONMENT) == exit_status.DONE
+    counters = (tmp_path / "madengine.prom").read_text()
+    assert 'result="job"' in counters
+    assert 'result="node"' not in counters
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"phase": "x", "result": "node", "seconds": -1, "time": 5, "outcome": "x"},
+        {'phase="image",evil="1"} 1\nmadengine_phase_total{phase="x': 1, "method": 'a"b\nmadengine_phase_total{phase="x"} 9\n'},
+        {f"series{number}": number for number in range(5000)},
+        {"bytes_moved": "NaN"},
+        {"bytes_moved": 1e300, "bytes": 10**400},
+        {"bytes_moved": [1], "images": {"a": "b"}},
+    ],
+)
+def test_what_a_user_s_process_tells_of_a_phase_makes_no_series_of_its_own(
+    here: job_state.JobState, said: List[str], tmp_path: Path, facts: Any
+) -> None:
+    def story(site: config.Site, job: Any, state: job_state.JobState, log: Any) -> None:
+        with log.step("load") as told:
+            told.update(facts)
+
+    hook.Hook("/opt/7", begin, story).run(ENVIRONMENT)
+    found = metrics.parse((tmp_path / "madengine.prom").read_text())
+    assert {labels for _name, labels in found} == {
+        (("phase", "load"),), (("phase", "load"), ("result", "ok")), (("release", "7"),),
+    }  # fmt: skip
+    assert len(found) == 5
+    assert len((tmp_path / "madengine.prom").read_text().splitlines()) == 3 * len(found)
 
 
 def test_a_job_of_several_nodes_knows_their_addresses(here: job_state.JobState, said: List[str], tmp_path: Path) -> None:

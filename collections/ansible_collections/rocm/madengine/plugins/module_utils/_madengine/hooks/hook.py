@@ -45,6 +45,7 @@ class Hook:
         site = config.read()
         journal.open_at(site.log_level)
         begun: Optional[JobState] = None
+        judge = node_probe.NodeProbe(site).judged  # looks at each part once, whoever asks
 
         def hook() -> None:
             nonlocal begun
@@ -55,7 +56,7 @@ class Hook:
             state = job_state.JobState(job.job_id)
             if self.begin(site, job, state):
                 begun = state
-                log = Timeline(job.place(), [timeline.appender(state.file("timeline.jsonl")), journal.note])
+                log = Timeline(job.place(), [timeline.appender(state.file("timeline.jsonl")), journal.note], judge)
                 with metrics.counted(site.metrics_dir, log, os.path.basename(self.release), journal.say, self.outcome):
                     self.story(site, job, state, log)
 
@@ -63,7 +64,7 @@ class Hook:
             if self.leaves_verdict and begun is not None:
                 begun.fail(fault)
 
-        return exit_status.run(hook, settle, journal.say, site.drain_on, node_probe.NodeProbe(site).judged)
+        return exit_status.run(hook, settle, journal.say, site.drain_on, judge)
 
     def guarded(self, environ: Mapping[str, str]) -> int:
         """Do `run` in a child and be there when it hangs or dies; return the exit status."""

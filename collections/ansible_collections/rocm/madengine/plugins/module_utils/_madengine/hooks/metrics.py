@@ -25,6 +25,7 @@ FILE = "madengine.prom"
 _LOCK = ".madengine.lock"
 _LARGEST_BYTES = 1 << 20
 _MOST_SERIES = 1000
+_MOST_BYTES = 1 << 50  # of one phase: a number that a user's process made up must not be the last that a counter can hold
 _LINE = re.compile(r'(madengine_[a-z_]+)(?:\{((?:[a-z_]+="[^"\\\n]*",?)*)\})? ([^ \n]+)')
 _LABEL = re.compile(r'([a-z_]+)="([^"\\\n]*)"')
 _BYTES = ("bytes", "bytes_moved", "bytes_read", "bytes_written", "size_bytes")
@@ -129,7 +130,7 @@ def _count(samples: Samples, line: Mapping[str, Any]) -> None:
     _add(samples, "madengine_phase_total", 1, phase=phase, result=result)
     _add(samples, "madengine_phase_seconds_total", seconds, phase=phase, result=result)
     moved = sum(_number(line.get(name)) or 0.0 for name in _BYTES)
-    if moved > 0:
+    if 0 < moved <= _MOST_BYTES:
         _add(samples, "madengine_phase_bytes_total", moved, phase=phase)
     _put(samples, "madengine_phase_last_seconds", seconds, phase=phase)
     began = _number(line.get("time"))

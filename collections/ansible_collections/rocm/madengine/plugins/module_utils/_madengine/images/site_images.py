@@ -21,11 +21,13 @@ from typing import Dict, Optional, Tuple
 from ..core import files, locks
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault
-from ..docker.engine import Engine, Refused
+from ..docker.answers import Refused
+from ..docker.engine import Engine
 from ..oci import lease
 from ..oci.image import Identity, Reference, is_digest
+from ..oci.image_manifest import Stored
 from ..oci.root import SITE
-from ..oci.store import ImageStore, Stored
+from ..oci.store import ImageStore
 from . import load
 from .save import digests_of, intact
 

@@ -38,8 +38,9 @@ def masked(text: str, secrets: Sequence[str] = ()) -> str:
         name, sign, value = match.groups()
         return name + sign + (environment.MASK if environment.is_secret(name.lstrip("-").replace("-", "_"), value) else value)
 
-    by_name = _OPTION.sub(assigned, _ASSIGNED.sub(assigned, environment.mask(text, secrets)))
-    return _KNOWN_FORM.sub(environment.MASK, by_name)
+    # By its form first: a name may end before its secret does (``Authorization: Bearer …``).
+    by_form = _KNOWN_FORM.sub(environment.MASK, environment.mask(text, secrets))
+    return _OPTION.sub(assigned, _ASSIGNED.sub(assigned, by_form))
 
 
 def all_masked(value: Any, secrets: Sequence[str] = ()) -> Any:

@@ -85,15 +85,18 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
 
 
 def lead(together: session.Session, images: job_images.JobImages, probe: shared_dir.SharedDirProbe, wanted: JobSpec, log: Timeline) -> Any:
-    """Publish the images, and let all go when all have loaded them."""
-    nodes = len(together.allocation.nodes)
-    with log.step("publish") as facts:
-        held = together.common() if images.may_broadcast else []
-        offers = together.run_child(images.stage(wanted.images, nodes == 1, held))
-        facts.update(job_images.totals(offers))
-    with leases_of(offers, images, log):
-        probe.mark(together)
-        together.publish(offers)
+    """Publish the images, and let all go when all have loaded them.
+
+    The others are told as soon as they can begin, and anew where the images turn out otherwise than they were told.
+    """
+    nodes, offering = len(together.allocation.nodes), job_images.Offering(together.publish)
+    probe.mark(together)
+    with leases_of(offering.offers, images, log):
+        with log.step("publish") as facts:
+            held = together.common() if images.may_broadcast else []
+            offers = together.run_child(images.stage(wanted.images, nodes == 1, held), offering.begin)
+            facts.update(job_images.totals(offers))
+        offering.complete(offers)
         with log.step("rendezvous", nodes=nodes):
             together.finish()
     return offers

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.e
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image_manifest import Stored
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image_manifest import Layer, Stored
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
 
@@ -120,12 +121,15 @@ def test_a_wrong_blob_is_named_and_leaves_nothing(engine: Engine, store: ImageSt
 
 def test_two_pulls_at_once_end_well(engine: Engine, store: ImageStore, name: Reference) -> None:
     supply, box = load.FromStore(store, stored(store, fresh(300_000, 3_000_000))), []  # type: ignore[var-annotated]
-    threads = [threading.Thread(target=lambda: box.append(load.load(Engine(engine.socket), supply, name, within()))) for _ in range(3)]
+    engines = [Engine(engine.socket) for _ in range(3)]
+    threads = [threading.Thread(target=lambda each=each: box.append(load.load(each, supply, name, within()))) for each in engines]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {each.method for each in box} == {"pull"}
+    for each in engines:
+        each.close()
+    assert {done.method for done in box} == {"pull"}
     assert len(box) == 3
     assert engine.identity(name) == supply.stored.identity
     assert loopback(engine) == []
@@ -200,7 +204,8 @@ def test_no_credential_helper_of_the_users_is_asked_for_the_loopback(
 ) -> None:
     (tmp_path / "config.json").write_text('{"credsStore": "not-on-this-node"}')
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert take(Engine(engine.socket), store, fresh(3000), name).method == "pull"
+    with contextlib.closing(Engine(engine.socket)) as other:
+        assert take(other, store, fresh(3000), name).method == "pull"
 
 
 @pytest.mark.parametrize("tag", ["", ":1"])
@@ -231,3 +236,85 @@ def created(engine: Engine, name: str) -> bool:
 def test_the_daemon_runs_what_was_pulled(engine: Engine, store: ImageStore, name: Reference) -> None:
     take(engine, store, fresh(3000), name)
     assert created(engine, str(name))
+
+
+class Written:
+    """An image whose documents lie in the store, and whose layers come when a test says so."""
+
+    def __init__(self, store: ImageStore, image: images.Image) -> None:
+        self._store, self._image = store, image
+        self.stored = store.put_documents(image.config, [Layer(each, each, len(data)) for each, data in zip(image.diff_ids, image.layers)])
+
+    def layer(self, index: int) -> None:
+        self._store.put_layer([self._image.layers[index]])
+
+    def supply(self, seconds: float = 120) -> load.FromStore:
+        return load.FromStore(self._store, self.stored, Deadline(seconds))
+
+
+class Asked(load.FromStore):
+    """Says which layer a daemon has come for before it is there."""
+
+    asked: List[threading.Event]
+
+    def content(self, layer: Layer) -> endpoint.Content:
+        index = [each.digest for each in self.stored.layers].index(layer.digest)
+        return _Told(super().content(layer), self.asked[index])  # type: ignore[return-value]
+
+
+class _Told:
+    def __init__(self, content: Any, asked: threading.Event) -> None:
+        self._content, self._asked = content, asked
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "is_ready":
+            self._asked.set()
+        return getattr(self._content, name)
+
+
+def test_layers_that_come_while_the_daemon_pulls_arrive_whole(engine: Engine, store: ImageStore, name: Reference) -> None:
+    image = fresh(300_000, 400_000, 500_000)
+    written, box = Written(store, image), []  # type: ignore[var-annotated]
+    supply = Asked(store, written.stored, within())
+    object.__setattr__(supply, "asked", [threading.Event() for _ in image.layers])
+    pulling = threading.Thread(target=lambda: box.append(load.load(engine, supply, name, within())))
+    pulling.start()
+    for index in range(3):
+        assert supply.asked[index].wait(60)
+        written.layer(index)
+    pulling.join()
+    assert [(each.method, each.layers) for each in box] == [("pull", 3)]
+    assert engine.identity(name) == image.identity
+    assert loopback(engine) == []
+
+
+def test_a_blob_that_never_comes_is_named_and_leaves_nothing(engine: Engine, store: ImageStore, name: Reference) -> None:
+    image = fresh(3000, 4000)
+    written = Written(store, image)
+    written.layer(0)
+    with pytest.raises(ShareFault) as caught:
+        load.load(engine, written.supply(3), name, within())
+    assert image.diff_ids[1] in str(caught.value)
+    assert (engine.inspect(str(name)), loopback(engine)) == (None, [])
+
+
+def test_a_pull_that_is_dropped_for_another_offer_leaves_no_name_and_the_other_one_is_taken(
+    engine: Engine, store: ImageStore, name: Reference
+) -> None:
+    # What a withdrawn offer and a leader that was killed in the middle of a layer look like to a member: its child is killed.
+    written, image = Written(store, fresh(300_000, 400_000)), fresh(5000)
+    written.layer(0)
+    supply = Asked(store, written.stored, within())
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        object.__setattr__(supply, "asked", [threading.Event() for _ in range(2)])
+        threading.Thread(target=lambda: supply.asked[1].wait(60) and os.write(writer, b"x")).start()
+        load.load(Engine(engine.socket), supply, name, within())
+        os._exit(0)
+    assert os.read(reader, 1) == b"x"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert (engine.inspect(str(name)), loopback(engine)) == (None, [])
+    assert take(engine, store, image, name).method == "pull"
+    assert engine.identity(name) == image.identity

@@ -36,6 +36,7 @@ class JobImages:
     """Stands in for `staging.JobImages` where Docker is needed: children of the right user that give a plain answer."""
 
     failing: ClassVar[Dict[str, Exception]] = {}
+    early: ClassVar[Dict[str, Any]] = {}  # what of each offer is told otherwise, before it is known; {} for no word
 
     def __init__(self, site: Site, store: str, user: process.Account, *_: Any) -> None:
         self._user = user
@@ -49,7 +50,8 @@ class JobImages:
         pass
 
     def stage(self, images: Sequence[Any], alone: bool, held: Sequence[str]) -> process.Child:
-        return process.start(self._user, _answer, "stage", [_offer(image, alone) for image in images])
+        offers = [_offer(image, alone) for image in images]
+        return process.start_telling(self._user, _staged, self.early, offers)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         return process.start(self._user, _answer, "load", [{**offer, "method": "pull"} for offer in offers])
@@ -60,7 +62,14 @@ class JobImages:
 
 def _offer(image: Any, alone: bool) -> Dict[str, Any]:
     reference = image if isinstance(image, str) else image["reference"]
-    return {"reference": reference, "identity": IDENTITY, "method": "none", **({} if alone else {"lease": "l"})}
+    return {"reference": reference, "identity": IDENTITY, "transport": "shared", "method": "none", **({} if alone else {"lease": "l"})}
+
+
+def _staged(tell: Any, early: Dict[str, Any], offers: List[Dict[str, Any]]) -> Any:
+    if early:
+        for _ in range(3):
+            tell([{**offer, **early} for offer in offers])
+    return _answer("stage", offers)
 
 
 def _answer(doing: str, answer: Any) -> Any:
@@ -339,6 +348,23 @@ def test_the_nodes_find_out_who_of_them_is_apart_and_leave_nothing_in_the_work_d
     found = together(key, names, {"SLURM_JOB_WORK_DIR": str(tmp_path)})
     assert {name: end[4] for name, end in found.items()} == {name: [] for name in names}
     assert sorted(os.listdir(tmp_path)) == ["build_manifest.json", "key"]
+
+
+@pytest.mark.parametrize("early", [{"is_coming": True}, {"identity": "sha256:" + "5f" * 32}, {"manifest": "another"}])
+def test_the_nodes_of_a_job_agree_on_what_was_told_early_or_on_what_took_its_place(
+    key: str, monkeypatch: pytest.MonkeyPatch, early: Dict[str, Any]
+) -> None:
+    monkeypatch.setattr(JobImages, "early", early)
+    found = together(key, [LEADER, "n2", "n3"])
+    assert {(status, verdict) for status, verdict, *_ in found.values()} == {(exit_status.DONE, "ready")}
+    assert found[LEADER][3] == {"manifest": "ok", "publish": "ok", "rendezvous": "ok", "release": "ok", "handover": "ok"}
+
+
+def test_what_was_told_early_is_given_back_where_it_comes_to_nothing(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobImages, "early", {"is_coming": True})
+    found = together(key, [LEADER, "n2"], **{LEADER: {"stage": ShareFault("layout: full", "look")}})
+    assert all("layout: full" in verdict for _, verdict, *_ in found.values())
+    assert found[LEADER][3] == {"manifest": "ok", "publish": "share", "release": "ok"}
 
 
 def test_a_lease_that_cannot_be_given_back_fails_no_job(key: str) -> None:

@@ -135,6 +135,64 @@ def test_an_answer_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
         process.run(ME, _write_for_ever)
 
 
+# Before it is done.
+
+
+def _tell_and_give(tell: Any, news: List[Any], value: Any) -> Any:
+    for each in news:
+        tell(each)
+    return value
+
+
+def _heard(child: process.Child) -> List[Any]:
+    found: List[Any] = []
+    has_ended = False
+    while not has_ended:
+        has_ended = child.receive()
+        found += child.news()
+    return found
+
+
+@given(st.lists(JSON, max_size=4), JSON)
+@settings(max_examples=20, deadline=None)
+def test_what_a_child_tells_comes_in_its_order_and_is_none_of_its_answer(news: Any, value: Any) -> None:
+    child = process.start_telling(ME, _tell_and_give, news, value)
+    assert _heard(child) == news
+    assert child.result() == value
+    assert process.start_telling(ME, _tell_and_give, news, value).result() == value  # nobody has to listen
+
+
+def test_what_a_child_tells_is_known_before_it_is_done() -> None:
+    child = process.start_telling(ME, _tell_and_wait)
+    assert not child.receive()
+    assert child.news() == ["soon"]
+    assert child.news() == []
+    child.kill()
+
+
+def _tell_and_wait(tell: Any) -> None:
+    tell("soon")
+    time.sleep(3600)
+
+
+def test_a_fault_after_news_is_a_fault() -> None:
+    with pytest.raises(JobFault, match="bad"):
+        process.start_telling(ME, _tell_and_raise).result()
+
+
+def _tell_and_raise(tell: Any) -> None:
+    tell("soon")
+    raise JobFault("a: bad", "b")
+
+
+@pytest.mark.parametrize("told", [b"{\n", b"\xff\n", b"[" * 100_000 + b"\n", b"\n\n"])
+def test_news_that_is_none_is_a_defect(told: bytes) -> None:
+    child = process.start(ME, _write_raw, told)
+    with pytest.raises(RuntimeError, match="told what is no JSON"):
+        _heard(child)
+    child.kill()
+
+
 # For how long.
 
 

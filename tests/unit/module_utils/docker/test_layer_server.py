@@ -64,6 +64,7 @@ def test_what_root_reads_arrives_as_it_is(remote: layer_server.LayerClient, tmp_
     assert remote.config(image_id) == IMAGE.config
     assert [b"".join(remote.layer(image_id, index)) for index in range(4)] == list(IMAGE.layers)
     assert remote.sizes(image_id) == [len(each) for each in IMAGE.layers]
+    assert [remote.length(image_id, index) for index in range(4)] == [len(each) for each in IMAGE.layers]
 
 
 def test_an_answer_that_fails_leaves_the_next_one_whole(remote: layer_server.LayerClient, tmp_path: Path) -> None:

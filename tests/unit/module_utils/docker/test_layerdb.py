@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def test_the_classic_stores_files_give_the_very_bytes(tmp_path_factory: pytest.T
     assert source.config(image_id) == image.config
     assert [b"".join(source.layer(image_id, index)) for index in range(2)] == list(image.layers)
     assert source.sizes(image_id) == [len(each) for each in image.layers]
+    shutil.rmtree(root / "overlay2")
+    assert [source.length(image_id, index) for index in range(2)] == [len(each) for each in image.layers]
 
 
 def test_many_small_files_come_in_few_pieces_and_large_ones_in_bounded_ones(tmp_path: Path) -> None:
@@ -72,6 +75,19 @@ def test_the_containerd_stores_blobs_give_the_very_bytes(tmp_path: Path, is_gzip
     assert source.config(image_id) == image.config
     assert [b"".join(source.layer(image_id, index)) for index in range(2)] == list(image.layers)
     assert len(source.sizes(image_id)) == 2
+    if not is_gzip:
+        assert [source.length(image_id, index) for index in range(2)] == [len(each) for each in image.layers]
+
+
+def test_how_long_a_packed_layer_is_unpacked_is_not_known_beforehand(tmp_path: Path) -> None:
+    source, image = layerdb.ContentStore((str(tmp_path),)), images.make(b"base" * 1000)
+    image_id = docker_root.containerd(tmp_path, image, is_gzip=True)
+    with pytest.raises(layerdb.Unexpected, match="not a plain blob"):
+        source.length(image_id, 0)
+    plain = docker_root.containerd(tmp_path, image)
+    os.unlink(tmp_path / "io.containerd.content.v1.content/blobs/sha256" / image.diff_ids[0][7:])
+    with pytest.raises(layerdb.Unexpected, match="not a plain blob"):
+        source.length(plain, 0)
 
 
 def place_of(root: Path, layer: bytes) -> Path:
@@ -156,6 +172,17 @@ def test_an_unknown_image_is_unexpected(tmp_path: Path, image_id: str) -> None:
             source.sizes(image_id)
         with pytest.raises(layerdb.Unexpected):
             list(source.layer(image_id, 0))
+        with pytest.raises(layerdb.Unexpected):
+            source.length(image_id, 0)
+
+
+@pytest.mark.parametrize("entry", [[1], {"type": 3}, {}, {"type": 1, "size": "x"}, {"type": 2, "payload": "§"}])
+def test_a_length_that_cannot_be_told_is_unexpected(tmp_path: Path, entry: Any) -> None:
+    image = image_of(layer_of({"file": b"inside"}))
+    image_id = docker_root.classic(tmp_path, image)
+    (place_of(tmp_path, image.layers[0]) / "tar-split.json.gz").write_bytes(entries_of(entry))
+    with pytest.raises(layerdb.Unexpected):
+        layerdb.GraphDriverLayers(str(tmp_path)).length(image_id, 0)
 
 
 def test_a_layer_that_the_image_does_not_have_is_unexpected(tmp_path: Path) -> None:

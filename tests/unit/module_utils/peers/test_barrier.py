@@ -292,6 +292,27 @@ def test_members_drop_what_is_withdrawn_and_load_what_is_offered_instead(at: str
     assert out["n1"]["value"] == out["n2"]["value"] == [["old"], ["new", "newer"]]
 
 
+def _tell_and_wait_for(tell: Any, offers: Any, path: str) -> Any:
+    tell(offers)
+    _wait_for([path])
+    return offers
+
+
+def test_members_load_what_the_leaders_child_tells_of_while_it_is_at_work(at: str, tmp_path: Path) -> None:
+    def lead(joined: Any) -> Any:
+        offers = [{"identity": "x"}]
+        child = process.start_telling(peers.me(), _tell_and_wait_for, offers, str(tmp_path / "loaded"))
+        joined.run_child(child, joined.publish)
+        joined.finish()
+        return "go"
+
+    with following(at, lead) as joined:
+        assert _identities(joined.images()) == ["x"]
+        (tmp_path / "loaded").touch()
+        joined.loaded(["x"])
+    assert joined.leader_node.ended["value"] == "go"
+
+
 def test_a_member_says_nothing_of_what_is_withdrawn_by_then(at: str, tmp_path: Path) -> None:
     def lead(joined: Any) -> Any:
         joined.publish([{"identity": "old"}])

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Acting as the job's user: a child process with that user's groups, gid and uid, and nothing else of root's.
 
-The child's answer comes back as bounded JSON, never as a pickle: what a user's process says is input like any other.
+The child's answer comes back as bounded JSON, never as a pickle: what a user's process says is input like any other. One
+that has something to tell before it is done writes a line for each, ahead of its answer.
 
 A child has bounds: its deadline, its memory, and a second to die in. What it says of this node is hearsay, for whoever
 reads the user's files says what the user wants: `exit_status` has root look before a node leaves service.
@@ -24,7 +25,7 @@ import signal
 import subprocess
 import traceback
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from . import descendants
 from .deadline import Deadline
@@ -105,6 +106,7 @@ class Child:
     def __init__(self, pid: int, handle: int) -> None:
         self.pid, self._handle = pid, handle
         self._answer = bytearray()
+        self._received_bytes, self._has_news = 0, False
         self._status: Optional[int] = None
         self._is_over = False
 
@@ -118,10 +120,26 @@ class Child:
         """
         chunk = os.read(self._handle, 1 << 16)
         self._answer += chunk
-        if len(self._answer) > _LONGEST_ANSWER:
+        self._received_bytes += len(chunk)
+        self._has_news = self._has_news or b"\n" in chunk
+        if self._received_bytes > _LONGEST_ANSWER:
             self.kill()
             return True
         return not chunk
+
+    def news(self) -> List[Any]:
+        """Return what the child has told since the last time, see `start`; its answer is none of it.
+
+        :raises RuntimeError: it told what is no JSON: a defect of ours.
+        """
+        if not self._has_news:
+            return []
+        told, _line_end, self._answer = self._answer.rpartition(b"\n")
+        self._has_news = False
+        try:
+            return [json.loads(line) for line in told.split(b"\n")]
+        except (ValueError, RecursionError):
+            raise RuntimeError(f"child {self.pid} told what is no JSON") from None
 
     def result(self, deadline: Optional[Deadline] = None) -> Any:
         """Wait for the child and return what its function returned, as JSON knows it.
@@ -170,6 +188,7 @@ class Child:
             os.close(self._handle)
 
     def _decoded(self) -> Any:
+        self.news()
         try:
             answer = json.loads(self._answer)
             if "value" in answer:
@@ -189,6 +208,11 @@ def start(user: Account, work: Callable[..., Any], *args: Any, keep: Tuple[int, 
     :param keep: file descriptors that the child needs beside stderr; it inherits no other.
     """
     return _started(lambda: _become(user), work, args, keep)
+
+
+def start_telling(user: Account, work: Callable[..., Any], *args: Any, keep: Tuple[int, ...] = ()) -> Child:
+    """Begin ``work(tell, *args)`` like `start`; what the work gives to ``tell``, as JSON can hold it, is `Child.news` at once."""
+    return _started(lambda: _become(user), work, args, keep, is_telling=True)
 
 
 def start_as_self(work: Callable[..., Any], *args: Any) -> Child:
@@ -242,7 +266,9 @@ def fork(live: Callable[[], int], keep: Optional[Iterable[int]] = None) -> int:
         os._exit(status)
 
 
-def _started(become: Callable[[], None], work: Callable[..., Any], args: Tuple[Any, ...], keep: Tuple[int, ...]) -> Child:
+def _started(
+    become: Callable[[], None], work: Callable[..., Any], args: Tuple[Any, ...], keep: Tuple[int, ...], is_telling: bool = False
+) -> Child:
     reader, writer = os.pipe()
     parent = os.getpid()
 
@@ -251,9 +277,13 @@ def _started(become: Callable[[], None], work: Callable[..., Any], args: Tuple[A
         descendants.die_with(parent)
 
     def live() -> int:
-        answer = _answer(ready, work, args)
         with os.fdopen(writer, "wb") as pipe:
-            pipe.write(answer)
+
+            def tell(news: Any) -> None:
+                pipe.write(json.dumps(news).encode() + b"\n")
+                pipe.flush()
+
+            pipe.write(_answer(ready, work, (tell, *args) if is_telling else args))
         return 0
 
     pid = fork(live, {writer, *keep})

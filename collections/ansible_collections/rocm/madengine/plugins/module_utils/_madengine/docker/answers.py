@@ -86,9 +86,10 @@ def or_none(ask: Any, absent: Tuple[int, ...] = (404,)) -> Any:
 
 def follow(answers: Any, doing: str, image: str = "") -> None:
     """Read a stream of progress to its end; the daemon reports an error in it, with HTTP status 200."""
-    for answer in answers or ():
-        text = answer.get("error") or answer.get("message") if isinstance(answer, Mapping) else None
-        if text and "no space left on device" in str(text):
-            raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, answer=str(text)[:300])
-        if text:
-            raise Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=str(text)[:300], image=image)
+    text = ""
+    for answer in answers or ():  # also what follows an error: only behind the end is the connection free for another question
+        text = text or str((answer.get("error") or answer.get("message") or "") if isinstance(answer, Mapping) else "")
+    if "no space left on device" in text:
+        raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, answer=text[:300])
+    if text:
+        raise Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=text[:300], image=image)

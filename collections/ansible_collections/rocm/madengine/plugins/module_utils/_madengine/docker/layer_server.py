@@ -41,6 +41,8 @@ class Source(Protocol):
 
     def sizes(self, image_id: str) -> List[int]: ...
 
+    def length(self, image_id: str, index: int) -> int: ...
+
     def layer(self, image_id: str, index: int) -> Iterator[bytes]: ...
 
 
@@ -78,6 +80,9 @@ class LayerClient:
 
     def sizes(self, image_id: str) -> List[int]:
         return [int(size) for size in json.loads(b"".join(self._ask(ask="sizes", image=image_id)))]
+
+    def length(self, image_id: str, index: int) -> int:
+        return int(b"".join(self._ask(ask="length", image=image_id, index=index)))
 
     def layer(self, image_id: str, index: int) -> Iterator[bytes]:
         return self._ask(ask="layer", image=image_id, index=index)
@@ -120,6 +125,8 @@ def _answered(source: Optional[Source], question: Dict[str, Any]) -> Iterator[by
         return source.layer(image_id, int(question["index"]))
     if question["ask"] == "sizes":
         return iter([json.dumps(source.sizes(image_id)).encode()])
+    if question["ask"] == "length":
+        return iter([b"%d" % source.length(image_id, int(question["index"]))])
     return iter([source.config(image_id)])
 
 

@@ -58,6 +58,14 @@ class GraphDriverLayers:
         """Return about how many bytes each layer has: the files' content without the tar headers."""
         return [int(_read(os.path.join(self._place(chain_id), "size"))) for chain_id in self._chain(image_id)]
 
+    def length(self, image_id: str, index: int) -> int:
+        """Return how many bytes `layer` is going to give; no file of the layer is read for that.
+
+        :raises Unexpected: that cannot be known.
+        """
+        with _unexpected(), self._split(self._place(self._chain(image_id)[index])) as lines:
+            return sum(map(_length, _entries(lines)))
+
     def layer(self, image_id: str, index: int) -> Iterator[bytes]:
         """Give the bytes of one layer as the plain tar that its diff id names.
 
@@ -68,10 +76,13 @@ class GraphDriverLayers:
             cache_id = os.path.basename(_read(os.path.join(place, "cache-id")).decode().strip())
             files_of = _Tree(os.path.join(self._layers, cache_id, "diff"))
             try:
-                with gzip.open(os.path.join(place, "tar-split.json.gz"), "rb") as entries:
-                    yield from _gathered(_pieces(entries, files_of))
+                with self._split(place) as lines:
+                    yield from _gathered(_pieces(lines, files_of))
             finally:
                 files_of.close()
+
+    def _split(self, place: str) -> gzip.GzipFile:
+        return gzip.open(os.path.join(place, "tar-split.json.gz"), "rb")
 
     def _chain(self, image_id: str) -> List[str]:
         return chain_ids(_identity(self.config(image_id)).diff_ids)
@@ -95,6 +106,17 @@ class ContentStore:
     def sizes(self, image_id: str) -> List[int]:
         with _unexpected():
             return [int(each["size"]) for each in self._manifest(image_id)["layers"]]
+
+    def length(self, image_id: str, index: int) -> int:
+        """Return how many bytes `layer` is going to give.
+
+        :raises Unexpected: that cannot be known, since the blob is packed.
+        """
+        with _unexpected():
+            descriptor = self._manifest(image_id)["layers"][index]
+            if not self._is_there(descriptor) or compression.kind_of(descriptor["mediaType"]) != compression.NONE:
+                raise Unexpected(f"not a plain blob: {descriptor['digest']}")
+            return os.path.getsize(self._path(descriptor["digest"]))
 
     def layer(self, image_id: str, index: int) -> Iterator[bytes]:
         with _unexpected():
@@ -199,16 +221,27 @@ def _parts(name: str) -> List[str]:
     return parts
 
 
-def _pieces(entries: gzip.GzipFile, files_of: _Tree) -> Iterator[bytes]:
-    """Give a layer's bytes as its tar-split tells: raw segments, and between them the files' content."""
-    for line in iter(lambda: entries.readline(_LONGEST_LINE), b""):
+def _entries(lines: gzip.GzipFile) -> Iterator[Mapping[str, Any]]:
+    """Give what a tar-split holds: raw segments, and between them the files, whose content lies elsewhere."""
+    for line in iter(lambda: lines.readline(_LONGEST_LINE), b""):
         entry = json.loads(line)
+        if entry["type"] not in (_SEGMENT, _FILE):
+            raise Unexpected(f"entry of type {entry['type']!r}")
+        yield entry
+
+
+def _pieces(lines: gzip.GzipFile, files_of: _Tree) -> Iterator[bytes]:
+    """Give a layer's bytes as its tar-split tells."""
+    for entry in _entries(lines):
         if entry["type"] == _SEGMENT:
             yield base64.b64decode(entry["payload"] or b"")
-        elif entry["type"] == _FILE and entry.get("size"):
+        elif entry.get("size"):
             yield from _content(files_of, _name(entry), entry["size"])
-        elif entry["type"] != _FILE:
-            raise Unexpected(f"entry of type {entry['type']!r}")
+
+
+def _length(entry: Mapping[str, Any]) -> int:
+    """Return how many bytes of the layer an entry stands for."""
+    return len(base64.b64decode(entry["payload"] or b"")) if entry["type"] == _SEGMENT else int(entry.get("size") or 0)
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from itertools import zip_longest
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Union
 
 from ..core import locks, process
 from ..core.deadline import Deadline
@@ -76,6 +76,8 @@ class JobImages:
     def stage(self, images: Sequence[Image], alone: bool, held: Sequence[str] = ()) -> process.Child:
         """Begin to get the images onto the leader and, unless it is *alone*, to the others' reach; the result is the offers.
 
+        The child may tell of the offers before, as soon as they can be taken.
+
         :param images: names, or entries of ``manifest.images``.
         :param held: chain ids of layers that every other node has (its `have`).
         :raises JobFault: the site does not allow one of *images*, or a store of the job's own.
@@ -98,7 +100,7 @@ class JobImages:
                 return process.start(self._user, distribute.publish_all, *arguments, options, keep=flocks)
             handle = layer_server.start(self._engine.socket)
             try:
-                return process.start(self._user, _published, handle, options, *arguments, keep=(handle, *flocks))
+                return process.start_telling(self._user, _published, handle, options, *arguments, keep=(handle, *flocks))
             finally:
                 os.close(handle)
 
@@ -132,12 +134,41 @@ class JobImages:
                 raise JobFault("image: not allowed on this cluster", "use one that matches AllowImages", image=name)
 
 
-def _published(handle: int, options: TransportOptions, docker: engine.Engine, *arguments: Any) -> List[Dict[str, Any]]:
-    """Publish as the user what root reads."""
+class Offering:
+    """What the leader tells the others of its images: once as soon as they can begin, and anew where it turns out otherwise.
+
+    :param publish: tells them.
+    :ivar offers: what they have been told last.
+    """
+
+    def __init__(self, publish: Callable[[Sequence[Any]], None]) -> None:
+        self._publish, self._is_told = publish, False
+        self.offers: List[Dict[str, Any]] = []
+
+    def begin(self, offers: List[Dict[str, Any]]) -> None:
+        """Tell of images that are still on their way; the first word counts, for a user's child may say it without end."""
+        if not self._is_told:
+            self._tell(offers)
+
+    def complete(self, offers: List[Dict[str, Any]]) -> None:
+        """Tell of the images that are there, unless that is what the others know already."""
+        if not self._is_told or not distribute.are_kept(self.offers, offers):
+            self._tell(offers)
+        self.offers[:] = offers
+
+    def _tell(self, offers: List[Dict[str, Any]]) -> None:
+        self._is_told = True
+        self._publish(offers)
+        self.offers[:] = offers
+
+
+def _published(
+    tell: Callable[[Any], None], handle: int, options: TransportOptions, docker: engine.Engine, *arguments: Any
+) -> List[Dict[str, Any]]:
+    """Publish as the user what root reads, and tell of it."""
     store, images, namespace, within = arguments
-    return distribute.publish_all(
-        docker, store, images, namespace, within, dataclasses.replace(options, reader=layer_server.LayerClient(handle))
-    )
+    options = dataclasses.replace(options, reader=layer_server.LayerClient(handle))
+    return distribute.publish_all(docker, store, images, namespace, within, options, tell)
 
 
 def decisions(offers: Iterable[Mapping[str, Any]]) -> List[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..core import locks
 from ..core.deadline import Deadline
@@ -34,10 +34,29 @@ Image = Union[str, Mapping[str, Any]]
 
 
 def publish_all(
-    engine: Engine, store_path: str, images: Sequence[Image], namespace: str, deadline: Deadline, options: Optional[TransportOptions] = None
+    engine: Engine,
+    store_path: str,
+    images: Sequence[Image],
+    namespace: str,
+    deadline: Deadline,
+    options: Optional[TransportOptions] = None,
+    early: Optional[Callable[[List[Done]], None]] = None,
 ) -> List[Done]:
-    """Publish each of *images* once, in their order; arguments and faults as `publish`."""
-    return [publish(engine, store_path, wanted, namespace, deadline, options) for wanted in _distinct(images)]
+    """Publish each of *images* once, in their order; arguments and faults as `publish`.
+
+    :param early: is told of all offers as soon as they can be taken, if that is before the last image is whole; see `are_kept`.
+    """
+    done: List[Done] = []
+    requests = _distinct(images)
+    for wanted in requests:
+        tell = None if early is None or wanted is not requests[-1] else lambda offer: early([*done, offer])
+        done.append(publish(engine, store_path, wanted, namespace, deadline, options, tell))
+    return done
+
+
+def are_kept(early: Sequence[Mapping[str, Any]], offers: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether a node that takes the offers that were told of *early* gets what *offers* are in the end."""
+    return len(early) == len(offers) and all(Offer.of(one).is_kept_by(Offer.of(two)) for one, two in zip(early, offers))
 
 
 def ensure_all(
@@ -79,12 +98,15 @@ def publish(
     namespace: str,
     deadline: Deadline,
     options: Optional[TransportOptions] = None,
+    early: Optional[Callable[[Done], None]] = None,
 ) -> Done:
     """See that this node has *image*, make it available to the other nodes, and return the offer for them.
 
     :param store_path: the store's directory, which is made if it is not there; or "" if there is none.
     :param image: a name, or an entry of ``manifest.images`` with its ``work_dir``.
     :param namespace: whose images are published: ``site`` or one per uid.
+    :param early: is told of the offer as soon as it can be taken, if that is before the image is whole. What is returned may be
+        another one in the end, where the image turns out otherwise.
     :returns: an `Offer`, as a dictionary.
     :raises JobFault: nobody has the image; the fault names the places. No Docker access.
     :raises ShareFault: the store cannot be used, or the broadcast failed.
@@ -93,8 +115,12 @@ def publish(
     request = image if isinstance(image, ImageRequest) else ImageRequest.of(image)
     store = ImageStore(store_path) if store_path else None
     source, identity, decision = _ensured(engine, store, request, namespace, deadline, options)
-    offer = transports.choose(transports.Publication(engine, store, request, namespace, identity, deadline, options, started))
-    return dataclasses.replace(offer, source=source, decision=decision).to_dict()
+
+    def told(offer: Offer) -> Done:
+        return dataclasses.replace(offer, source=source, decision=decision).to_dict()
+
+    tell = None if early is None else lambda offer: early(told(offer))
+    return told(transports.choose(transports.Publication(engine, store, request, namespace, identity, deadline, options, started, tell)))
 
 
 def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, flocks: Sequence[int] = ()) -> Done:
@@ -204,4 +230,4 @@ def _distinct(images: Sequence[Image]) -> List[ImageRequest]:
     return list(found.values())
 
 
-__all__ = ["FIGURES", "compare", "ensure_all", "forget", "load", "obtain", "obtain_all", "publish", "publish_all", "release"]
+__all__ = ["FIGURES", "are_kept", "compare", "ensure_all", "forget", "load", "obtain", "obtain_all", "publish", "publish_all", "release"]

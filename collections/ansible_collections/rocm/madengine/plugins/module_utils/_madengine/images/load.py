@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import time
 from dataclasses import dataclass
 from typing import AbstractSet, Dict, FrozenSet, Iterator, Optional, Protocol
 
@@ -44,6 +45,10 @@ class Supply(Protocol):
     @property
     def stored(self) -> Stored: ...
 
+    @property
+    def awaited(self) -> Optional[Deadline]:
+        """Until when a blob is waited for that is not there yet; None where all have to be there."""
+
     def content(self, layer: Layer) -> Optional[endpoint.Content]:
         """Return what the endpoint sends for *layer*, or None if it is not within reach."""
 
@@ -55,17 +60,50 @@ class Supply(Protocol):
 
 
 @dataclass(frozen=True)
+class _Coming:
+    """A blob that a publisher of this user's is about to put into a store: its place is known when it is there."""
+
+    store: ImageStore
+    layer: Layer
+
+    @property
+    def size_bytes(self) -> int:
+        return self.layer.size_bytes
+
+    @property
+    def media_type(self) -> str:
+        return self.layer.media_type
+
+    def is_ready(self) -> bool:
+        # As the publisher counts it: another user may have put something else there meanwhile.
+        with contextlib.suppress(Fault, OSError):
+            return self.store.blobs.counted(self.layer.digest, self.size_bytes) is not None
+        return False
+
+    def send(self, peer: socket.socket, start: int, stop: int) -> None:
+        endpoint.File(self.store.blobs.path_of(self.layer.digest), self.size_bytes, self.media_type).send(peer, start, stop)
+
+
+@dataclass(frozen=True)
 class FromStore:
-    """The blobs of a store."""
+    """The blobs of a store.
+
+    :param awaited: as in `Supply`.
+    """
 
     store: ImageStore
     stored: Stored
+    awaited: Optional[Deadline] = None
 
     def content(self, layer: Layer) -> endpoint.Content:
+        if self.awaited is not None:
+            return _Coming(self.store, layer)
         return endpoint.File(self.store.blobs.path_of(layer.digest), layer.size_bytes, layer.media_type)
 
     def chunks(self, layer: Layer, is_proved: bool) -> Iterator[bytes]:
-        return self.store.chunks(layer, is_proved)
+        if self.awaited is not None:
+            endpoint.is_ready(_Coming(self.store, layer), self.awaited, _rested)
+        yield from self.store.chunks(layer, is_proved)
 
 
 @dataclass(frozen=True)
@@ -100,12 +138,17 @@ def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) ->
     # The containerd store finds what it has by itself; of the classic one see above.
     refused = frozenset() if info.is_containerd_store else frozenset(held)
     _require_room(engine, info, sum(each.size_bytes for each in archive.wanted(stored, held)))
-    with endpoint.Endpoint(contents(supply, refused), uids=socket_owner.trusted(engine.socket)) as server:
+    with endpoint.Endpoint(contents(supply, refused), supply.awaited, uids=socket_owner.trusted(engine.socket)) as server:
         try:
             return _pulled(engine, server, stored, name, deadline)
         except Refused as fault:
             reason = _reason(supply, server, fault, refused)
     return _archived(engine, supply, name, held, deadline, reason)
+
+
+def _rested(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
 
 
 def _require_room(engine: Engine, info: Info, lacking_bytes: int) -> None:

@@ -46,6 +46,8 @@ class Figures:
         return {name: value for name, value in asdict(self).items() if name != "reason" or value}
 
 
+COMING = "is_coming"  # of an offer whose image is not whole yet
+_OF_THE_WAY = (COMING, "instead_of")  # what a member's image does not depend on
 FIGURES = tuple(each.name for each in fields(Figures))
 
 
@@ -83,6 +85,18 @@ class Offer:
         figures = {name: document[name] for name in FIGURES if type(document.get(name)) is type(getattr(Figures, name))}
         source, decision = (str(document.get(name, "")) for name in ("source", "decision"))
         return cls(Reference.parse(str(reference)), str(identity), transport, source, details, Figures(**figures), decision)
+
+    @property
+    def is_coming(self) -> bool:
+        """Say whether the image is still on its way, so that its layers are to be waited for."""
+        return self.details.get(COMING) is True
+
+    def is_kept_by(self, other: Offer) -> bool:
+        """Say whether who takes this one gets what *other* offers."""
+        return self._promise() == other._promise()
+
+    def _promise(self) -> object:
+        return self.reference, self.identity, self.transport, {key: self.details[key] for key in self.details if key not in _OF_THE_WAY}
 
     def to_dict(self) -> Dict[str, Any]:
         """Return what fits into JSON; all stands on one level."""

@@ -1,12 +1,18 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the local daemon into the store: only the layers that the store lacks, and each from its cheapest source."""
+"""From the local daemon into the store: only the layers that the store lacks, and each from its cheapest source.
+
+Where every layer's digest and length can be known beforehand, the image's documents come first, and who waits for the image
+is told: a plain layer's digest is its diff id, and its length follows from what the daemon keeps of it. The layers follow
+from the bottom up, in the order in which daemons unpack them. The name comes last, so it never names an image that lacks one.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Dict, List, Optional, Sequence, Tuple
+import json
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
@@ -31,12 +37,15 @@ def publish(
     reader: Optional[Source],
     taken: lease.Lease,
     kind: str = compression.NONE,
+    early: Optional[Callable[[Stored], None]] = None,
 ) -> Tuple[Stored, str, Tuple[int, int]]:
     """Bring the image into the store; return it, how, and how many layers and bytes that took.
 
     :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
     :param taken: a lease on the image's layers; it is extended to all that the image needs.
     :param kind: how new layers are packed; one that the store has stays as it is.
+    :param early: is told of the image as soon as its documents lie there, if that is before its layers do. Should they turn out
+        otherwise after all, another image is returned in the end.
     :raises ShareFault: the store cannot be written, or is full.
     :raises JobFault: the image is not what it was a moment ago.
     """
@@ -46,7 +55,11 @@ def publish(
     document = engine.inspect(str(name)) or {}
     before = present(store, identity, [namespace, SITE] if kind != compression.NONE else [])
     lease.extend(store, taken, [*identity.diff_ids, *(each.digest for each in before.values())])
-    unpacked = None if reader is None else _read(reader, store, str(document.get("Id")), identity, before, kind)
+    image_id, unpacked = str(document.get("Id")), None
+    if reader is not None:
+        if early is not None and kind == compression.NONE:
+            _foretell(reader, store, image_id, identity, before, taken, early)
+        unpacked = _read(reader, store, image_id, identity, before, kind)
     method = "save" if unpacked is None else "graph"
     if unpacked is None:
         unpacked = _saved(engine, store, name, before, kind, int(document.get("Size") or 0), deadline)
@@ -109,8 +122,7 @@ def _read(
     reader: Source, store: ImageStore, image_id: str, identity: Identity, before: Dict[str, Layer], kind: str
 ) -> Optional[archive.Unpacked]:
     """Publish the layers that the store lacks from the daemon's files; None if those are not what they should be."""
-    layers = dict(before)
-    lacking = {diff_id: index for index, diff_id in enumerate(identity.diff_ids) if diff_id not in before}
+    layers, lacking = dict(before), _lacking(identity, before)
     try:
         config = reader.config(image_id)
         if lacking:
@@ -121,6 +133,39 @@ def _read(
     except (Unexpected, digests.Differs, IndexError):
         return None
     return archive.Unpacked(config, tuple(layers[diff_id] for diff_id in identity.diff_ids))
+
+
+def _lacking(identity: Identity, before: Dict[str, Layer]) -> Dict[str, int]:
+    """Return diff id → place in the image for the layers that are to come, in their order."""
+    return {diff_id: index for index, diff_id in enumerate(identity.diff_ids) if diff_id not in before}
+
+
+def _foretell(
+    reader: Source,
+    store: ImageStore,
+    image_id: str,
+    identity: Identity,
+    before: Dict[str, Layer],
+    taken: lease.Lease,
+    early: Callable[[Stored], None],
+) -> None:
+    """Write the documents of the image that is to come and tell of it; do nothing if it cannot be known."""
+    lacking = _lacking(identity, before)
+    # What lies under the digest and does not count is wrong: a reader must not take it for what he waits for.
+    if not lacking or any(store.blobs.size_of(diff_id) is not None for diff_id in lacking):
+        return
+    try:
+        config = reader.config(image_id)
+        if Identity.of_config(json.loads(config)) != identity:
+            return
+        coming = {diff_id: Layer(diff_id, diff_id, reader.length(image_id, index)) for diff_id, index in lacking.items()}
+    except (Unexpected, ValueError, Fault):
+        return
+    layers = {**before, **coming}
+    store.require_space(sum(each.size_bytes for each in coming.values()))
+    stored = store.put_documents(config, [layers[diff_id] for diff_id in identity.diff_ids])
+    lease.extend(store, taken, digests_of(stored))
+    early(stored)
 
 
 def _saved(

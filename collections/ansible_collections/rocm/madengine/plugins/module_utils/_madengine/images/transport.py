@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Protocol, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import ShareFault
@@ -69,15 +69,18 @@ class Publication:
     deadline: Deadline
     options: TransportOptions
     started: float
+    early: Optional[Callable[[Offer], None]] = None  # is told of an offer whose image is still on its way; None: nobody wants to know
 
     @property
     def name(self) -> Reference:
         return self.request.reference
 
-    def save(self, store: ImageStore, namespace: str, taken: lease.Lease) -> Tuple[Stored, str, Tuple[int, int]]:
+    def save(
+        self, store: ImageStore, namespace: str, taken: lease.Lease, early: Optional[Callable[[Stored], None]] = None
+    ) -> Tuple[Stored, str, Tuple[int, int]]:
         """Bring the image into a store, as `save.publish`."""
-        kind = _packing(self.engine, self.options)
-        return save.publish(self.engine, store, self.name, namespace, self.identity, self.deadline, self.options.reader, taken, kind)
+        kind, reader = _packing(self.engine, self.options), self.options.reader
+        return save.publish(self.engine, store, self.name, namespace, self.identity, self.deadline, reader, taken, kind, early)
 
 
 @dataclass(frozen=True)

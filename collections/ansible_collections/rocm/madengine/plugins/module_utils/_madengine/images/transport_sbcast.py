@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..core import files
+from ..core.deadline import Deadline
 from ..core.errors import ShareFault
 from ..docker import archive
 from ..oci import digests, endpoint, lease
@@ -96,6 +97,7 @@ class _FromBroadcast:
     whole: sbcast.Striped
     places: Mapping[str, Tuple[int, int]]
     stored: Stored
+    awaited: Optional[Deadline] = None
 
     def content(self, layer: Layer) -> Optional[endpoint.Content]:
         start, size_bytes = self.places.get(layer.digest, (0, -1))

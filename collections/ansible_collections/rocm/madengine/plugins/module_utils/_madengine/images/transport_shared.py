@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``shared``: a store that all nodes see, which a member proves by a lease's number."""
+"""``shared``: a store that all nodes see, which a member proves by a lease's number.
+
+The offer may go out while the layers are still being written: a member's endpoint lets the daemon wait for each.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from typing import Any, Dict, Tuple
 from ..core import locks
 from ..core.errors import Fault, ShareFault
 from ..oci import lease
+from ..oci.image_manifest import Stored
 from ..oci.store import ImageStore
 from . import load
-from .offer import Figures, Offer
+from .offer import COMING, Figures, Offer
 from .transport import Delivery, Publication, Way
 
 _AT_ONCE, _LONGEST_SPREAD = 16, 5.0  # readers that any share bears; seconds
@@ -35,15 +39,21 @@ class Shared(Way):
             raise ShareFault("transport: no store", self.remedy)
         store.ensure()
         held = lease.take(store, image.identity.diff_ids, image.options.job_id)
+        spread = round(min(_LONGEST_SPREAD, max(0, image.options.nodes - _AT_ONCE) * 0.01), 2)
+        common = {"where": store.path, "lease": held.name, "nonce": held.nonce, "spread_seconds": spread}
+
+        def foretell(stored: Stored) -> None:
+            if image.early is not None:
+                details = {**common, "manifest": stored.manifest_digest, COMING: True}
+                image.early(Offer(image.name, image.identity.digest, self.name, details=details))
+
         try:
             with locks.try_flock(image.options.flocks, f"publish.{image.identity.digest[7:]}", image.deadline):
-                stored, method, moved = image.save(store, image.namespace, held)
+                stored, method, moved = image.save(store, image.namespace, held, None if image.early is None else foretell)
         except BaseException:
             lease.give_back(store, held.name)
             raise
-        spread = round(min(_LONGEST_SPREAD, max(0, image.options.nodes - _AT_ONCE) * 0.01), 2)
-        details = {"where": store.path, "manifest": stored.manifest_digest, "lease": held.name, "nonce": held.nonce}
-        return {**details, "spread_seconds": spread}, Figures.since(image.started, method, stored.layers, moved)
+        return {**common, "manifest": stored.manifest_digest}, Figures.since(image.started, method, stored.layers, moved)
 
     def take(self, delivery: Delivery) -> Figures:
         spread = delivery.offer.details.get("spread_seconds")
@@ -52,6 +62,8 @@ class Shared(Way):
         store = ImageStore(delivery.detail("where"))
         lease.prove(store, lease.Lease(delivery.detail("lease"), delivery.detail("nonce")))
         stored = store.read(delivery.detail("manifest"))
+        if delivery.offer.is_coming:
+            return delivery.load(load.FromStore(store, stored, delivery.deadline))
         load.require_whole(store, stored, delivery.offer.reference)
         return delivery.load(load.FromStore(store, stored))
 

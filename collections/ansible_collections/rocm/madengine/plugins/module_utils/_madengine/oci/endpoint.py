@@ -26,7 +26,7 @@ import re
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Dict, Iterable, Iterator, Mapping, Optional, Protocol, Tuple
+from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Protocol, Tuple
 
 from ..core import files, socket_owner
 from ..core.deadline import Deadline
@@ -38,7 +38,7 @@ _LONGEST_HEAD = 16 << 10
 _HEAD_SECONDS = 10.0
 _SEND_SECONDS = 600.0  # a daemon reads no further while its disk is busy
 _TLS = 0x16  # the first byte of a greeting
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25  # seconds between two looks at a blob that is not there yet
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5  # seconds between two looks at a blob that is not there yet
 _PATH = re.compile(r"/v2/([a-z0-9/-]+)/(manifests|blobs)/(sha256:[0-9a-f]{64})")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Found", 416: "Range Not Satisfiable"}
@@ -168,7 +168,7 @@ class Endpoint:
     def _give(self, peer: socket.socket, target: str, wanted: str, has_body: bool) -> None:
         digest = self._digest(target)
         content = self._contents.get(digest)
-        if content is None or not self._awaited(content):
+        if content is None or not is_ready(content, self._deadline, self._is_over.wait):
             if digest:
                 self.missed[digest] = None
             _say(peer, 404)
@@ -191,13 +191,19 @@ class Endpoint:
         match = _PATH.fullmatch(target)
         return match[3] if match and hmac.compare_digest(match[1], self._repository) else ""
 
-    def _awaited(self, content: Content) -> bool:
-        pause = _FIRST_PAUSE
-        while not content.is_ready():
-            if self._deadline is None or self._deadline.has_passed() or self._is_over.wait(pause):
-                return False
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-        return True
+
+def is_ready(content: Content, deadline: Optional[Deadline], rest: Callable[[float], Optional[bool]]) -> bool:
+    """Say whether *content* is there, now or by *deadline*; a share tells nobody of a new file, so it is looked for.
+
+    :param deadline: None for not waiting at all.
+    :param rest: spends some seconds, and says whether nobody waits any more.
+    """
+    pause = _FIRST_PAUSE
+    while not content.is_ready():
+        if deadline is None or deadline.has_passed() or rest(pause):
+            return False
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    return True
 
 
 def _head(peer: socket.socket) -> str:

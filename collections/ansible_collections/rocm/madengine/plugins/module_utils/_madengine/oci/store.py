@@ -169,6 +169,15 @@ class ImageStore:
         digest, size_bytes = self.blobs.put(compression.compressed(plain, kind), known=known)
         return Layer(plain.digest, digest, size_bytes, compression.media_type_of(kind))
 
+    def put_documents(self, config: bytes, layers: Sequence[Layer]) -> Stored:
+        """Store the documents of an image of *config* and *layers*, which may be there or still on their way; nothing names it.
+
+        :raises ShareFault: the store cannot be written.
+        """
+        self.blobs.put_bytes(config)
+        manifest_digest, _size_bytes = self.blobs.put_bytes(manifest_of(config, layers))
+        return self.read(manifest_digest)
+
     def commit(self, reference: Reference, namespace: str, config: bytes, layers: Sequence[Layer]) -> Stored:
         """Make *reference* name the image of *config* and *layers*, whose blobs are all there.
 
@@ -180,9 +189,7 @@ class ImageStore:
 
     def keep(self, config: bytes, layers: Sequence[Layer]) -> Stored:
         """Add what makes an image of *layers*, whose blobs are all there; no name leads to it yet. Faults as `commit`."""
-        self.blobs.put_bytes(config)
-        manifest_digest, _size_bytes = self.blobs.put_bytes(manifest_of(config, layers))
-        stored = self.read(manifest_digest)
+        stored = self.put_documents(config, layers)
         for absent in self.doubtful(stored):
             raise ShareFault("store: a blob is missing", "publish the image again", digest=absent.digest)
         return stored

@@ -56,18 +56,27 @@ class Session:
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         self._leave(error)
 
-    def run_child(self, child: Child) -> Any:
+    def run_child(self, child: Child, heard: Optional[Callable[[Any], None]] = None) -> Any:
         """Return the child's answer, while the session goes on.
 
         A child that is at work when the time is up has a moment for its own reason: it knows what was slow.
 
+        :param heard: is called with what the child tells meanwhile.
         :raises Withdrawn: the leader offers something else than `images` has returned; the child is dead then.
         :raises PeerFault: another node gave up; the child is dead then.
         :raises ShareFault: the time is up, or the other end vanished; the child is dead then.
         :raises Fault: the child's own; the others are told by leaving the block.
         """
         ended: List[bool] = []
-        self._selector.register(child, selectors.EVENT_READ, lambda _mask: ended.append(True) if child.receive() else None)
+
+        def receive(_mask: int) -> None:
+            if child.receive():
+                ended.append(True)
+            for news in child.news():
+                if heard is not None:
+                    heard(news)
+
+        self._selector.register(child, selectors.EVENT_READ, receive)
         try:
             self._serve(lambda: bool(ended))
         except BaseException:

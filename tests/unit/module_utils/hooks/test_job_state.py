@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_state
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState, Status
 
 UID, GID = os.getuid(), os.getgid()
@@ -366,6 +366,36 @@ def test_a_full_filesystem_is_a_fault_of_the_node_and_the_tasks_are_told_so(smal
 
 
 @as_root
+def test_a_job_that_begins_on_a_full_filesystem_gets_a_verdict_all_the_same(small: Path) -> None:
+    begun(small)
+    fill(small)
+    here = JobState(4712, str(small))
+    said: List[str] = []
+
+    def story() -> None:
+        here.begin(UID, GID, "/opt/release", Status(stderr="/tmp/err"))
+        here.keep("exports", "A=1\n" * 20_000, UID, GID)
+
+    assert exit_status.run(story, here.fail, said.append, (), lambda same: same) == exit_status.DONE
+    assert (here.text("verdict") or "").startswith("madengine: node: job_state: the disk is full")
+    assert here.text("release") == "/opt/release\n"
+    (small / "ballast").unlink()
+    JobState(4713, str(small)).begin(UID, GID, "/opt/release")  # there is room again, and a reserve
+    assert (small / ".reserve").stat().st_blocks * 512 == job_state._RESERVE_PAGES * os.sysconf("SC_PAGE_SIZE")
+
+
+@as_root
+def test_a_link_in_the_reserve_s_place_is_not_followed(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("content")
+    (small / ".reserve").symlink_to(tmp_path / "precious")
+    begun(small)
+    fill(small)
+    with pytest.raises(NodeFault, match="the disk is full"):
+        JobState(4712, str(small)).begin(UID, GID, "/opt/release")
+    assert (tmp_path / "precious").read_text() == "content"
+
+
+@as_root
 def test_a_full_filesystem_keeps_no_job_from_running_that_did_not_ask(small: Path) -> None:
     here = begun(small, implicit=True)
     fill(small)
@@ -378,6 +408,7 @@ def test_a_full_filesystem_keeps_no_job_from_running_that_did_not_ask(small: Pat
 @pytest.mark.parametrize("story", [lambda here: here.begin(UID, GID, "r"), lambda here: here.keep("names", "A\n", UID, GID)])
 def test_what_finds_no_room_is_a_fault_with_a_name_and_no_defect(small: Path, story: Callable[[JobState], None]) -> None:
     here = begun(small)
+    os.truncate(small / ".reserve", 0)
     fill(small)
     with pytest.raises(NodeFault, match=r"job_state: the disk is full .*path=.*error='No space left on device'"):
         story(here)

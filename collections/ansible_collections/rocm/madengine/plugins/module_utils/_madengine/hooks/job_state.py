@@ -26,7 +26,8 @@ name               who may read             what
 
 The directory appears whole, vanishes whole, and a file in it changes by rename: whenever SIGKILL comes, a reader finds
 a complete state or none. What belongs to the job's user that user can change, so root believes none of it afterwards.
-The directories are root's alone: whatever a user may fill lies elsewhere (`workspace`).
+The directories are root's alone: whatever a user may fill lies elsewhere (`workspace`). Where the filesystem is full all the same,
+``.reserve`` gives way to what a job begins with.
 
 Source: architecture.md, "State".
 """
@@ -47,6 +48,7 @@ from ..core.text import printable
 BASE = "/run/madengine"
 _LARGEST_BYTES = 16 << 20
 _PAGE_BYTES = 4096
+_RESERVE_PAGES = 8  # a job begins with three files or four, and each is there twice for a moment
 # ASIDE: the job did not ask, and cannot be helped; it runs as if we were not there.
 STARTING, READY, FAILED, ASIDE = "starting", "ready", "failed", "aside"
 
@@ -145,18 +147,34 @@ class JobState:
 
         :raises NodeFault: it cannot be written (part ``disk``).
         """
+        begun = dataclasses.replace(status, status=STARTING, uid=uid, gid=gid)
         with self._writing():
             _make(self.base)
             _make(os.path.dirname(self.path))
-            fresh = self._beside("new")
-            files.remove_tree(fresh)
-            _make(fresh)
-            files.write(os.path.join(fresh, "release"), release + "\n")
-            if status.stderr:
-                files.write(os.path.join(fresh, "stderr"), status.stderr + "\n")
-            _say(fresh, STARTING, dataclasses.replace(status, status=STARTING, uid=uid, gid=gid))
-            self.remove()
-            os.rename(fresh, self.path)
+            try:
+                self._begin(release, begun)
+            except OSError as error:
+                # Where nothing is written, nobody is told. So there is a reserve; what needs more room than that is a fault
+                # that the tasks are told of.
+                if not files.is_full(error) or not _give_way(self._reserve):
+                    raise
+                self._begin(release, begun)
+            _set_aside(self._reserve)
+
+    def _begin(self, release: str, begun: Status) -> None:
+        fresh = self._beside("new")
+        files.remove_tree(fresh)
+        _make(fresh)
+        files.write(os.path.join(fresh, "release"), release + "\n")
+        if begun.stderr:
+            files.write(os.path.join(fresh, "stderr"), begun.stderr + "\n")
+        _say(fresh, STARTING, begun)
+        self.remove()
+        os.rename(fresh, self.path)
+
+    @property
+    def _reserve(self) -> str:
+        return os.path.join(self.base, ".reserve")
 
     def is_of(self, uid: int) -> bool:
         """Say whether this node has the job, and root has written down that it is of user *uid*."""
@@ -259,6 +277,31 @@ def _say(folder: str, verdict: str, status: Status) -> None:
     # A task reads the verdict, a person the facts: the facts first, so that nobody finds a verdict without them.
     files.write(os.path.join(folder, "status.json"), status.text())
     files.write(os.path.join(folder, "verdict"), verdict + "\n")
+
+
+def _set_aside(path: str) -> None:
+    """Take room for a verdict or two while there is some."""
+    wanted = _RESERVE_PAGES * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(handle).st_blocks * 512 < wanted:
+                os.posix_fallocate(handle, 0, wanted)
+        finally:
+            os.close(handle)
+
+
+def _give_way(path: str) -> bool:
+    """Give the reserve's room back to the filesystem; say whether there was any."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            had = os.fstat(handle).st_blocks > 0
+            os.ftruncate(handle, 0)
+            return had
+        finally:
+            os.close(handle)
+    return False
 
 
 def _overwrite(path: str, line: str) -> None:

@@ -380,6 +380,7 @@ def test_a_job_that_begins_on_a_full_filesystem_gets_a_verdict_all_the_same(smal
     assert (here.text("verdict") or "").startswith("madengine: node: job_state: the disk is full")
     assert here.text("release") == "/opt/release\n"
     (small / "ballast").unlink()
+    here.remove()
     JobState(4713, str(small)).begin(UID, GID, "/opt/release")  # there is room again, and a reserve
     assert (small / ".reserve").stat().st_blocks * 512 == job_state._RESERVE_PAGES * os.sysconf("SC_PAGE_SIZE")
 

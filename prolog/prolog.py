@@ -36,7 +36,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.ti
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, credential, session
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import shared_dir
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast, settings
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import job_life, sbcast, settings
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 
 PROGRAM = "/opt/madengine-hooks/current/prolog/prolog.py"  # as the gate starts it
@@ -63,7 +63,8 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
     deadline, work = Deadline(site.deadline_seconds), workspace.Workspace(job.job_id)
     context, grace = (job.cluster, job.job_id, job.attempt, "start"), site.arrival_grace_seconds
     proof, bare = functools.partial(credential.of, site.auth, site.key_file, *context), functools.partial(bare_nodes, site, job)
-    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace, bare=bare) as peers:
+    over = functools.partial(job_over, site, job)
+    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace, bare=bare, over=over) as peers:
         with log.step("manifest"):
             user = process.of(job.uid, job.gid)
             asked = request.read(job)
@@ -142,6 +143,12 @@ def bare_nodes(site: Site, job: Allocation) -> process.Child:
     """Begin to look which of the job's nodes have neither the gate that SLURM started here, nor a release."""
     paths, search = [*sys.argv[1:2], PROGRAM], settings.search_path(site.slurm_dir)
     return process.start(process.of(job.uid, job.gid), sbcast.without, paths, PROGRAM, str(job.job_id), search)
+
+
+def job_over(site: Site, job: Allocation) -> process.Child:
+    """Begin to ask, as its user, whether the job is over for SLURM."""
+    search, conf = settings.search_path(site.slurm_dir), os.environ.get("SLURM_CONF", "")
+    return process.start(process.of(job.uid, job.gid), job_life.over, job.job_id, job.attempt, search, conf)
 
 
 def images_of(site: Site, job: Allocation, asked: request.Request, user: process.Account, deadline: Deadline) -> job_images.JobImages:

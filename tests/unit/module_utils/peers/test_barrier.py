@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import resource
+import selectors
 import signal
 import socket
 import struct
@@ -34,6 +35,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers im
     reserved,
     server,
     session,
+    watch,
 )
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.barrier_protocol import MemberEnd
 from helpers import peers
@@ -776,6 +778,65 @@ def test_a_node_that_may_have_hooks_is_waited_for_until_the_grace_is_over(at: st
     lead, member = (peers.start(job, peers.both, within=3600, grace_seconds=1.0, bare=bare) for job in jobs)
     assert lead.outcome()["fault"]["what"] == "rendezvous: not all nodes came"
     assert "not all nodes came" in member.outcome()["line"]
+
+
+def _states(*states: str) -> Any:
+    """Return what asks after the job: it is in each of *states* in turn, and then in the last."""
+    left = list(states)
+    return lambda: process.start(peers.me(), str, left.pop(0) if len(left) > 1 else left[0])
+
+
+def test_a_job_that_is_over_for_slurm_holds_no_node(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another prolog has failed on n2: SLURM has requeued the job, and waits for the prologs of the others.
+    monkeypatch.setattr(watch, "FIRST_SECONDS", 0.1)
+    jobs = [barrier.Allocation("c", 4711, 0, ("n0", "n1", "n2"), node, at) for node in ("n0", "n1")]
+    over = _states("", "", "COMPLETING")
+    lead, member = (peers.start(job, peers.both, within=3600, grace_seconds=3600, over=over) for job in jobs)
+    fault = lead.outcome()["fault"]
+    assert (fault["kind"], fault["what"]) == ("job", "rendezvous: the job is over")
+    assert fault["seen"] == {"state": "COMPLETING", "never_arrived": "n2"}
+    assert member.outcome()["line"].startswith("madengine: job: n0: rendezvous: the job is over (state='COMPLETING', never_arrived='n2'); ")
+
+
+def test_a_leader_that_works_hears_that_the_job_is_over_too(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "FIRST_SECONDS", 0.1)
+
+    def story(session: Any) -> Any:
+        return session.run_child(process.start(peers.me(), time.sleep, 3600)) if session.is_leader else session.images()
+
+    out = peers.run({"*": story}, THREE, at, within=3600, over=_states("CANCELLED"))
+    assert [end["fault"]["what"] for end in out.values()] == ["rendezvous: the job is over"] * 3
+
+
+@pytest.mark.parametrize("over", [_states(""), lambda: process.start(peers.me(), _no_answer), _no_answer])
+def test_no_answer_is_no_reason_to_give_up(at: str, monkeypatch: pytest.MonkeyPatch, over: Any) -> None:
+    monkeypatch.setattr(watch, "FIRST_SECONDS", 0.01)
+
+    def story(session: Any) -> Any:
+        if session.is_leader:
+            asked = []
+            begin = session._job._begin
+            session._job._begin = lambda: asked.append(1) or begin()
+            session._serve(lambda: len(asked) > 2)
+        return peers.both(session)
+
+    out = peers.run({"*": story}, THREE, at, over=over)
+    assert [(end.get("fault"), end.get("defect")) for end in out.values()] == [(None, None)] * 3
+
+
+def test_the_pauses_grow_and_no_two_jobs_keep_the_same() -> None:
+    asked: List[float] = []
+    now = [0.0]
+    with mock.patch.object(watch, "Deadline", lambda seconds: Deadline(seconds, lambda: now[0])):
+        with selectors.DefaultSelector() as selector:
+            questions = [watch.Watch(selector, lambda: asked.append(now[0]) or _no_answer()) for _job in range(100)]  # type: ignore[func-returns-value]
+            for second in range(600):
+                now[0] = float(second)
+                for each in questions:
+                    each.look()
+    assert min(asked) >= watch.FIRST_SECONDS / 2
+    assert 8 * 100 < len(asked) < 20 * 100
+    assert max(asked.count(second) for second in set(asked)) < 60
 
 
 def test_nobody_is_looked_at_where_all_come_at_once(at: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, PeerFault, ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier_protocol, framing
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier_faults, barrier_protocol, framing
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers.barrier_protocol import LeaderEnd, LeaderState, MemberEnd
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import peers
@@ -471,16 +471,16 @@ def test_the_number_of_layers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_at_the_end_of_time_those_who_are_missing_are_named_as_slurm_names_them() -> None:
     leader = a_leader(40)
-    fault = barrier_protocol.late(leader, 12.34)
+    fault = barrier_faults.late(leader, 12.34)
     assert fault.seen == {"waited_seconds": 12.3, "never_arrived": "n[1-39]"}
     assert fault.remedy == "read the prolog log of n1, or raise Deadline"
 
 
 def test_whoever_is_behind_is_named_only_if_there_was_something_to_load() -> None:
     leader, _ = rendezvous(2)
-    assert barrier_protocol.late(leader, 1.0).remedy.startswith("read the prolog log of n0")
+    assert barrier_faults.late(leader, 1.0).remedy.startswith("read the prolog log of n0")
     leader.publish(OFFERS)
-    assert barrier_protocol.late(leader, 1.0).seen["not_loaded"] == "n1"
+    assert barrier_faults.late(leader, 1.0).seen["not_loaded"] == "n1"
 
 
 # The member's end.

@@ -22,11 +22,13 @@ from ..core.errors import Fault
 from ..core.process import Child
 from ..slurm.allocation import Allocation
 from . import addresses
-from .barrier_protocol import LeaderEnd, LeaderState, MemberEnd, absent, hookless, late
+from .barrier_faults import absent, ended, hookless, late
+from .barrier_protocol import LeaderEnd, LeaderState, MemberEnd
 from .client import Client
 from .credential import Credential
 from .server import Server
 from .session import Session, SoloBarrier, Withdrawn, check_offers, peer_fault
+from .watch import Watch
 
 PORTS = addresses.PORTS
 GRACE_SECONDS = 60.0  # ArrivalGrace
@@ -49,6 +51,8 @@ class Barrier:
     :param grace_seconds: how long the leader waits for members that do not come, and a member for a leader.
     :param bare: begins a child that returns the nodes that have no hooks. The leader asks once, where some node has not come
         within seconds: one that has them may be slow, and is waited for.
+    :param over: begins a child that returns in which state the job is over for SLURM, or "". A leader that waits asks, so that no
+        node is held for a job that is no more.
     """
 
     def __init__(
@@ -60,9 +64,10 @@ class Barrier:
         ports: Tuple[int, int] = PORTS,
         grace_seconds: float = GRACE_SECONDS,
         bare: Optional[Callable[[], Child]] = None,
+        over: Optional[Callable[[], Child]] = None,
     ) -> None:
         self._allocation, self._credential, self._deadline = allocation, credential, deadline
-        self._ports, self._grace_seconds, self._bare = ports, grace_seconds, bare
+        self._ports, self._grace_seconds, self._bare, self._over = ports, grace_seconds, bare, over
         self._session: Optional[Session] = None
         self._has_tried = False
 
@@ -95,7 +100,7 @@ class Barrier:
         if len(self._allocation.nodes) == 1:
             return SoloBarrier(self._allocation, self._deadline)
         if self._allocation.is_leader:
-            return Leader(self._allocation, self._credential(), self._deadline, self._ports, grace_seconds, self._bare)
+            return Leader(self._allocation, self._credential(), self._deadline, self._ports, grace_seconds, self._bare, self._over)
         return Member(self._allocation, self._credential(), self._deadline, have, self._ports, grace_seconds)
 
 
@@ -110,6 +115,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
         ports: Tuple[int, int],
         grace_seconds: float,
         bare: Optional[Callable[[], Child]] = None,
+        over: Optional[Callable[[], Child]] = None,
     ) -> None:
         super().__init__(allocation, deadline, ports)
         self._credential, self._arrival = credential, deadline.sooner(grace_seconds)
@@ -117,6 +123,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
         self._prompt, self._bare = deadline.sooner(_PROMPT_SECONDS), bare
         self._looking: Optional[Child] = None
         self._hookless: Optional[Fault] = None
+        self._job = Watch(self._selector, over)
 
     def publish(self, offers: Sequence[Any]) -> None:
         check_offers(offers)
@@ -156,6 +163,8 @@ class Leader(Server[LeaderState, LeaderEnd]):
             raise late(self._state, self._limit.spent())
         if self._hookless is not None:
             raise self._hookless
+        if self._job.reason:
+            raise ended(self._state, self._job.reason)
         self._have_all_come = self._have_all_come or self._state.has_all()
         if self._arrival.has_passed() and not self._have_all_come:
             raise absent(self._state, self._arrival.spent(), self._silent())
@@ -167,6 +176,8 @@ class Leader(Server[LeaderState, LeaderEnd]):
                 with contextlib.suppress(Fault, OSError):
                     self._looking = begin()
                     self._selector.register(self._looking, selectors.EVENT_READ, lambda _mask: self._look())
+        if not self._state.is_over:
+            self._job.look()
         return super()._tidy()
 
     def _look(self) -> None:
@@ -184,6 +195,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
 
     def _close(self) -> None:
         super()._close()
+        self._job.close()
         if self._looking is not None:
             self._looking.kill()
 

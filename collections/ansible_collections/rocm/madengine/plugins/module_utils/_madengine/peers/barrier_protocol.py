@@ -26,7 +26,6 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from ..core.errors import Fault, PeerFault, ShareFault
 from ..slurm.allocation import Allocation
-from ..slurm.hostlist import listed
 from . import framing
 from .credential import Credential
 from .handshake import ClientEnd, ServerEnd, ServerState, State, fault_in, told
@@ -296,43 +295,6 @@ class MemberEnd(ClientEnd):
         self._wanted = wanted
         if wanted:
             self._offers.append(document.get("offer"))
-
-
-def late(leader: LeaderState, waited_seconds: float) -> ShareFault:
-    """Return the fault of a barrier whose time is up, with the nodes that everybody waited for."""
-    missing, not_loaded = leader.missing(), leader.not_loaded() if leader.has_published else []
-    seen: Dict[str, object] = {"waited_seconds": round(waited_seconds, 1)}
-    if missing:
-        seen["never_arrived"] = listed(missing)
-    if not_loaded:
-        seen["not_loaded"] = listed(not_loaded)
-    seen.update(leader.strangers())
-    first = (missing or not_loaded or [leader.allocation.leader])[0]
-    return ShareFault("rendezvous: the time is up", f"read the prolog log of {first}, or raise Deadline", **seen)
-
-
-def absent(leader: LeaderState, waited_seconds: float, silent: Sequence[str]) -> ShareFault:
-    """Return the fault of a barrier that not all nodes have come to, with their names.
-
-    :param silent: those of them whose machines do not answer at all.
-    """
-    missing = leader.missing()
-    seen: Dict[str, object] = {"waited_seconds": round(waited_seconds, 1), "never_arrived": listed(missing)}
-    if silent:
-        seen["no_answer_from"] = listed(silent)
-    seen.update(leader.strangers())
-    remedy = f"see whether {missing[0]} has the hooks, and what other prologs do there, or raise ArrivalGrace"
-    return ShareFault("rendezvous: not all nodes came", remedy, **seen)
-
-
-def hookless(leader: LeaderState, bare: Sequence[str]) -> ShareFault:
-    """Return the fault of a barrier to which nodes cannot come.
-
-    :param bare: those that have no hooks.
-    """
-    seen: Dict[str, object] = {"without_hooks": listed(bare), **leader.strangers()}
-    remedy = f"apply rocm.madengine.site to {bare[0]}, or bake the hooks into its image; until then --exclude={listed(bare)}"
-    return ShareFault("rendezvous: a node has no hooks", remedy, **seen)
 
 
 def _differs(wanted: Sequence[str], got: Sequence[str]) -> Fault:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import selection
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import selection, verdict
 from ansible_collections.rocm.madengine.plugins.modules import results_collect
 from helpers import csvs
 
@@ -98,7 +98,7 @@ def test_the_verdicts_that_fail_are_the_playbooks_choice(tmp_path: Path, run_mod
     params = {} if fail_on is None else {"fail_on": fail_on}
     got, answer = run_module(results_collect, src=str(tmp_path), name=csvs.NAME, nodes=["n1", "n2"], **params)
     assert got == code
-    assert answer["verdict"] in selection.VERDICTS
+    assert answer["verdict"] in verdict.VERDICTS
     if code:
         assert answer["msg"].startswith(f"madengine: job: results: {answer['verdict']}: ")
         assert answer["candidates"] is not None

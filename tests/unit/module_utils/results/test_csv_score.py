@@ -39,6 +39,22 @@ TABLE: Dict[str, Any] = {
     "FAILED among numbers": (csvs.table("FAILED", 3), 2, 1, "1 of 2"),
     "a number for Python alone": (csvs.table("1_000"), 1, 0, "0 of 1"),
     "a unit behind the number": (csvs.table("12 tokens/s"), 1, 0, "0 of 1"),
+    "a comma between thousands": (csvs.HEADER + 'a,"1,444",x\nb,"-1,234,567.5",y\n', 2, 2, "2 of 2"),
+    "commas elsewhere": (csvs.HEADER + 'a,"14,44",x\nb,"0,500",y\nc,"1,5",z\n', 3, 0, "(3 without a number)"),
+    "a percentage": (csvs.table("50%", " 50 %"), 2, 2, "2 of 2"),
+    "a percentage of nothing": (csvs.table("%", "n%"), 2, 0, "(2 without a number)"),
+    "digits of another script": (csvs.table("\u0661\u0662", "\uff11"), 2, 0, "(2 without a number)"),
+    "names in another case": ("Model,PERFORMANCE,Metric\na,1,x\n", 1, 1, "1 of 1"),
+    "a name twice in two cases": ("model,Performance,performance,metric\na,9,1,x\n", 1, 1, "1 of 1"),
+    "semicolons": ("model;performance;metric\na;1;x\n", 0, 0, "told apart by ';', and not by commas"),
+    "tabs": ("model\tperformance\tmetric\na\t1\tx\n", 0, 0, "and not by commas"),
+    "UTF-16": (csvs.table(1).encode("utf-16"), 0, 0, "binary data"),
+    "why each row does not count": (
+        STATUS + "a,,x,\na,n/a,x,\na,1\n,1,x,\na,1,x,FAIL\na,1,x,,,\na,1,x,ok\n",
+        7,
+        1,
+        "(1 blank, 1 without a number, 1 too short, 1 without model or metric, 1 failed, 1 with too many cells)",
+    ),
     "zero and negative are numbers": (csvs.table(0, -1, "1e-3"), 3, 3, "3 of 3"),
     "no model": (csvs.HEADER + " ,1,x\n", 1, 0, "0 of 1"),
     "no metric": (csvs.HEADER + "a,1,\n", 1, 0, "0 of 1"),
@@ -130,11 +146,12 @@ def test_an_endless_row_does_not_fill_the_memory(unit: bytes) -> None:
     assert scores[0].scored >= 1
 
 
-def test_records_carry_the_other_columns_and_skip_what_does_not_count() -> None:
+def test_records_carry_the_other_columns_and_say_what_does_not_count() -> None:
     text = "\ufeffmodel, performance ,metric,args\na,1,x,--big\na,nan,x,--small\nb,2,y\n"
     assert list(csv_score.records(io.BytesIO(text.encode()))) == [
-        ({"model": "a", "performance": "1", "metric": "x", "args": "--big"}, 1.0),
-        ({"model": "b", "performance": "2", "metric": "y", "args": ""}, 2.0),
+        ({"model": "a", "performance": "1", "metric": "x", "args": "--big"}, 1.0, ""),
+        ({"model": "a", "performance": "nan", "metric": "x", "args": "--small"}, None, "without a number"),
+        ({"model": "b", "performance": "2", "metric": "y", "args": ""}, 2.0, ""),
     ]
     assert list(csv_score.records(io.BytesIO(b"a,b\n1,2\n"))) == []
 
@@ -171,6 +188,11 @@ def test_the_headline_is_a_rate_whatever_row_comes_first(rows: List[str], headli
 )
 def test_a_history_of_runs_is_known_by_its_rows(content: str, is_history: bool) -> None:
     assert scored(content).is_history is is_history
+
+
+def test_a_value_is_shown_as_the_number_that_it_is() -> None:
+    score = scored(csvs.HEADER + 'a,"1,444",tok/s\nb,50%,busy\n')
+    assert [(each["performance"], each["value"]) for each in score.values] == [("1444", 1444.0), ("50%", 50.0)]
 
 
 def test_the_shape_of_a_result_is_told_by_its_columns() -> None:

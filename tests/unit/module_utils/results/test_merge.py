@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 
 def merged(*tables: str) -> Tuple[str, List[Dict[str, Any]]]:
-    text, notes = merge.merge((f"n{number}", io.BytesIO(table.encode())) for number, table in enumerate(tables, 1))
+    text, notes, _left_out = merge.merge((f"n{number}", io.BytesIO(table.encode())) for number, table in enumerate(tables, 1))
     return text.decode(), notes
 
 
@@ -91,8 +91,21 @@ def test_a_node_that_measured_the_same_twice_counts_with_the_mean() -> None:
     assert merged(csvs.table(10, 20), csvs.table(1))[0] == csvs.table(16)
 
 
+def test_a_comma_between_thousands_and_a_percent_sign_are_read_as_what_they_are() -> None:
+    text, notes = merged(sweep('"1,444",tok/s,8', "50%,busy,8"), sweep("556,tok/s,8.0", "60 %,busy,8"))
+    assert text == sweep("2000,tok/s,8", "55,busy,8")
+    assert [note["kind"] for note in notes] == ["throughput", "share"]
+
+
+def test_a_row_without_a_number_on_any_node_is_named_and_one_with_a_number_on_some_is_not() -> None:
+    shares = [sweep("1,tok/s,8", ",tok/s,16", "FAILED,tok/s,32"), sweep(",tok/s,8", "n/a,tok/s,16", "7,tok/s,32")]
+    _text, notes, left_out = merge.merge((name, io.BytesIO(table.encode())) for name, table in zip(("n1", "n2"), shares))
+    assert [note["identity"] for note in notes] == [{"max_concurrency": "8"}, {"max_concurrency": "32"}]
+    assert left_out == [{"model": "M", "metric": "tok/s", "identity": {"max_concurrency": "16"}, "reason": "blank"}]
+
+
 def test_two_nodes_of_one_name_are_two_nodes() -> None:
-    _, notes = merge.merge([("n1", io.BytesIO(csvs.table(1).encode())), ("n1", io.BytesIO(csvs.table(2).encode()))])
+    _, notes, _left_out = merge.merge([("n1", io.BytesIO(csvs.table(1).encode())), ("n1", io.BytesIO(csvs.table(2).encode()))])
     assert (notes[0]["nodes"], notes[0]["value"]) == (2, 3.0)
 
 

@@ -19,8 +19,10 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results 
     csv_score,
     merge,
     metric_kinds,
+    publish,
     selection,
     selection_json,
+    verdict,
 )
 from helpers import csvs
 from hypothesis import given, settings
@@ -104,9 +106,9 @@ VERDICTS: Dict[str, Any] = {
 
 @pytest.mark.parametrize("case", VERDICTS)
 def test_the_verdict_is_given_once_for_the_job(tmp_path: Path, case: str) -> None:
-    contents, facts, policy, verdict, reason = VERDICTS[case]
+    contents, facts, policy, expected, reason = VERDICTS[case]
     chosen = settle(csvs.collection(tmp_path, contents), policy=policy, **facts)
-    assert chosen["verdict"] == verdict in selection.VERDICTS
+    assert chosen["verdict"] == expected in verdict.VERDICTS
     assert reason in chosen["reason"]
     assert (tmp_path / csvs.NAME).exists() == (chosen["selected"] is not None)
 
@@ -319,12 +321,12 @@ def _epilog_that_dies(path: str, at: str) -> None:
     def die(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    owner, _, name = at.rpartition(".")
-    setattr(getattr(selection, owner) if owner else selection, name, die)
+    owner = {"_withdraw": publish, "put": publish, "write": selection_json}.get(at, selection)
+    setattr(owner, at, die)
     selection.settle(path, csvs.NAME, "richest", FACTS)
 
 
-@pytest.mark.parametrize("at", ["nodes_in", "scored", "publish", "_withdraw", "selection_json.write"])
+@pytest.mark.parametrize("at", ["nodes_in", "scored", "publish", "_withdraw", "write", "put"])
 def test_an_epilog_killed_at_any_step_is_made_good_by_the_next(tmp_path: Path, at: str) -> None:
     csvs.collection(tmp_path, [csvs.table(1), csvs.table(2, 3)])
     process = multiprocessing.get_context("fork").Process(target=_epilog_that_dies, args=(str(tmp_path), at))
@@ -340,7 +342,7 @@ def test_a_slow_holder_that_publishes_what_it_saw_before_looks_again(tmp_path: P
     csvs.collection(tmp_path, [csvs.table(1)])
     real, late = selection.publish, [csvs.table(2, 3)]
 
-    def slow(choice: selection.Choice, folder: str) -> bool:
+    def slow(choice: publish.Choice, folder: str) -> bool:
         if late:  # between ranking and publishing another node comes
             csvs.collection(tmp_path, {1: late.pop()})
         return real(choice, folder)
@@ -524,6 +526,36 @@ def test_each_model_of_a_manifest_has_its_own_csv_and_the_first_names_the_best(t
     assert state(tmp_path) == before
     csvs.write(tmp_path / "node_1/b.csv", csvs.table(71, 72, model="b"))  # it alone is news
     assert selection.settle(str(tmp_path), "a.csv", "richest", facts, further=["b.csv"])["further"][0]["best"]["value"] == 71.0
+
+
+def test_each_further_model_s_csv_is_where_madengine_s_own_collector_looks_for_it(tmp_path: Path) -> None:
+    home, beside = tmp_path / "llama/4711", {"b.csv": str(tmp_path / "qwen/4711"), "c.csv": str(tmp_path / "phi/4711")}
+    csvs.collection(home, [csvs.table(1)], name="a.csv")
+    csvs.write(home / "node_0/b.csv", csvs.table(70, model="b"))
+    for value in (70, 71):
+        csvs.write(home / "node_0/b.csv", csvs.table(value, model="b", metric="tok/s" * (value - 69)))
+        chosen = selection.settle(str(home), "a.csv", "richest", {**FACTS, "nodes": ["n1"]}, 60.0, ["b.csv", "c.csv"], beside)
+        assert (tmp_path / "qwen/4711/b.csv").read_text() == (home / "b.csv").read_text() == (home / "node_0/b.csv").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["llama", "qwen"]
+    assert (chosen["best"]["value"], chosen["further"][0]["best"]["value"]) == (1.0, 71.0)
+
+
+def test_a_node_outside_the_run_lacks_nothing(tmp_path: Path) -> None:
+    chosen = settle(csvs.collection(tmp_path, {1: csvs.table(2)}), outside=[0])
+    assert (chosen["verdict"], [each["rank"] for each in chosen["lacking"]]) == ("partial", [2])
+    chosen = settle(tmp_path, outside=[0, 2])
+    assert (chosen["verdict"], chosen["lacking"], chosen["facts"]["outside"]) == ("ok", [], [0, 2])
+
+
+def test_a_row_that_no_node_has_a_number_for_is_said_to_be_left_out(tmp_path: Path) -> None:
+    table = "model,performance,metric,con\nm,1,tok/s,1\nm,,tok/s,8\n"
+    chosen = settle(csvs.collection(tmp_path, [table, table.replace(",,", ",nan,")]), policy="merge", nodes=["n1", "n2"])
+    assert chosen["left_out"] == [{"model": "m", "metric": "tok/s", "identity": {"con": "8"}, "reason": "blank"}]
+    assert "1 rows have no number on any node" in chosen["reason"]
+    assert [each["reason"] for each in chosen["candidates"]] == [
+        "1 of 2 rows holds a finite performance (1 blank)",
+        "1 of 2 rows holds a finite performance (1 without a number)",
+    ]
 
 
 def test_a_model_without_a_number_makes_the_job_s_result_partial(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 FIELDS = (
     *("version", "job_id", "attempt", "exit_code", "name", "policy", "verdict", "lacking", "selected", "best", "merged"),
-    *("candidates", "further", "elsewhere", "artifacts", "images", "images_agree", "facts", "basis", "reason"),
+    *("left_out", "candidates", "further", "elsewhere", "artifacts", "images", "images_agree", "facts", "basis", "reason"),
 )
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda leaf: st.lists(leaf) | st.dictionaries(st.text(), leaf)
@@ -36,7 +36,7 @@ def test_the_file_is_the_fields_in_their_order_and_reading_loses_none(tmp_path: 
     chosen = selection_json.read(str(tmp_path))
     assert tuple(json.loads(text)) == FIELDS
     assert json.dumps(chosen.to_dict(), indent=1) + "\n" == text
-    assert selection.recalled(str(tmp_path)) == {**FACTS, "newer_than": None}
+    assert selection.recalled(str(tmp_path)) == {**FACTS, "newer_than": None, "outside": None}
 
 
 def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:

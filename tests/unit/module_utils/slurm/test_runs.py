@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import runs
@@ -31,7 +31,8 @@ FIRST, SECOND = "20261006120000_a1b2c3", "20261006120001_000000"
     ("", None),
 ])  # fmt: skip
 def test_a_workspace_is_one_run_s_of_this_job_on_this_node(name: str, expected: Any) -> None:
-    assert runs.of_workspace(name, 7, 1) == expected
+    names = [name, f"madengine_job_7_{FIRST}_node_1"]
+    assert [run for run, listed in runs.by_run(names, 7, 1).items() if name in listed] == ([] if expected is None else [expected])
 
 
 def test_workspaces_are_told_apart_by_run_in_the_order_in_which_the_runs_began() -> None:
@@ -48,6 +49,22 @@ def test_workspaces_are_told_apart_by_run_in_the_order_in_which_the_runs_began()
         SECOND: [f"madengine_job_7_{SECOND}_node_0"],
     }
     assert list(runs.by_run(names, 7, 0)) == ["", FIRST, SECOND]
+
+
+@pytest.mark.parametrize(
+    ("names", "rank", "found"),
+    [
+        ([f"madengine_job_7_{FIRST}_node_0"], 2, 1),  # the run's first node is the job's third
+        ([f"madengine_node_1_{FIRST}"], 2, 1),
+        ([f"madengine_job_7_{FIRST}_node_0", f"madengine_node_0_{FIRST}"], 2, 2),
+        ([f"madengine_job_7_{FIRST}_node_0", f"madengine_job_7_{FIRST}_node_1"], 2, 0),  # nodes that share a directory
+        ([f"madengine_job_7_{FIRST}_node_0", f"madengine_job_7_{FIRST}_node_2"], 2, 1),
+        (["madengine_job_7_node_0"], 2, 0),  # a job of its own has all of its nodes
+        ([f"madengine_job_8_{FIRST}_node_0"], 2, 0),
+    ],
+)
+def test_a_run_on_some_of_the_job_s_nodes_counts_them_from_0(names: List[str], rank: int, found: int) -> None:
+    assert sum(map(len, runs.by_run(names, 7, rank).values())) == found
 
 
 def test_a_run_s_directory_of_results_is_where_madengine_s_own_collector_looks() -> None:

@@ -199,6 +199,11 @@ merged:
   returned: with RV(verdict)
   type: list
   elements: dict
+left_out:
+  description: The rows of a merged table that no node had a number for, each with C(model), C(metric), C(identity) and C(reason).
+  returned: with RV(verdict)
+  type: list
+  elements: dict
 further:
   description:
     - The choices for the job's further models, where a manifest has several, each with its C(name), C(verdict), C(selected) and C(best).
@@ -227,10 +232,17 @@ from typing import IO, Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import files, process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, ownership, selection, selection_json
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import (
+    candidates,
+    ownership,
+    publish,
+    selection,
+    selection_json,
+    verdict,
+)
 from ansible_collections.rocm.madengine.plugins.module_utils._module import finish
 
-_SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "further", "images", "images_agree")
+_SHOWN = ("verdict", "reason", "selected", "best", "candidates", "lacking", "merged", "left_out", "further", "images", "images_agree")
 _LONGEST_DIFF = 64 << 10
 
 
@@ -243,7 +255,7 @@ def main() -> None:
             "policy": {"type": "str", "choices": list(selection.POLICIES)},
             "newer_than": {"type": "str"},
             "nodes": {"type": "list", "elements": "str"},
-            "fail_on": {"type": "list", "elements": "str", "choices": list(selection.VERDICTS), "default": ["missing", "empty"]},
+            "fail_on": {"type": "list", "elements": "str", "choices": list(verdict.VERDICTS), "default": ["missing", "empty"]},
         },
         supports_check_mode=True,
     )
@@ -300,7 +312,7 @@ def _facts(params: Dict[str, Any]) -> Dict[str, Any]:
     return facts
 
 
-def _target(choice: selection.Choice, src: str, dest: str) -> str:
+def _target(choice: publish.Choice, src: str, dest: str) -> str:
     if not choice.name:
         return ""
     if dest is None:
@@ -308,13 +320,13 @@ def _target(choice: selection.Choice, src: str, dest: str) -> str:
     return os.path.join(dest, choice.name) if os.path.isdir(dest) else dest
 
 
-def _publish(choice: selection.Choice, src: str, target: str, is_check: bool) -> bool:
+def _publish(choice: publish.Choice, src: str, target: str, is_check: bool) -> bool:
     if is_check:
-        return bool(target and not selection.is_same(choice, target)) or not selection_json.is_written(choice.selection, src)
-    return selection.publish(choice, src)
+        return bool(target and not publish.is_same(choice, target)) or not selection_json.is_written(choice.selection, src)
+    return publish.publish(choice, src)
 
 
-def _give(choice: selection.Choice, handle: int) -> None:
+def _give(choice: publish.Choice, handle: int) -> None:
     with choice.open() as source:
         for block in iter(lambda: source.read(1 << 20), b""):
             os.write(handle, block)
@@ -330,7 +342,7 @@ def _put(chosen: IO[bytes], target: str, is_check: bool) -> bool:
     except Fault:
         pass
     if not is_check:
-        selection.write(target, wanted)
+        publish.write(target, wanted)
     return True
 
 
@@ -342,7 +354,7 @@ def _start_of(path: str) -> str:
         return ""
 
 
-def _start_of_choice(choice: selection.Choice) -> str:
+def _start_of_choice(choice: publish.Choice) -> str:
     if not choice.name:
         return ""
     with choice.open() as stream:

@@ -26,7 +26,7 @@ from ..report import diagnostics, render
 from ..results import bundle, collect, selection, upload
 from ..slurm.allocation import Allocation
 from ..slurm.hostlist import listed
-from . import job_containers, job_runs, job_secrets, madengine_dirs, origins, request
+from . import job_containers, job_runs, job_secrets, madengine_dirs, origins, request, task_environment
 from .config import Site
 from .job_state import ASIDE, FAILED, READY, STARTING, JobState
 from .workspace import Workspace
@@ -162,10 +162,11 @@ class JobEnd:
         if self._folder and not self._is_guest:
             facts = {"failed": self.is_failure, "exit_code": self._exit_code, "since": self._known.began}
             facts.update({name: getattr(self._known, name) for name in ("job_id", "attempt", "nodes")})
-            further = list(self._known.results[1:])
-            self._as_user(selection.settle, self._collection, self._csv, self._site.results_policy, facts, 60.0, further)
+            further, note = list(self._known.results[1:]), self._state.file(origins.NOTE)
+            asked = self._csv, self._site.results_policy, facts, further
+            self._as_user(_settle, self._collection, *asked, note)
             if self._known.run_base:
-                self._as_user(job_runs.settle, self._known.run_base, self._csv, self._site.results_policy, facts, further)
+                self._as_user(job_runs.settle, self._known.run_base, *asked, self._collection, note)
 
     def report(self) -> None:
         """Put this node's timeline beside its results; the last node to come writes the job's report."""
@@ -237,6 +238,8 @@ class JobEnd:
 
     def _gathered_in(self, collection: str, sources: List[collect.Source]) -> str:
         facts = self._facts()
+        if self._known.run_base:
+            facts["runs"] = self._as_user(_runs, self._known.job_id, self._known.node_rank, self._work.temporary_dirs())
         if self._is_guest:
             facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
         return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._state.file(origins.NOTE), self._secrets))
@@ -359,6 +362,15 @@ def _gather(sources: List[collect.Source], collection: str, facts: Mapping[str, 
     known = origins.read(note)
     shared = known.sources() if facts["rank"] == 0 else []  # all nodes see these files: once is enough
     return str(collect.gather([*sources, *shared], collection, facts, since, origins=known.origins, secrets=secrets)["folder"])
+
+
+def _runs(job_id: int, rank: int, folders: List[str]) -> List[str]:
+    return list(job_runs.workspaces(job_id, rank, folders))
+
+
+def _settle(collection: str, csv: str, policy: str, facts: Mapping[str, Any], further: List[str], note: str) -> None:
+    beside = task_environment.model_dirs(collection, origins.read(note).origins.expected)
+    selection.settle(collection, csv, policy, facts, 60.0, further, beside)
 
 
 def _written(path: str, text: str) -> None:

@@ -16,8 +16,9 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ..report import render
 from ..results import collect, selection
+from ..results.candidates import nodes_in, refusal_of
 from ..slurm import runs
-from . import madengine_dirs, origins
+from . import madengine_dirs, origins, task_environment
 
 _MOST_RUNS = 100
 
@@ -54,19 +55,35 @@ def gather(folders: Sequence[str], base: str, facts: Mapping[str, Any], since: f
     return [runs.collection_dir(base, run) for run in found]
 
 
-def settle(base: str, csv: str, policy: str, facts: Mapping[str, Any], further: Sequence[str]) -> List[str]:
+def settle(base: str, csv: str, policy: str, facts: Mapping[str, Any], further: Sequence[str], collection_dir: str, note: str) -> List[str]:
     """Choose the result of each run that any node has brought so far, as ``selection.settle`` does, and write its report.
 
+    :param collection_dir: the job's own, where each node says which runs it has seen.
+    :param note: the file of `origins`.
     :returns: the runs' collection directories.
     """
     parent, job_id = os.path.dirname(base), int(facts["job_id"])
+    leaves = origins.read(note).origins.expected
     with contextlib.suppress(OSError):
         settled = [os.path.join(parent, name) for name in sorted(os.listdir(parent)) if runs.of_tag(_tag(base, name), job_id)][:_MOST_RUNS]
         for path in settled:
-            selection.settle(path, csv, policy, facts, 60.0, list(further))
+            run = runs.of_tag(_tag(base, os.path.basename(path)), job_id) or ""
+            known = {**facts, "outside": outside(run, path, collection_dir, facts)}
+            selection.settle(path, csv, policy, known, 60.0, list(further), task_environment.model_dirs(path, leaves))
             render.write_if_last(path, False)
         return settled
     return []
+
+
+def outside(run: str, path: str, collection_dir: str, facts: Mapping[str, Any]) -> List[int]:
+    """Return the ranks of the nodes that had no part in *run*: they have been here, and have seen nothing of it.
+
+    :param path: the run's collection directory.
+    :param facts: as ``selection.settle`` takes them.
+    """
+    with_part = {node.rank for node in nodes_in(path)}
+    told = {node.rank: node.facts.get("runs") for node in nodes_in(collection_dir) if not refusal_of(node, facts)}
+    return [rank for rank, seen in sorted(told.items()) if rank not in with_part and isinstance(seen, list) and run not in seen]
 
 
 def _tag(base: str, name: str) -> str:

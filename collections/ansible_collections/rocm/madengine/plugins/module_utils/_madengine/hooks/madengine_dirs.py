@@ -25,14 +25,12 @@ PREFIX = "madengine_job_"  # the other name that it uses, below SLURM_TMPDIR, do
 
 def of_job(job_id: int, rank: int, uid: int, folder: str = TMP) -> List[str]:
     """Return the directories in *folder* that are this job's on its node *rank* and belong to *uid*; links are none."""
-    found = []
+    found: List[str] = []
     with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
-            is_named = name.startswith(PREFIX) or _is_of_job(folder, job_id)
-            if is_named and runs.of_workspace(name, job_id, rank) is not None and _is_directory_of(path, uid):
-                found.append(path)
-    return found
+        names = [name for name in sorted(os.listdir(folder)) if name.startswith(PREFIX) or _is_of_job(folder, job_id)]
+        for listed in runs.by_run(names, job_id, rank).values():
+            found += [path for path in (os.path.join(folder, name) for name in listed) if _is_directory_of(path, uid)]
+    return sorted(found)
 
 
 def remove(job_id: int, rank: int, uid: Optional[int] = None, folder: str = TMP) -> List[str]:

@@ -20,6 +20,7 @@ from ..core.errors import JobFault
 from ..core.text import printable
 from ..manifest import environment, job_spec
 from ..manifest.job_spec import JobSpec
+from ..results.provenance import Wanted
 from ..slurm.allocation import Allocation
 from . import job_script, origins
 from .job_state import JobState
@@ -108,6 +109,21 @@ def collection_dir(job: Allocation, models: Sequence[str]) -> str:
     if name.startswith(WORD + "-") and models:
         return os.path.join(job.path(folder), _folder_name(models[0]), str(job.job_id))
     return job.path(f"{WORD}-{job.job_id}")
+
+
+def model_dirs(collection: str, leaves: Sequence[Wanted]) -> Dict[str, str]:
+    """Return where madengine's own collector looks for the CSV of each of the job's further models, {name of the CSV: directory}.
+
+    :param collection: as `collection_dir`; where it is not the first model's, the further ones have no place either.
+    :param leaves: what the job's models leave, in their order.
+    """
+    parent, own = os.path.split(os.path.normpath(collection))
+    folder, first = os.path.split(parent)
+    if not leaves or first != _folder_name(leaves[0].model):
+        return {}
+    return {
+        each.csv: os.path.join(folder, _folder_name(each.model), own) for each in leaves[1:] if each.csv and each.model != leaves[0].model
+    }
 
 
 def run_base(job: Allocation, spec: JobSpec) -> str:

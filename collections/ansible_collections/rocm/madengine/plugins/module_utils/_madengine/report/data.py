@@ -20,7 +20,7 @@ from ..core import files
 from ..core.errors import Fault
 from ..core.text import visible
 from ..manifest.quoting import masked
-from ..results import csv_score, selection, selection_json
+from ..results import cells, csv_score, selection, selection_json
 from ..results.candidates import Node, document, natural, nodes_in, refusal_of
 from ..results.selection_json import Selection
 from . import log_errors, log_files, time_axis
@@ -78,6 +78,7 @@ def view(collection_dir: str) -> Dict[str, Any]:
         "table": _result(collection_dir, chosen.selected),
         "further": [_of_model(collection_dir, item) for item in chosen.further[:_MOST_MODELS]],
         "candidates": _candidates(chosen),
+        "outside": _outside(facts),
         "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in chosen.lacking],
         "elsewhere": [shown(place[:2000]) for place in chosen.elsewhere],
         "merged": [{key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in chosen.merged[:_MOST_ROWS]],
@@ -246,12 +247,18 @@ def _draw_bars(table: Dict[str, Any]) -> None:
     table["at"] = at
     largest: Dict[str, float] = {}
     for row in table["rows"]:
-        value = csv_score.number(row["cells"][at])
-        if value is not None:
-            largest[row["cells"][metric]] = max(abs(value), largest.get(row["cells"][metric], 0.0))
+        found = cells.figure(row["cells"][at])
+        if found:
+            largest[row["cells"][metric]] = max(abs(found[0]), largest.get(row["cells"][metric], 0.0))
     for row in table["rows"]:
-        value, top = csv_score.number(row["cells"][at]), largest.get(row["cells"][metric], 0.0)
-        row["bar"] = round(100 * abs(value) / top, 2) if value is not None and top else None
+        found, top = cells.figure(row["cells"][at]), largest.get(row["cells"][metric], 0.0)
+        row["bar"] = round(100 * abs(found[0]) / top, 2) if found and top else None
+
+
+def _outside(facts: Mapping[str, Any]) -> str:
+    """Return the nodes that had no part in this run."""
+    names = facts.get("nodes") or []
+    return _named([shown(str(names[rank])) for rank in facts.get("outside") or [] if 0 <= rank < len(names)])
 
 
 def _candidates(chosen: Selection) -> List[Dict[str, Any]]:

@@ -117,6 +117,7 @@ def text(seen: Mapping[str, Any]) -> str:
     rows = [[item["path"], item["node"], str(item["rows"]), str(item["scored"]), item["reason"]] for item in seen["candidates"]]
     lines += _table("Candidates", ["file", "node", "rows", "count", "why"], rows)
     lines += _table("Lacking", ["node", "why"], [[item["node"], item["reason"]] for item in seen["lacking"]])
+    lines += [f"Nodes outside this run: {seen['outside']}", ""] if seen["outside"] else []
     lines += _table("Further files", ["where"], [[place] for place in seen["elsewhere"]])
     lines += _table("Images", ["image", "id", "nodes"], [[item["image"], item["image_id"], item["nodes"]] for item in seen["images"]])
     if seen["decisions"]:  # whole: the end of the line is what was decided

@@ -236,7 +236,7 @@ PAGE = """<!doctype html>
 {% endmacro %}
 {% set head %}<thead><tr><th>file</th><th>node</th><th class="right">rows</th><th class="right">count</th><th>why</th></tr>
   </thead>{% endset %}
-{% if candidates or lacking %}
+{% if candidates or lacking or outside %}
 <section id="candidates">
   <h2>Candidates <span class="soft small">{{ policy }}</span></h2>
   {% if candidates %}
@@ -250,6 +250,9 @@ PAGE = """<!doctype html>
   <details{% if lacking | length <= 8 %} open{% endif %}>
     <summary>{{ lacking | length }} {{ "node lacks" if lacking | length == 1 else "nodes lack" }} data</summary>
   <table>{% for item in lacking %}<tr><td>{{ item.node }}</td><td>{{ item.reason }}</td></tr>{% endfor %}</table></details>
+  {% endif %}
+  {% if outside %}
+  <p class="soft">Outside this run: {{ outside }}</p>
   {% endif %}
   {% if elsewhere %}
   <details><summary>Further files of {{ elsewhere | length }} {{ "node" if elsewhere | length == 1 else "nodes" }} stayed there</summary>

@@ -22,7 +22,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from ..core import files
 from ..core.errors import Fault, JobFault
-from . import csv_score, provenance
+from . import cells, csv_score, provenance
 from .csv_score import Score, plain
 
 NODE_FACTS = "node.json"
@@ -175,7 +175,7 @@ def moment(text: str) -> float:
     >>> moment("1970-01-01T00:01:00Z"), moment("60.5")
     (60.0, 60.5)
     """
-    seconds = csv_score.number(text)
+    seconds = cells.number(text)
     if seconds is not None:
         return seconds
     try:

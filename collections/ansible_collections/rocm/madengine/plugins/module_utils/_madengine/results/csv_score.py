@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a ``multiple_results`` CSV measured: its rows, read in bounded pieces whatever the bytes are.
 
-A row counts when its ``performance`` is a finite number, ``model`` and ``metric`` are there, and its ``status`` (where there
-is one) does not say that it failed. A row with more cells than the header is none: ``1,444`` without quotes would be read
-as 1. Everything else (blank, ``nan``, ``FAILED``, too short, repeated headers, NUL bytes, binary files) is survived and
-counted as what it is.
+A row counts when its ``performance`` is a finite number (``"1,444"`` and ``50%`` are), ``model`` and ``metric`` are there,
+and no column that tells its outcome says that it failed. A row with more cells than the header is none: ``1,444`` without
+quotes would be read as 1. Everything else (blank, ``nan``, ``FAILED``, too short, repeated headers, NUL bytes, binary files)
+is survived and counted as what it is, and the reason says so.
 
 Source: madengine's ``multiple_results`` contract (columns ``model,performance,metric``, blanks around names happen).
 """
@@ -17,17 +17,16 @@ import codecs
 import csv
 import functools
 import io
-import math
-import re
 from dataclasses import dataclass
 from typing import IO, Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from ..core.text import printable
 from . import metric_kinds
+from .cells import figure, has_failed, number, tells_outcome
 
 COLUMNS = ("model", "performance", "metric")
-STATUS = "status"
 MOST_VALUES = 50
+FAILED = "failed"
 _CHUNK_BYTES = 128 << 10
 _LONGEST_ROW = 256 << 10  # characters; what is longer is no row of a result, and must not fill the memory
 _LONGEST_TEXT = 200
@@ -40,7 +39,6 @@ _LEDGER_COLUMNS = frozenset(
     )
 )
 _LEDGER_AT = 3  # so many of them, and the table is one of madengine's own
-_FAILED = re.compile(r"fail|err|abort|cancel|crash|kill|time[ _-]?d?[ _-]?out|oom|out of memory")
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,9 @@ class Table:
 
     def _begin(self, row: List[str]) -> None:
         names = [name.strip().strip("\ufeff").strip() for name in row[:_MOST_COLUMNS]]
+        # `Performance` is read as what it means; two that differ by their case alone stay two.
+        lowered = [name.lower() for name in names]
+        names = [low if low in COLUMNS and lowered.count(low) == 1 else name for name, low in zip(names, lowered)]
         self.header = names if any(names) else []
 
     def _blocks(self) -> Iterator[str]:
@@ -146,36 +147,36 @@ def score(stream: IO[bytes]) -> Score:
     >>> score(io.BytesIO(b"model,performance,metric\\nllama,12.5,tokens_per_second\\nllama,nan,latency\\n")).reason
     '1 of 2 rows holds a finite performance'
     """
-    table, blank = Table(stream), 0
+    table = Table(stream)
     tally: Optional[_Tally] = None
     for row in table:
         tally = tally or _tally(table)
         if tally is None:
             break  # whatever follows, no row of it can count
-        value = tally.reading.value(row)
-        if value is None:
-            blank += not table.is_no_data(row)
-        else:
+        value, why = tally.reading.value(row)
+        if value is not None:
             tally.add(row, value)
+        elif not table.is_no_data(row):
+            tally.refuse(why)
     if tally is None:
         return Score(0, 0, _reason(table))
-    rows = tally.scored + blank
+    rows = tally.scored + sum(tally.refused.values())
     reason = _counted(table, rows, tally) if rows else _reason(table)
     return Score(rows, tally.scored, reason, tuple(tally.values), tally.headline(), tally.is_zero(), tally.is_history())
 
 
-def records(stream: IO[bytes]) -> Iterator[Tuple[Dict[str, str], float]]:
-    """Give each row that counts as (column → text, performance); columns that a ragged row lacks are blank."""
+def records(stream: IO[bytes]) -> Iterator[Tuple[Dict[str, str], Optional[float], str]]:
+    """Give each row as (column → text, performance, why it does not count); columns that a ragged row lacks are blank."""
     table = Table(stream)
     reading: Optional[_Reading] = None
     for row in table:
         reading = reading or _reading(table)
         if reading is None:
             return
-        value = reading.value(row)
-        if value is not None:
+        value, why = reading.value(row)
+        if value is not None or not table.is_no_data(row):
             cells = [cell.strip() for cell in row] + [""] * (len(table.header) - len(row))
-            yield dict(zip(table.header, cells)), value
+            yield dict(zip(table.header, cells)), value, why
 
 
 def has_shape(stream: IO[bytes]) -> bool:
@@ -185,46 +186,33 @@ def has_shape(stream: IO[bytes]) -> bool:
     return table.places() is not None
 
 
-def has_failed(status: str) -> bool:
-    """Say whether a row's *status* says that it failed, whatever the case.
-
-    >>> [has_failed(text) for text in ("FAILURE", " Failed", "error", "SUCCESS", "")]
-    [True, True, True, False, False]
-    """
-    return _FAILED.match(status.strip().lower()) is not None
-
-
 class _Reading:
-    """How one table's rows are read.
-
-    :ivar refused: rows that would count but for their number of cells, or what their status says.
-    """
+    """How one table's rows are read."""
 
     def __init__(self, header: List[str], places: Tuple[int, int, int]) -> None:
         self.places, self._cells = places, len(header)
         names = [name.lower() for name in header]
         self.is_ledger = len(_LEDGER_COLUMNS.intersection(names)) >= _LEDGER_AT
-        self._status = names.index(STATUS) if STATUS in names else None
+        self._outcomes = [(place, name) for place, name in enumerate(names) if tells_outcome(name)]
         self.identity = [place for place, name in enumerate(header) if metric_kinds.identifies(name)]
-        self.failed = self.ragged = 0
 
-    def value(self, row: List[str]) -> Optional[float]:
-        """Return the number of *row*, None if it does not count."""
+    def value(self, row: List[str]) -> Tuple[Optional[float], str]:
+        """Return the number of *row*, or None and why it does not count."""
         model, performance, metric = self.places
         try:
-            value = number(row[performance])
-            if self._status is not None and self._status < len(row) and has_failed(row[self._status]):
-                self.failed += 1
-                return None
+            found = figure(row[performance])
+            if any(place < len(row) and has_failed(row[place], name) for place, name in self._outcomes):
+                return None, FAILED
+            if found is None:
+                return None, "without a number" if row[performance].strip() else "blank"
+            if not row[model].strip() or not row[metric].strip():
+                return None, "without model or metric"
             # A number for a metric is the rest of another number: `1,444` fills the place of a column that came short.
-            if value is None or not row[model].strip() or number(row[metric]) is not None or not row[metric].strip():
-                return None
-        except IndexError:  # too short
-            return None
-        if len(row) > self._cells:
-            self.ragged += 1
-            return None
-        return value
+            if len(row) > self._cells or number(row[metric]) is not None:
+                return None, "with too many cells"
+        except IndexError:
+            return None, "too short"
+        return found[0], ""
 
 
 class _Tally:
@@ -232,6 +220,7 @@ class _Tally:
 
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
+        self.refused: Dict[str, int] = {}
         self.scored = self._throughputs = self._zeros = 0
         self.values: List[Dict[str, Any]] = []
         self._best: Tuple[int, Optional[Dict[str, Any]]] = (0, None)
@@ -256,6 +245,9 @@ class _Tally:
                 self._best = worth, _shown(row, self.reading.places, value)
         self._note(row)
 
+    def refuse(self, why: str) -> None:
+        self.refused[why] = self.refused.get(why, 0) + 1
+
     def headline(self) -> Optional[Dict[str, Any]]:
         return self._best[1]
 
@@ -263,7 +255,7 @@ class _Tally:
         return 0 < self._throughputs == self._zeros
 
     def is_history(self) -> bool:
-        return self._is_repeated or self.reading.is_ledger or bool(self.reading.failed and self.scored)
+        return self._is_repeated or self.reading.is_ledger or bool(FAILED in self.refused and self.scored)
 
     def _note(self, row: List[str]) -> None:
         """Take note of what *row* measures: who measures the same twice keeps a history."""
@@ -283,29 +275,14 @@ def _reading(table: Table) -> Optional[_Reading]:
     return None if places is None else _Reading(table.header, places)
 
 
-def number(text: str) -> Optional[float]:
-    """Return the finite number that *text* is, or None.
-
-    >>> number(" 1e3 "), number("nan"), number("1_000"), number("12 tokens/s")
-    (1000.0, None, None, None)
-    """
-    if not text:  # the usual case on a node that knows nothing, and an exception costs more
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    # Python alone reads 1_000 as a number; whoever reads the CSV next would not.
-    return value if math.isfinite(value) and "_" not in text else None
-
-
 def plain(text: str) -> str:
     """Return *text* as one short line without control, escape or direction characters."""
     return printable(text[:_LONGEST_TEXT]).strip()
 
 
 def _shown(row: List[str], places: Tuple[int, int, int], value: float) -> Dict[str, Any]:
-    return {**{name: plain(row[place]) for name, place in zip(COLUMNS, places)}, "value": value}
+    said = {name: plain(row[place]) for name, place in zip(COLUMNS, places)}
+    return {**said, "performance": said["performance"].replace(",", ""), "value": value}
 
 
 def _reason(table: Table) -> str:
@@ -317,13 +294,13 @@ def _reason(table: Table) -> str:
     if table.has_nul:
         return "no CSV, but binary data"
     missing = [name for name in COLUMNS if name not in table.header]
-    return f"no column {', '.join(missing)}"
+    separator = next((each for each in ";\t|" if any(each in name for name in table.header)), "")
+    return f"no column {', '.join(missing)}" + (f" (columns are told apart by {separator!r}, and not by commas)" if separator else "")
 
 
 def _counted(table: Table, rows: int, tally: _Tally) -> str:
-    of_rows = (tally.reading.failed, "failed"), (tally.reading.ragged, "with too many cells")
-    counts = *of_rows, (table.broken, "broken"), (table.repeated, "repeated headers")
-    notes = [f"{count} {what}" for count, what in counts if count] + (["no throughput is above 0"] if tally.is_zero() else [])
+    counts = *tally.refused.items(), ("broken", table.broken), ("repeated headers", table.repeated)
+    notes = [f"{count} {what}" for what, count in counts if count] + (["no throughput is above 0"] if tally.is_zero() else [])
     verb = "holds" if tally.scored == 1 else "hold"
     return f"{tally.scored} of {rows} rows {verb} a finite performance" + (f" ({', '.join(notes)})" if notes else "")
 

@@ -21,38 +21,47 @@ from typing import IO, Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 from ..core.errors import JobFault
 from . import metric_kinds
-from .csv_score import COLUMNS, number, plain, records
+from .cells import figure
+from .csv_score import COLUMNS, plain, records
 
 _MOST_ROWS = 10_000
 _MOST_NAMED = 20
+_MOST_LEFT_OUT = 100
 
 Row = Tuple[Dict[str, str], float]
 Share = Tuple[str, IO[bytes]]
 Identity = Tuple[Tuple[str, str], ...]
 
 
-def merge(shares: Iterable[Share]) -> Tuple[bytes, List[Dict[str, Any]]]:
-    """Return the merged CSV, and for each of its rows how it came about.
+def merge(shares: Iterable[Share]) -> Tuple[bytes, List[Dict[str, Any]], List[Dict[str, Any]]]:
+    """Return the merged CSV, for each of its rows how it came about, and the rows that no node had a number for.
 
     A node that measured the same more than once counts with the mean: nothing says which of its rows are another's pair.
 
     :param shares: the node's name and its CSV, the lowest rank first: it decides the order of rows and the columns carried along.
-    :returns: the text, and ``{model, metric, identity, how, kind, nodes, lacking, performance, value}`` per row: *identity* has
-        the further columns that tell the row from others, *lacking* the names of nodes that had no number for it.
+    :returns: the text, ``{model, metric, identity, how, kind, nodes, lacking, performance, value}`` per row: *identity* has
+        the further columns that tell the row from others, *lacking* the names of nodes that had no number for it; and
+        ``{model, metric, identity, reason}`` per row that is left out.
     :raises JobFault: there are more rows than anybody could mean.
     """
     groups: Dict[Identity, Dict[int, List[Row]]] = {}
+    holes: Dict[Identity, Tuple[Dict[str, str], str]] = {}
     names: List[str] = []
     rows = 0
-    for place, (name, stream) in enumerate(shares):
+    for rank, (name, stream) in enumerate(shares):
         names.append(name)
-        for cells, value in records(stream):
-            groups.setdefault(_identity(cells), {}).setdefault(place, []).append((cells, value))
+        for cells, value, why in records(stream):
+            identity = _identity(cells)
+            if value is None:
+                holes.setdefault(identity, (cells, why))
+            else:
+                groups.setdefault(identity, {}).setdefault(rank, []).append((cells, value))
             rows += 1
             if rows > _MOST_ROWS * len(names):
                 raise JobFault("results: too many rows to merge", "use the policy richest", limit=_MOST_ROWS)
     merged = [_merged(identity, rows, names) for identity, rows in groups.items()]
-    return _text(merged), [how for _cells, how in merged]
+    left_out = [{**_named(identity, cells), "reason": why} for identity, (cells, why) in holes.items() if identity not in groups]
+    return _text(merged), [how for _cells, how in merged], left_out[:_MOST_LEFT_OUT]
 
 
 def _identity(cells: Dict[str, str]) -> Identity:
@@ -62,21 +71,27 @@ def _identity(cells: Dict[str, str]) -> Identity:
 
 
 def _alike(text: str) -> str:
-    value = number(text)
-    return text.casefold() if value is None else repr(value)
+    found = figure(text)
+    return text.casefold() if found is None else repr(found[0])
 
 
 def _merged(identity: Identity, rows: Dict[int, List[Row]], names: Sequence[str]) -> Tuple[Dict[str, str], Dict[str, Any]]:
     first = next(iter(rows.values()))[0][0]
-    like = metric_kinds.kind(first["metric"])
+    is_percentage = any(cells["performance"].endswith("%") for mine in rows.values() for cells, _value in mine)
+    like = metric_kinds.SHARE if is_percentage else metric_kinds.kind(first["metric"])
     how, combine = _RULES[like]
     value = combine([_mean([value for _cells, value in mine]) if len(mine) > 1 else mine[0][1] for mine in rows.values()])
     text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-    further = {plain(name): plain(first[name]) for name, _text in identity if name not in ("model", "metric")}
-    lacking = [plain(name) for place, name in enumerate(names) if place not in rows]
-    note: Dict[str, Any] = {"model": plain(first["model"]), "metric": plain(first["metric"]), "identity": further, "how": how}
+    lacking = [plain(name) for rank, name in enumerate(names) if rank not in rows]
+    note: Dict[str, Any] = {**_named(identity, first), "how": how}
     note.update(kind=like, nodes=len(rows), lacking=lacking[:_MOST_NAMED])
     return {**_carried(rows), "performance": text}, {**note, "performance": text, "value": value}
+
+
+def _named(identity: Identity, cells: Dict[str, str]) -> Dict[str, Any]:
+    """Return what tells a row from others, in words."""
+    further = {plain(name): plain(cells[name]) for name, _text in identity if name not in ("model", "metric")}
+    return {"model": plain(cells["model"]), "metric": plain(cells["metric"]), "identity": further}
 
 
 def _carried(rows: Dict[int, List[Row]]) -> Dict[str, str]:

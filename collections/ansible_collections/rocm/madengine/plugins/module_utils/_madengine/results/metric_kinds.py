@@ -12,17 +12,24 @@ import re
 
 RATE, COUNT, LATENCY, MEMORY, SHARE, OTHER = "throughput", "count", "latency", "memory", "share", "other"
 
-_UNIT = r"(gpus?|xcd|gcd|device|user|rank|node|card|chip|die|worker|instance|replica|core|stream|client|session)"
+_UNIT = (
+    r"(?:gpus?|xcd|gcd|accelerator|device|user|rank|node|host|socket|card|chip|tile|die|worker|process|engine|instance|replica|core|stream"
+    r"|client|session)"
+)
 _SHARE = re.compile(
-    rf"per[ _-]?{_UNIT}(?![a-z])|/ ?{_UNIT}(?![a-z])|(?<![a-z])tgs(?![a-z])"
-    r"|util|(?<![a-z])(mfu|hfu|mbu)(?![a-z])|%|percent|(?<![a-z])pct(?![a-z])|(?<![a-z])ratio|fraction|efficiency"
+    rf"per[ _-]?(?:(?!s(?:ec(?:ond)?)?[ _-])[a-z0-9]{{1,10}}[ _-])?{_UNIT}(?![a-z])|/ ?{_UNIT}(?![a-z])|(?<![a-z])tgs(?![a-z])"
+    rf"|(?:per[ _-]?|/ ?|_)s(?:ec(?:ond)?)?[ _-]{_UNIT}[ _)]*$|/ ?s(?:ec)?/ ?[gu](?![a-z])|interactivity"
+    r"|per[ _-](?:watt|joule|dollar|usd|(?:1k|1m|1000|million|thousand)(?![a-z]))|/ ?(?:w|watt|j|joule)(?![a-z])"
+    r"|util|(?<![a-z])(mfu|hfu|mbu)(?![a-z])|%|percent(?!ile)|(?<![a-z])pct(?![a-z])|(?<![a-z])ratio|fraction|efficiency"
     r"|(error|failure|success|hit|miss|acceptance|accept|drop|cache)[ _-]rate"
 )
-_PERCENTAGE = re.compile(r"util|%|percent|(?<![a-z])pct|(?<![a-z])ratio|fraction|efficiency")
+# How far numbers lie apart is no part of their sum.
+_SPREAD = re.compile(r"(?<![a-z])(?:std|std[ _-]?(?:dev|err)\w*|stdev|variance|var|cv|deviation|ci95|iqr)(?![a-z])")
+_PERCENTAGE = re.compile(r"util|%|percent(?!ile)|(?<![a-z])pct|(?<![a-z])ratio|fraction|efficiency")
 _RATE = re.compile(
     r"per[ _-]?s(ec(ond)?)?s?(?![a-z])|/ ?s(ec(ond)?)?s?(?![a-z])|(per[ _-]?|/ ?)(min(ute)?|h(our)?|day)(?![a-z])"
     r"|(tok(en)?s?|req(uest)?s?|samples?|seqs?|sequences?|images?|imgs?|frames?|it(er)?s?|steps?|[kmgt]?i?b(ytes)?)_?_s(ec)?(?![a-z])"
-    r"|fl?ops|throughput|bandwidth|goodput|(?<![a-z])(tps|qps|rps|fps|tgs)(?![a-z])"
+    r"|fl?ops|throughput|bandwidth|goodput|(?<![a-z])(?:tps|qps|rps|fps|ips|tgs|[kmgtp]?ops|(?:alg|bus)bw)(?![a-z])"
 )
 _WAIT = re.compile(
     r"latency|ttft|tpot|(?<![a-z])(itl|e2el?)(?![a-z])|time[ _-](per|to)"
@@ -32,7 +39,7 @@ _MEMORY = re.compile(r"(?<![a-z])v?(ram|mem)(?![a-z])|memory|(?<![a-z])[kmgt]i?b
 _COUNT = re.compile(
     r"tokens?(?![a-z])|samples|images|requests|queries|prompts|sequences|steps|iterations|epochs|(?<![a-z])tok(?![a-z])|errors|failures"
 )
-_TIME = re.compile(r"time|duration|seconds|delay|(?<![a-z])(ms|us|ns|sec)(?![a-z])")
+_TIME = re.compile(r"time|duration|elapsed|wall[ _-]?clock|seconds|delay|(?<![a-z])(ms|us|ns|sec)(?![a-z])")
 _FAILING = re.compile(r"fail|error|abort|drop|reject|timeout|retr(y|ie)|cancel")
 _SETTING = re.compile(
     r"^(max|min|target|requested|num|random|sonnet|input|output)_?.*(concurrency|len(gth)?|batch|size)|request[ _-]rate$"
@@ -45,7 +52,8 @@ _OF_THE_RUN = re.compile(
     r"(node|host|machine|server|gpu|device)s?([ _-]?(name|rank|id|ids|list))?|rank|local[ _-]?rank|pid|job[ _-]?id|run[ _-]?id|uuid"
     r"|completed|failed|date|time|timestamp|started?|ended?|finished|begin|end|status|result|state|error|reason|message|comment|notes?|seed"
     r"|relative_change|build_(number|duration)|test_duration|data_size|data_download_duration|git_commit|docker_sha|log(_?(file|path|dir))?"
-    r"|std(ev)?|var(iance)?|loss|accuracy|score|power|energy|temperature|temp"
+    r"|std(ev)?|var(iance)?|(\w+[ _-])?(loss|accuracy|score|power|energy|temperature|perplexity|bleu|speed_?up)|temp"
+    r"|ppl|wer|cer|f1|rouge\w*|(avg_|mean_)?(power_)?watts|accept(ance)?[ _-]len(gth)?"
 )
 
 
@@ -58,6 +66,8 @@ def kind(metric: str) -> str:
     ('throughput', 'latency', 'memory', 'share', 'other')
     """
     text = _words(metric)
+    if _SPREAD.search(text) and not _WAIT.search(text):
+        return OTHER
     ordered = ((_SHARE, SHARE), (_RATE, RATE), (_WAIT, LATENCY), (_MEMORY, MEMORY), (_COUNT, COUNT), (_TIME, LATENCY))
     return next((name for pattern, name in ordered if pattern.search(text)), OTHER)
 
@@ -69,7 +79,7 @@ def headline(metric: str) -> int:
     (2, 1, 0, 0)
     """
     text = _words(metric)
-    if not _RATE.search(text) or _FAILING.search(text) or _WAIT.search(text) or _SETTING.search(text):
+    if not _RATE.search(text) or _SPREAD.search(text) or _FAILING.search(text) or _WAIT.search(text) or _SETTING.search(text):
         return 0
     like = kind(metric)
     return 2 if like == RATE else int(not _PERCENTAGE.search(text))
@@ -86,7 +96,7 @@ def identifies(column: str) -> bool:
         return False
     if _SETTING.search(text):
         return True
-    if _MEASURED_COUNT.search(text):
+    if _MEASURED_COUNT.search(text) or _SPREAD.search(text):
         return False
     return kind(column) in (OTHER, COUNT)
 

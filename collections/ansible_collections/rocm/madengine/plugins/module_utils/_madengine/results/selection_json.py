@@ -22,7 +22,7 @@ from .candidates import document
 from .csv_score import plain
 
 FILE = "selection.json"
-FACTS = ("job_id", "attempt", "nodes", "failed", "exit_code", "since", "newer_than")
+FACTS = ("job_id", "attempt", "nodes", "failed", "exit_code", "since", "newer_than", "outside")
 VERSION = 1
 
 Row = Mapping[str, Any]
@@ -34,13 +34,14 @@ class Selection:
 
     :param version: of the document; 0 if there is none of ours.
     :param name: the CSV's name that was asked for; empty for every CSV.
-    :param verdict: one of `selection.VERDICTS`.
+    :param verdict: one of `verdict.VERDICTS`.
     :param lacking: node, rank and reason of each node without data.
     :param selected: path, published, node, rank, rows, scored, values and headline of what is published, or None.
     :param best: the one row to show, or None.
     :param merged: what `merge.merge` says of each merged row.
+    :param left_out: model, metric, identity and reason of each row that no node had a number for.
     :param candidates: what `Candidate.to_dict` says of each, the best first.
-    :param further: name, verdict, reason, selected, best, merged, candidates and lacking of each further model.
+    :param further: name, verdict, reason, selected, best, merged, left_out, candidates and lacking of each further model.
     :param elsewhere: ``node:path`` of files of nodes that share no directory with the others.
     :param images: by node, its image and image_id.
     :param facts: what the choice was told, see `selection.settle`.
@@ -58,6 +59,7 @@ class Selection:
     selected: Optional[Row] = None
     best: Optional[Row] = None
     merged: Sequence[Row] = field(default_factory=list)
+    left_out: Sequence[Row] = field(default_factory=list)
     candidates: Sequence[Row] = field(default_factory=list)
     further: Sequence[Row] = field(default_factory=list)
     elsewhere: Sequence[str] = field(default_factory=list)
@@ -99,9 +101,9 @@ def read(collection_dir: str) -> Selection:
 def from_dict(present: Mapping[str, Any]) -> Selection:
     """Return the selection that `Selection.to_dict` gave; a field of another type is left out."""
     known = {name: present[name] for name, is_sane in _SANE.items() if name in present and is_sane(present[name])}
-    for name in ("lacking", "merged", "candidates", "further"):
+    for name in ("lacking", "merged", "left_out", "candidates", "further"):
         known[name] = [row for row in known.get(name, []) if isinstance(row, dict)]
-    known["elsewhere"] = [place for place in known.get("elsewhere", []) if isinstance(place, str)]
+    known["elsewhere"] = [path for path in known.get("elsewhere", []) if isinstance(path, str)]
     facts = known.get("facts", {})
     known["facts"] = {key: facts[key] for key in FACTS if key in facts and _is_sane_fact(key, facts[key])}
     return Selection(**known)
@@ -128,6 +130,8 @@ def _is_sane_fact(key: str, value: Any) -> bool:
         return True
     if key == "nodes":
         return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if key == "outside":
+        return isinstance(value, list) and all(isinstance(rank, int) for rank in value)
     if key in ("since", "newer_than"):
         return isinstance(value, (int, float))
     return isinstance(value, (str, int, bool))
@@ -143,7 +147,7 @@ def _is_a(kind: type) -> Any:
 
 _SANE = {
     **{name: _is_a(str) for name in ("job_id", "exit_code", "name", "policy", "verdict", "artifacts", "basis", "reason")},
-    **{name: _is_a(list) for name in ("lacking", "merged", "candidates", "further", "elsewhere")},
+    **{name: _is_a(list) for name in ("lacking", "merged", "left_out", "candidates", "further", "elsewhere")},
     **{name: _is_a(dict) for name in ("selected", "best", "images", "facts")},
     **{name: _is_a(int) for name in ("version", "attempt")},
     "images_agree": _is_a(bool),

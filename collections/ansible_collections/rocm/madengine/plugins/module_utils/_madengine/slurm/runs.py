@@ -21,27 +21,27 @@ _OF_A_NODE = re.compile(rf"madengine_node_(?P<rank>[0-9]+){_RUN}")
 _TAG = re.compile(rf"(?P<job>[0-9]+){_RUN}")
 
 
-def of_workspace(name: str, job_id: int, rank: int) -> Optional[str]:
-    """Return the run whose workspace is called *name*; None if it is none of this job's on its node *rank*.
-
-    >>> of_workspace("madengine_job_7_20261006120000_a1b2c3_node_1", 7, 1)
-    '20261006120000_a1b2c3'
-    """
-    found = _OF_A_JOB.fullmatch(name)
-    if found and (int(found["job"]) != job_id or int(found["rank"] or rank) != rank):
-        return None
-    found = found or _OF_A_NODE.fullmatch(name)
-    return (found["run"] or "") if found and int(found["rank"] or rank) == rank else None
-
-
 def by_run(names: Iterable[str], job_id: int, rank: int) -> Dict[str, List[str]]:
-    """Return the workspaces among *names* by run, in the order in which the runs began; the job's only run comes first."""
-    found: Dict[str, List[str]] = {}
+    """Return the job's workspaces among *names* by run, in the order in which the runs began; the job's only run comes first.
+
+    The names are those of one node, and end with its rank in the run's own step. That is *rank*, the node's in the job, unless
+    the run has some of the job's nodes alone; then what stands alone on a node is that node's. Where several nodes share the
+    directory, *rank* decides.
+
+    >>> by_run(["madengine_job_7_20261006120000_a1b2c3_node_0", "madengine_job_7_node_0"], 7, 1)
+    {'20261006120000_a1b2c3': ['madengine_job_7_20261006120000_a1b2c3_node_0']}
+    """
+    found: Dict[str, Dict[int, List[str]]] = {}
     for name in sorted(names):
-        run = of_workspace(name, job_id, rank)
-        if run is not None:
-            found.setdefault(run, []).append(name)
-    return dict(sorted(found.items()))
+        match = _OF_A_JOB.fullmatch(name) or _OF_A_NODE.fullmatch(name)
+        if match and int(match.groupdict().get("job") or job_id) == job_id:
+            found.setdefault(match["run"] or "", {}).setdefault(int(match["rank"] or rank), []).append(name)
+    mine = {run: ranked.get(rank) or (_only(ranked) if run else []) for run, ranked in found.items()}
+    return {run: listed for run, listed in sorted(mine.items()) if listed}
+
+
+def _only(ranked: Dict[int, List[str]]) -> List[str]:
+    return next(iter(ranked.values())) if len(ranked) == 1 else []
 
 
 def of_tag(name: str, job_id: int) -> Optional[str]:

@@ -1,16 +1,20 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What moving images costs, beside the usual ways: build/bench/images.json and a table.
+"""What moving images costs, beside the usual ways: build/bench/images.json and a table, of both image stores.
 
-Three nodes are containers with a dockerd of their own; what they share is a directory of this machine. The image has 1.6 GB in
-seven layers: large binaries, 21000 small files, a small top layer that the second image replaces. Ours and the peers take
-turns within each round; before each step everything is synced, and all files are in the page cache for all of them alike.
-A time is that of a whole process, imports included, but not of ``docker exec``.
+Three nodes are containers with a dockerd of their own; what they share is a directory of this machine. At ``--scale 1`` the
+image has 1.6 GB in seven layers: large binaries, 21000 small files, a small top layer that the second image replaces. The
+default is a third of that, but for the number of files, so that five rounds with both stores end within a quarter of an hour;
+what a process costs weighs the more in its short rows. Ours and the peers take turns within each round, and a ratio is that of
+two times of one round; before each step everything is synced, and all files are in the page cache for all of them alike.
+A time is that of a whole process, imports included, but not of ``docker exec``; from end to end it is from the leader's
+start to the last member's end, while the members load what the leader still publishes.
 
-Peers: ``docker save`` to the shared directory and ``docker load`` from it, which is what madengine's own tar cache does. The
-floor is ``tar -x`` of the same layers onto the daemon's disk. With ``--peers``, in a run of its own since they are slow: push to
-and pull from Debian's docker-registry on the first node; skopeo copy; ``docker save`` piped into ``docker load``.
+Peers: ``docker save`` to the shared directory and ``docker load`` from it, which is what madengine's own tar cache does, and
+pulls from Debian's docker-registry on the first node, whose layers are packed. The floor is the unpacking alone: ``ctr snapshots
+unpack`` of blobs that the containerd store has; the classic store keeps none, so there it is ``tar -x`` onto the daemon's disk.
+With ``--peers``, in a run of its own since they are slow: push to the registry; skopeo copy; ``docker save`` piped into ``docker load``.
 """
 
 from __future__ import annotations
@@ -25,11 +29,11 @@ import statistics
 import subprocess
 import sys
 import tarfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "ansible_collections.rocm.madengine.plugins.module_utils._madengine"
@@ -37,13 +41,14 @@ IMAGE = "madengine-bench-node:1"
 PACKAGES = "docker.io docker-cli docker-registry skopeo zstd iproute2 iptables python3 python3-docker procps ca-certificates"
 NODES = ["mad-bench-1", "mad-bench-2", "mad-bench-3"]
 OLD, NEW = "bench/model:1", "bench/model:2"
-LIMITS: Dict[str, Tuple[str, float]] = {
-    "publish cold": ("docker save", 0.35),
-    "publish delta": ("docker save", 0.02),
-    "load cold": ("docker load", 0.80),
-    "load delta": ("docker load", 0.07),
-    "end to end cold": ("save + load", 0.55),
-    "end to end delta": ("save + load", 0.03),
+STORES = ("classic", "containerd")
+LIMITS: Dict[str, Dict[str, float]] = {
+    "publish cold": {"docker save": 0.35},
+    "publish delta": {"docker save": 0.02},
+    "load cold": {"docker load": 0.80},
+    "load delta": {"docker load": 0.07, "registry pull": 1.0},
+    "end to end cold": {"save + load": 0.55},
+    "end to end delta": {"save + load": 0.03},
 }
 WARM_SECONDS = 0.5  # at most, for the whole prolog of three nodes where nothing is missing
 RUN = ["docker", "run", "--detach", "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--tmpfs", "/run", "-v", "/var/lib/docker"]
@@ -61,22 +66,24 @@ def worker(action: str, reference: str) -> None:
 
     handle = layer_server.start("/var/run/docker.sock") if action == "publish" else -1
     docker, within = engine.Engine(), Deadline(3600)
+    path = Path(f"/shared/{reference.replace('/', '_')}.offer")
+
+    def tell(offer: Dict[str, Any]) -> None:
+        path.with_suffix(".new").write_text(json.dumps(offer))
+        path.with_suffix(".new").rename(path)
+
     if action == "publish":
         options = transports.TransportOptions(sources=("local",), reader=layer_server.LayerClient(handle), compression=os.environ["PACK"])
-        report = distribute.publish(docker, "/shared/store", reference, "site", within, options)
-        Path(f"/shared/{reference.replace('/', '_')}.offer").write_text(json.dumps(report))
+        report = distribute.publish(docker, "/shared/store", reference, "site", within, options, tell)
+        if not path.exists() or not distribute.are_kept([json.loads(path.read_text())], [report]):
+            tell(report)
     else:
-        report = distribute.obtain(docker, json.loads(Path(f"/shared/{reference.replace('/', '_')}.offer").read_text()), within)
-    seconds = time.monotonic() - began
-    print(
-        json.dumps(
-            {
-                "seconds": seconds,
-                "rss_mib": _peak_rss_mib(),
-                **{key: report[key] for key in distribute.FIGURES if key in report and key != "seconds"},
-            }
-        )
-    )
+        while action == "await" and not path.exists():
+            time.sleep(0.005)
+        report = distribute.obtain(docker, json.loads(path.read_text()), within)
+    ended = time.monotonic()
+    figures = {key: report[key] for key in distribute.FIGURES if key in report and key != "seconds"}
+    print(json.dumps({"began": began, "ended": ended, "seconds": ended - began, "rss_mib": _peak_rss_mib(), **figures}))
 
 
 def _peak_rss_mib() -> float:
@@ -190,22 +197,24 @@ def make_images(folder: Path, scale: float) -> None:
 
 
 class Bench:
-    """All the nodes, and one round of all the rows."""
+    """All the nodes with one kind of image store, and one round of all the rows."""
 
-    def __init__(self, shared: Path, is_containerd_store: bool, has_peers: bool, compression: str) -> None:
-        self.shared, self.has_peers = shared, has_peers
-        self.leader, *self.members = [Machine(name, shared, is_containerd_store, compression) for name in NODES]
-        self.times: Dict[str, Dict[str, List[float]]] = {}
+    def __init__(self, shared: Path, store: str, has_peers: bool, compression: str) -> None:
+        self.shared, self.store, self.has_peers = shared, store, has_peers
+        self.leader, *self.members = [Machine(name, shared, store == "containerd", compression) for name in NODES]
+        self.times: Dict[str, List[Dict[str, float]]] = {}  # row → who took how long, a round each
         self.facts: Dict[str, Dict[str, Any]] = {}
-        self._jobs = 0
+        self._jobs, self._floors = 0, 0
         self.layers: List[str] = []
+        self.registry = f"{self.leader.address}:5000"
         self.leader.sh("docker load -qi /shared/old.tar; docker load -qi /shared/new.tar")
         for node in (self.leader, *self.members):  # as installed: compiled
             node.sh("python3 -I -X pycache_prefix=/tmp/pyc /repo/tests/bench/images.py obtain none 2>/dev/null || true")
-        if has_peers:
-            config = '{"version": 0.1, "storage": {"filesystem": {"rootdirectory": "/var/lib/docker/registry"}}, "http": {"addr": ":5000"}}'
-            self.leader.sh(f"echo '{config}' > /run/registry.yml; docker-registry serve /run/registry.yml >/run/registry.log 2>&1 &")
-            self.leader.sh("until grep -q 'listening on' /run/registry.log; do sleep 0.1; done")
+        config = '{"version": 0.1, "storage": {"filesystem": {"rootdirectory": "/var/lib/docker/registry"}}, "http": {"addr": ":5000"}}'
+        self.leader.sh(f"echo '{config}' > /run/registry.yml; docker-registry serve /run/registry.yml >/run/registry.log 2>&1 &")
+        self.leader.sh("until grep -q 'listening on' /run/registry.log; do sleep 0.1; done")
+        for reference in (OLD, NEW):
+            self.leader.sh(f"docker tag {reference} {self.registry}/{reference}; docker push -q {self.registry}/{reference}")
 
     def note(self, row: str, who: str, work: Callable[[], Any]) -> None:
         subprocess.run(["sync"], check=True)
@@ -216,19 +225,19 @@ class Bench:
             self.facts[row] = {"bytes_moved": result["bytes_moved"], "method": result["method"], "peak_rss_mib": round(worst, 1)}
             if result.get("reason"):
                 self.facts[row]["reason"] = result["reason"]
-        self.times.setdefault(row, {}).setdefault(who, []).append(seconds)
-        print(f"  {row:18} {who:22} {seconds:8.3f} s", flush=True)
+        rounds = self.times.setdefault(row, [{}])
+        if who in rounds[-1]:
+            rounds.append({})
+        rounds[-1][who] = seconds
+        print(f"  {self.store:10} {row:18} {who:16} {seconds:8.3f} s", flush=True)
 
     def round(self) -> None:
         self.publishing()
         self.loading()
-        self.end_to_end("cold")
-        self.end_to_end("delta")
-        self.warm()
+        self.end_to_end()
 
     def publishing(self) -> None:
         one = self.leader
-        registry = f"{one.address}:5000"
         self.empty_store()
         self.note("publish cold", "ours", lambda: one.ours("publish", OLD))
         manifest = json.loads(one.sh("cat /shared/bench_model:1.offer"))["manifest"]
@@ -241,60 +250,61 @@ class Bench:
             return
         one.sh("rm -rf /var/lib/docker/registry/docker /shared/skopeo")
         for row, reference in (("publish cold", OLD), ("publish delta", NEW)):
-            name = f"{registry}/{reference}"
-            one.sh(f"docker tag {reference} {name}")
-            self.note(row, "registry push", lambda name=name: one.timed(f"docker push -q {name}"))  # type: ignore[misc]
+            self.note(row, "registry push", partial(one.timed, f"docker push -q {self.registry}/{reference}"))
             copy = f"skopeo copy -q docker-daemon:{reference} oci:/shared/skopeo:{reference.split(':')[1]}"
-            self.note(row, "skopeo copy", lambda copy=copy: one.timed(copy))  # type: ignore[misc]
+            self.note(row, "skopeo copy", partial(one.timed, copy))
 
     def loading(self) -> None:
-        two, registry = self.members[0], f"{self.leader.address}:5000"
-        peers: Dict[str, Callable[[str], str]] = {"docker load": lambda reference: f"docker load -qi /shared/save-{_short(reference)}.tar"}
+        """Load both images one after the other, each way from nothing: the second one's delta is that way's own."""
+        two = self.members[0]
+        peers: Dict[str, Callable[[str], str]] = {
+            "docker load": lambda reference: f"docker load -qi /shared/save-{_short(reference)}.tar",
+            "registry pull": lambda reference: f"docker pull -q {self.registry}/{reference}",
+        }
         if self.has_peers:
-            peers["registry pull"] = lambda reference: f"docker pull -q {registry}/{reference}"
             peers["skopeo copy"] = lambda reference: (
                 f"skopeo copy -q oci:/shared/skopeo:{reference.split(':')[1]} docker-daemon:{reference}"
             )
-        for row, reference, before in (("load cold", OLD, None), ("load delta", NEW, OLD)):
-            self.reset(two, None)
-            if before is not None:
-                two.ours("obtain", before)
-            self.note(row, "ours", lambda reference=reference: two.ours("obtain", reference))  # type: ignore[misc]
-            for who, script in peers.items():
-                # The peers' own delta: what they brought before is there.
-                self.reset(two, None)
-                if before is not None:
-                    two.sh(script(before) + " >/dev/null")
-                self.note(row, who, lambda reference=reference, script=script: two.timed(script(reference)))  # type: ignore[misc]
-        self.reset(two, None)
-        unpack = f"cd /shared/store/blobs/sha256; for each in {' '.join(self.layers)}; do tar -xf $each -C /var/lib/docker/floor; done"
-        two.sh("mkdir -p /var/lib/docker/floor")
-        self.note("load cold", "floor (tar -x)", lambda: two.timed(unpack))
+        rows = (("load cold", OLD), ("load delta", NEW))
+        self.forget(two)
+        for row, reference in rows:
+            self.note(row, "ours", partial(two.ours, "obtain", reference))
+        self.note("load warm", "ours", partial(two.ours, "obtain", NEW))
+        for who, script in peers.items():
+            self.forget(two)
+            for row, reference in rows:
+                self.note(row, who, partial(two.timed, script(reference)))
+        self.forget(two)
+        self.note("load cold", "floor", partial(two.timed, self.floor(two)))
         two.sh("rm -rf /var/lib/docker/floor")
-        self.reset(two, NEW)
-        self.note("load warm", "ours", lambda: two.ours("obtain", NEW))
 
-    def end_to_end(self, kind: str) -> None:
-        reference, before = (OLD, None) if kind == "cold" else (NEW, OLD)
-        row = f"end to end {kind}"
-        for member in self.members:
-            self.reset(member, None)
+    def floor(self, node: Machine) -> str:
+        """Return the command that only unpacks the first image."""
+        if self.store == "classic":
+            node.sh("mkdir -p /var/lib/docker/floor")
+            return f"cd /shared/store/blobs/sha256; for each in {' '.join(self.layers)}; do tar -xf $each -C /var/lib/docker/floor; done"
+        self._floors += 1
+        ctr = f"ctr -a /run/docker/containerd/containerd.sock -n floor{self._floors}"
+        node.sh(f"{ctr} images import --no-unpack /shared/old.tar")
+        digest = node.sh(f"{ctr} images ls").split("sha256:")[1].split()[0]
+        return f"{ctr} snapshots unpack sha256:{digest}"
+
+    def end_to_end(self) -> None:
+        """Bring both images to all members, one after the other: what the first has brought is there for the second."""
+        rows = (("end to end cold", OLD), ("end to end delta", NEW))
         self.empty_store()
-        if before is not None:
-            self.leader.ours("publish", before)
-            for member in self.members:  # what an earlier job has brought
-                member.ours("obtain", before)
-        self.note(
-            row, "ours", lambda: self._together(lambda: self.leader.ours("publish", reference), lambda one: one.ours("obtain", reference))
-        )
-        for member in self.members:
-            self.reset(member, before)
-        save, load = f"docker save -o /shared/e2e.tar {reference}", "docker load -qi /shared/e2e.tar"
-        self.note(row, "save + load", lambda: self._together(lambda: self.leader.timed(save), lambda one: one.timed(load)))
-        for member in self.members:
-            self.reset(member, before)
+        self.forget(*self.members)
+        for row, reference in rows:
+            self.note(row, "ours", partial(self._overlapping, reference))
+        if not self.has_peers:
+            self.warm()
+        self.forget(*self.members)
+        for row, reference in rows:
+            self.note(row, "save + load", partial(self._one_after_the_other, reference))
         if self.has_peers:
-            self.note(row, "save | load", lambda: self._piped(reference))
+            self.forget(*self.members)
+            for row, reference in rows:
+                self.note(row, "save | load", partial(self._piped, reference))
 
     def warm(self) -> None:
         """Time the whole prolog of a job whose image every node has."""
@@ -307,23 +317,26 @@ class Bench:
         (self.shared / "store").mkdir()
         (self.shared / "store").chmod(0o1777)  # as the role makes it: everybody publishes there
         self._jobs += 2
-        prologs.run(nodes, self._jobs, NEW)  # publishes what is in no store yet, and loads
+        prologs.run(nodes, self._jobs, NEW)  # publishes what is in no store yet
         self.note("warm prolog", "ours", lambda: prologs.run(nodes, self._jobs + 1, NEW))
 
-    def _together(self, first: Callable[[], Any], then: Callable[[Machine], Any]) -> Any:
-        """Return the time of the leader's step and the slowest member's; the figures of ours add up."""
-        lead = first()
-        box: List[Any] = []
-        threads = [threading.Thread(target=lambda one=one: box.append(then(one))) for one in self.members]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if not isinstance(lead, dict):
-            return lead + max(box)
-        seconds = lead["seconds"] + max(each["seconds"] for each in box)
-        peak = max(each["rss_mib"] for each in [lead, *box])
-        return {**lead, "seconds": seconds, "rss_mib": peak, "bytes_moved": sum(each["bytes_moved"] for each in [lead, *box])}
+    def _overlapping(self, reference: str) -> Dict[str, Any]:
+        """Return the time from the leader's start to the last end; the figures of all add up."""
+        self.leader.sh(f"rm -f '/shared/{reference.replace('/', '_')}.offer'")
+        with ThreadPoolExecutor() as pool:
+            members = [pool.submit(one.ours, "await", reference) for one in self.members]
+            lead = self.leader.ours("publish", reference)
+            all_of_them = [lead, *(each.result() for each in members)]
+        seconds = max(each["ended"] for each in all_of_them) - lead["began"]
+        peak = max(each["rss_mib"] for each in all_of_them)
+        return {**lead, "seconds": seconds, "rss_mib": peak, "bytes_moved": sum(each["bytes_moved"] for each in all_of_them)}
+
+    def _one_after_the_other(self, reference: str) -> float:
+        """Return the time of the leader's save and the slowest member's load."""
+        save = self.leader.timed(f"docker save -o /shared/e2e.tar {reference}")
+        with ThreadPoolExecutor() as pool:
+            loads = pool.map(lambda one: one.timed("docker load -qi /shared/e2e.tar"), self.members)
+            return float(save + max(loads))
 
     def _piped(self, reference: str) -> float:
         began = time.monotonic()
@@ -339,12 +352,10 @@ class Bench:
                 raise SystemExit("save | load failed")
         return time.monotonic() - began
 
-    def reset(self, node: Machine, before: Optional[str]) -> None:
-        """Leave *node* with just the image *before*, or none."""
-        names = node.sh("docker images --format '{{.Repository}}:{{.Tag}}'").split()
-        node.forget(*names)
-        if before is not None:
-            node.sh(f"docker load -qi /shared/{_short(before)}.tar")
+    def forget(self, *nodes: Machine) -> None:
+        """Leave no image on *nodes*."""
+        for node in nodes:
+            node.forget(*node.sh("docker images --format '{{.Repository}}:{{.Tag}}'").split())
 
     def empty_store(self) -> None:
         shutil.rmtree(self.shared / "store", ignore_errors=True)
@@ -355,32 +366,52 @@ def _short(reference: str) -> str:
 
 
 def table(bench: Bench) -> List[Dict[str, Any]]:
+    """Return a row each: medians, and for each limit the median of the rounds' own ratios."""
     rows = []
-    for row, times in bench.times.items():
-        medians = {who: round(statistics.median(seconds), 3) for who, seconds in times.items()}
-        ours = medians.pop("ours")
-        peer, limit = LIMITS.get(row, ("", WARM_SECONDS if row == "warm prolog" else None))
-        ratio = round(ours / medians[peer], 3) if peer in medians else None
-        rows.append(
-            {"row": row, "ours_s": ours, "peers": medians, "against": peer, "ratio": ratio, "at_most": limit, **bench.facts.get(row, {})}
-        )
+    for row, rounds in bench.times.items():
+        medians = {who: round(statistics.median(each[who] for each in rounds), 3) for who in rounds[0]}
+        ratios = [
+            {"peer": who, "ratio": round(statistics.median(each["ours"] / each[who] for each in rounds), 3), "at_most": at_most}
+            for who, at_most in {**LIMITS.get(row, {}), **({"floor": 0.0} if "floor" in medians else {})}.items()
+            if who in medians
+        ]
+        found = {"store": bench.store, "row": row, "ours_s": medians.pop("ours"), "peers_s": medians, "ratios": ratios}
+        rows.append({**found, **({"at_most_s": WARM_SECONDS} if row == "warm prolog" else {}), **bench.facts.get(row, {})})
     return rows
 
 
 def show(rows: List[Dict[str, Any]]) -> None:
     for row in rows:
-        peers = ", ".join(f"{who} {seconds:.2f}" for who, seconds in row["peers"].items())
-        verdict = f"{row['ratio']:.3f} of {row['against']} (at most {row['at_most']})" if row["ratio"] is not None else ""
-        verdict = f"{row['bytes_moved']} bytes (at most {row['at_most']} s)" if row["row"] == "warm prolog" else verdict
-        print(f"{row['row']:18} {row['ours_s']:8.3f} s  {verdict:44} peers: {peers}; peak {row.get('peak_rss_mib')} MiB")
+        peers = ", ".join(f"{who} {seconds:.2f}" for who, seconds in row["peers_s"].items())
+        limits = [f"at most {row['at_most_s']} s"] if "at_most_s" in row else []
+        limits += [
+            f"{each['ratio']:.3f} of {each['peer']}" + (f" (≤ {each['at_most']})" if each["at_most"] else "") for each in row["ratios"]
+        ]
+        facts = f"{row.get('bytes_moved')} bytes, {row.get('method', '')}, peak {row.get('peak_rss_mib')} MiB"
+        print(f"{row['store']:10} {row['row']:17} {row['ours_s']:8.3f} s  {'; '.join(limits):60} {peers}; {facts}")
+
+
+def measured(asked: argparse.Namespace) -> List[Dict[str, Any]]:
+    """Return the rows of each kind of store, one after the other."""
+    rows: List[Dict[str, Any]] = []
+    for store in asked.stores.split(","):
+        try:
+            bench = Bench(asked.shared, store, asked.peers, asked.compression)
+            for number in range(asked.rounds):
+                print(f"round {number + 1}", flush=True)
+                bench.round()
+            rows += table(bench)
+        finally:
+            subprocess.run(["docker", "rm", "-fv", *NODES], check=False, capture_output=True)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1.0, help="1.0 is 1.6 GB")
-    parser.add_argument("--containerd", action="store_true", help="the nodes use the containerd image store")
-    parser.add_argument("--peers", action="store_true", help="also the slow ones: registry, skopeo, save | load")
+    parser.add_argument("--scale", type=float, default=0.33, help="1.0 is 1.6 GB")
+    parser.add_argument("--stores", default=",".join(STORES), help="the nodes' image stores")
+    parser.add_argument("--peers", action="store_true", help="beside the slow peers: registry push, skopeo, save | load")
     parser.add_argument("--compression", default="none", choices=["none", "gzip", "zstd"], help="how ours packs layers in the store")
     parser.add_argument("--shared", type=Path, default=ROOT / "build" / "bench" / "images")
     asked = parser.parse_args()
@@ -391,26 +422,23 @@ def main() -> None:
     )
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     subprocess.run(["docker", "build", "-q", "-t", IMAGE, "-"], input=dockerfile.encode(), env=environment, check=True, capture_output=True)
+    began = time.monotonic()
     try:
         print("making the images", flush=True)
         make_images(asked.shared, asked.scale)
-        bench = Bench(asked.shared, asked.containerd, asked.peers, asked.compression)
-        for number in range(asked.rounds):
-            print(f"round {number + 1}", flush=True)
-            bench.round()
-        rows = table(bench)
-        show(rows)
-        parts = ["images", *(["containerd"] if asked.containerd else []), *(["peers"] if asked.peers else [])]
-        parts += [asked.compression] if asked.compression != "none" else []
-        out = ROOT / "build" / "bench" / f"{'-'.join(parts)}.json"
-        out.write_text(json.dumps({"rows": rows, "rounds": asked.rounds, "scale": asked.scale, "load": os.getloadavg()}, indent=1) + "\n")
+        rows = measured(asked)
     finally:
-        subprocess.run(["docker", "rm", "-fv", *NODES], check=False, capture_output=True)
         shutil.rmtree(asked.shared, ignore_errors=True)
+    show(rows)
+    parts = ["images", *(["peers"] if asked.peers else []), *([asked.compression] if asked.compression != "none" else [])]
+    facts = {"rounds": asked.rounds, "scale": asked.scale, "minutes": round((time.monotonic() - began) / 60, 1), "load": os.getloadavg()}
+    out = ROOT / "build" / "bench" / f"{'-'.join(parts)}.json"
+    out.write_text(json.dumps({"rows": rows, **facts}, indent=1) + "\n")
+    print(f"{out}: {facts}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] in ("publish", "obtain"):
+    if len(sys.argv) == 3 and sys.argv[1] in ("publish", "obtain", "await"):
         worker(sys.argv[1], sys.argv[2])
     else:
         main()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import time
 from pathlib import Path
 
@@ -98,3 +100,25 @@ def test_what_a_job_took_is_given_back_when_it_is_over_and_nobody_elses(store: I
     lease.give_back_all(store, "4711")
     lease.give_back_all(store, "4711")
     assert set(os.listdir(store.leases)) == kept
+
+
+def test_what_a_killed_holder_was_writing_goes_with_its_lease_and_nobody_elses(store: ImageStore) -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, lease.take(store, [], "7").name.encode())
+        store.blobs.put(iter(lambda: time.sleep(3600) or b"", None))
+    name = os.read(reader, 1000).decode()
+    while not os.listdir(store.temporary):
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    host = socket.gethostname()
+    others = [f"{host}.{pid}1.ab", f"{host}.{pid + 1}.ab", f"x{host}.{pid}.ab"]
+    for other in others:
+        Path(store.temporary, other).touch()
+    lease.give_back_after(store, "not-a-holder")
+    assert len(os.listdir(store.temporary)) == 4
+    lease.give_back_all(store, "7")
+    assert sorted(os.listdir(store.temporary)) == sorted(others)
+    assert (os.listdir(store.leases), name.split(".")[0]) == ([], "job-7")

@@ -69,7 +69,7 @@ class Shared(Way):
 
     def release(self, offer: Offer) -> None:
         with contextlib.suppress(Fault):
-            lease.give_back(ImageStore(str(offer.details.get("where"))), str(offer.details.get("lease")))
+            lease.give_back_after(ImageStore(str(offer.details.get("where"))), str(offer.details.get("lease")))
 
     def forget(self, job_id: str, store_path: str, spool: str) -> None:
         if store_path:

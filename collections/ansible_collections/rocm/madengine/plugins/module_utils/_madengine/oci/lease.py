@@ -29,6 +29,7 @@ from .store import ImageStore
 
 LIFETIME_SECONDS = 24 * 3600
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_HOLDER = re.compile(r"(?:job-[^.]*\.)?([A-Za-z0-9._-]+\.[0-9]+\.)[0-9a-f]{16}")  # its unfinished blobs' names begin so, too
 _LARGEST = 1 << 20
 _CLOCK_SECONDS = 60.0  # by which a lease of this instant may seem to lie ahead
 
@@ -86,11 +87,23 @@ def give_back(store: ImageStore, name: str) -> None:
         folder.unlink(_checked(name))
 
 
+def give_back_after(store: ImageStore, name: str) -> None:
+    """Remove a lease whose holder has ended, and what it was writing if it was killed; as far as that is the caller's."""
+    give_back(store, name)
+    holder = _HOLDER.fullmatch(name)
+    if holder:
+        with contextlib.suppress(OSError), store.root.folder("tmp") as folder:
+            for left in folder.names():
+                if left.startswith(holder[1]):
+                    with contextlib.suppress(OSError):
+                        folder.unlink(left)
+
+
 def give_back_all(store: ImageStore, job_id: str) -> None:
     """Remove all leases of a job that is over, as far as they are the caller's: whoever took one may have been killed."""
     for name in _names(store):
         if name.startswith(_of_job(job_id)):
-            give_back(store, name)
+            give_back_after(store, name)
 
 
 def prove(store: ImageStore, lease: Lease) -> None:

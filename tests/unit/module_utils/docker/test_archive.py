@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import bz2
 import functools
 import gzip
+import io
 import json
+import lzma
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any, Callable
 
@@ -33,6 +37,44 @@ def packed(program: str, image: images.Image, tags: Any = ()) -> bytes:
     return subprocess.run([program, "-c"], input=images.saved_20(image, tags), stdout=subprocess.PIPE, check=True).stdout
 
 
+def by_python(module: Any, image: images.Image, tags: Any = ()) -> bytes:
+    data = images.saved_25(image, tags)
+    return bytes(module.compress(data[:5000]) + module.compress(data[5000:]))  # as pbzip2 and pixz do: a stream behind the other
+
+
+def by_pzstd(image: images.Image, tags: Any = ()) -> bytes:
+    return b"\x50\x2a\x4d\x18\x04\0\0\0" + b"size" + packed("zstd", image, tags)
+
+
+def with_xz_layers(image: images.Image, tags: Any = ()) -> bytes:
+    return images.saved_25(images.Image(image.config, tuple(map(lzma.compress, image.layers))), tags)
+
+
+def by_star(image: images.Image, tags: Any = ()) -> bytes:
+    """Return an archive with pax headers, long names, ``./`` before them, directories, and a hard link for each name that is used."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 3000}) as made:
+
+        def add(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.linkname, info.pax_headers = len(data), kind, target, {"SCHILY.xattr.user.a": "ä" * 200}
+            made.addfile(info, io.BytesIO(data))
+
+        deep = "./" + "very-long-name/" * 20
+        add(deep, kind=tarfile.DIRTYPE)
+        for number, layer in enumerate(image.layers):
+            add(f"{deep}{number}", layer)
+            add(f"./{number}/layer.tar", kind=tarfile.LNKTYPE, target=f"{deep}{number}")
+        add("./config", image.config)
+        entry = {
+            "Config": "config",
+            "RepoTags": list(tags) or None,
+            "Layers": [f"{number}/layer.tar" for number in range(len(image.layers))],
+        }
+        add("./manifest.json", json.dumps([entry]).encode())
+    return out.getvalue()
+
+
 FORMS = pytest.mark.parametrize(
     "saved",
     [
@@ -47,6 +89,11 @@ FORMS = pytest.mark.parametrize(
         functools.partial(images.by_buildah, foreign=False),
         functools.partial(packed, "gzip"),
         functools.partial(packed, "zstd"),
+        functools.partial(by_python, lzma),
+        functools.partial(by_python, bz2),
+        by_pzstd,
+        with_xz_layers,
+        by_star,
     ],
     ids=[
         "20.10",
@@ -60,6 +107,11 @@ FORMS = pytest.mark.parametrize(
         "buildah, one platform",
         "save | gzip",
         "save | zstd",
+        "save | xz",
+        "save | bzip2",
+        "save | pzstd",
+        "layers in xz",
+        "pax and hard links",
     ],
 )
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import subprocess
 import threading
@@ -274,11 +276,21 @@ def test_a_plain_archive_in_the_stores_directory_is_a_source(leader: images.Daem
     assert empty.images == {str(Reference.parse(name)): BASE}
 
 
-@pytest.mark.parametrize(("suffix", "program"), [(".tar.gz", "gzip"), (".tgz", "gzip"), (".tar.zst", "zstd"), (".tar", "gzip")])
+@pytest.mark.parametrize(
+    ("suffix", "program"),
+    [(".tar.gz", "gzip"), (".tgz", "gzip"), (".tar.zst", "zstd"), (".tar", "gzip")],
+)
 def test_an_archive_that_was_packed_on_its_way_is_a_source(path: str, suffix: str, program: str) -> None:
     os.mkdir(path)
     data = subprocess.run([program, "-c"], input=images.saved_20(BASE, ["a/b:1"]), stdout=subprocess.PIPE, check=True).stdout
     Path(path, f"a_b_1{suffix}").write_bytes(data)
+    assert publish(images.Daemon(), path, "a/b:1")["source"] == "archive"
+
+
+@pytest.mark.parametrize(("suffix", "module"), [(".tar.xz", lzma), (".tar.bz2", bz2)])
+def test_an_archive_is_a_source_in_each_form_that_docker_loads(path: str, suffix: str, module: Any) -> None:
+    os.mkdir(path)
+    Path(path, f"a_b_1{suffix}").write_bytes(module.compress(images.saved_20(BASE, ["a/b:1"])))
     assert publish(images.Daemon(), path, "a/b:1")["source"] == "archive"
 
 

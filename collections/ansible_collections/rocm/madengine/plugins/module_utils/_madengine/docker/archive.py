@@ -35,7 +35,7 @@ _MOST_IMAGES = 100  # in one index
 _MOST_LINKS = 8  # from a name to its file, and from index to index
 _HEAD_BYTES = 512
 _MAGIC = slice(257, 262)  # of a tar's first header
-_LAYER_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+_LAYER_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _BLOCK = 512
 _LARGE = 16 << 20  # bytes; below that, writing a layer in vain costs less than reading the archive twice
@@ -89,7 +89,7 @@ def unpack(
 ) -> Unpacked:
     """Take an archive apart while it comes, and put the layers that the store lacks into its blobs.
 
-    :param chunks: what ``docker load`` takes, plain or packed with gzip or zstd: an archive of ``docker save``, old or new, of
+    :param chunks: what ``docker load`` takes, plain or packed with gzip, zstd, xz or bzip2: an archive of ``docker save``, old or new, of
         skopeo, podman, buildah, jib, bazel or kaniko, or an OCI layout in a tar.
     :param reference: which image of the archive, or None for the only one.
     :param present: diff id → layer that the store has; it is not written again.

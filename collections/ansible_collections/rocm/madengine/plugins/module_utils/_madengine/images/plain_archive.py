@@ -25,7 +25,7 @@ from ..oci.image_manifest import Stored
 from ..oci.store import ImageStore
 
 _NOTE = "archive.json"
-_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 
 
 @dataclass(frozen=True)

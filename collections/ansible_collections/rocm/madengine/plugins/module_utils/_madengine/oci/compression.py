@@ -4,25 +4,27 @@
 """How the bytes of a layer's blob are packed: plain, gzip or zstd, and from one to the other while they flow.
 
 The work is done by the programs that every distribution has, on all cores where they can; Python's own zlib, on one, undoes
-gzip, so that nothing need be installed to read what a registry has sent.
+gzip, so that nothing need be installed to read what a registry has sent. xz and bzip2 are only undone, as ``docker load`` does.
 
-Source: OCI image-spec v1.1, layer.md ("Distributable", "+gzip", "+zstd"); RFC 1952 and RFC 8878 for the first bytes.
+Source: OCI image-spec v1.1, layer.md ("Distributable", "+gzip", "+zstd"); RFC 1952, RFC 8878 (a zstd file may begin with a
+skippable frame), the xz file format 1.1 and bzip2's for the first bytes; moby, pkg/archive (``DetectCompression``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 import threading
 import zlib
-from typing import IO, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
+from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, cast
 
 from ..core import process
 from ..core.errors import ShareFault
 from . import digests
 
-NONE, GZIP, ZSTD = "none", "gzip", "zstd"
+NONE, GZIP, ZSTD, XZ, BZIP2 = "none", "gzip", "zstd", "xz", "bzip2"
 PLAIN_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _DOCKER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 _KINDS = {
@@ -33,7 +35,13 @@ _KINDS = {
     _DOCKER_TYPE + ".gzip": GZIP,
     _DOCKER_TYPE + ".zstd": ZSTD,
 }
-_FIRST_BYTES = {GZIP: b"\x1f\x8b", ZSTD: b"\x28\xb5\x2f\xfd"}
+_FIRST_BYTES = {
+    GZIP: re.compile(rb"\x1f\x8b"),
+    ZSTD: re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+    XZ: re.compile(rb"\xfd7zXZ\0"),
+    BZIP2: re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59"),
+}
+_MOST_XZ_BYTES = 256 << 20  # of memory: `xz -9` takes a quarter of that to undo
 _COMPRESSORS: Dict[str, Tuple[Tuple[str, ...], ...]] = {
     GZIP: (("pigz", "-c", "-n"), ("gzip", "-c", "-n")),
     ZSTD: (("zstd", "-q", "-c", "-T0"),),
@@ -53,7 +61,7 @@ def media_type_of(kind: str) -> str:
 
 def guess(head: bytes) -> str:
     """Return how a blob that begins with *head* is packed; a tar begins with a file's name."""
-    return next((kind for kind, first in _FIRST_BYTES.items() if head.startswith(first)), NONE)
+    return next((kind for kind, first in _FIRST_BYTES.items() if first.match(head)), NONE)
 
 
 def can(kind: str, path: str = process.PATH) -> bool:
@@ -84,6 +92,8 @@ def inflated(chunks: Iterable[bytes], kind: str, path: str = process.PATH) -> It
     """
     if kind == GZIP:
         return _gunzipped(chunks)
+    if kind in (XZ, BZIP2):
+        return _unpacked(chunks, kind)
     if kind == ZSTD and shutil.which(_UNZSTD[0], path=path) is None:
         raise ShareFault("compression: a layer is packed with zstd", "install zstd on this node", program=_UNZSTD[0])
     return _through(_UNZSTD, chunks, path) if kind == ZSTD else iter(chunks)
@@ -125,6 +135,32 @@ def _feed(stream: IO[bytes], chunks: Iterable[bytes], failures: List[BaseExcepti
             raise
         except BaseException as error:
             failures.append(error)
+
+
+def _unpacked(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
+    """Give the plain bytes of an xz or bzip2 file; several streams in a row are one."""
+    import bz2
+    import lzma
+
+    def fresh() -> Any:
+        return bz2.BZ2Decompressor() if kind == BZIP2 else lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_XZ_BYTES)
+
+    inflater = fresh()
+    try:
+        for chunk in chunks:
+            while chunk or not (inflater.eof or inflater.needs_input):
+                chunk = chunk.lstrip(b"\0") if inflater.eof else chunk  # xz pads its streams
+                if inflater.eof and chunk:
+                    inflater = fresh()
+                plain = inflater.decompress(chunk, digests.CHUNK_BYTES) if not inflater.eof else b""
+                chunk = inflater.unused_data if inflater.eof and chunk else b""
+                if plain:
+                    yield plain
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        remedy = "remove the blob and publish the image again"
+        raise ShareFault(f"compression: not a file of {kind}'s", remedy, error=str(error)) from error
+    if not inflater.eof:
+        raise ShareFault(f"compression: file of {kind}'s ends too soon", "remove the blob and publish the image again")
 
 
 def _gunzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:

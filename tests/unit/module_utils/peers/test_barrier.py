@@ -772,6 +772,24 @@ def test_a_node_that_cannot_come_for_it_has_no_hooks_is_named_without_waiting_fo
     assert member["line"].startswith("madengine: share: n0: rendezvous: a node has no hooks (without_hooks='n2'); apply ")
 
 
+def test_who_is_late_is_told_that_another_node_has_no_hooks(at: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "looked")
+
+    def story(session: Any) -> Any:
+        if session.is_leader:
+            session._prompt = Deadline(0)
+            session._serve(lambda: session._hookless == ["n2"])
+            (tmp_path / "looked").write_text("n1 may come")
+        return peers.both(session)
+
+    jobs = [barrier.Allocation("c", 4711, 0, ("n0", "n1", "n2"), node, at) for node in ("n0", "n1")]
+    lead = peers.start(jobs[0], story, within=3600, grace_seconds=3600, bare=_bare("n2"))
+    assert (tmp_path / "looked").read_text() == "n1 may come"
+    member = peers.start(jobs[1], peers.both, within=3600, grace_seconds=3600)
+    assert lead.outcome()["fault"]["seen"]["without_hooks"] == "n2"
+    assert "n0: rendezvous: a node has no hooks" in member.outcome()["line"]
+
+
 def _no_answer() -> None:
     raise ShareFault("test: nobody can be asked", "nothing")
 

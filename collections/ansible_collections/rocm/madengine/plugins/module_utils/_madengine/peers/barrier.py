@@ -122,7 +122,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
         self._have_all_come = False
         self._prompt, self._bare = deadline.sooner(_PROMPT_SECONDS), bare
         self._looking: Optional[Child] = None
-        self._hookless: Optional[Fault] = None
+        self._hookless: List[str] = []
         self._job = Watch(self._selector, over)
 
     def publish(self, offers: Sequence[Any]) -> None:
@@ -161,8 +161,9 @@ class Leader(Server[LeaderState, LeaderEnd]):
             raise self._state.fault
         if self._limit.has_passed():
             raise late(self._state, self._limit.spent())
-        if self._hookless is not None:
-            raise self._hookless
+        missing = self._state.missing()
+        if missing and set(missing) <= set(self._hookless):  # all who can come are here, and are told
+            raise hookless(self._state)
         if self._job.reason:
             raise ended(self._state, self._job.reason)
         self._have_all_come = self._have_all_come or self._state.has_all()
@@ -189,9 +190,8 @@ class Leader(Server[LeaderState, LeaderEnd]):
         self._looking = None
         with contextlib.suppress(Fault, RuntimeError):
             bare = child.result()
-            missing = [node for node in self._state.missing() if node in bare]
-            if missing and self.allocation.node not in bare:  # who has the hooks for certain proves the answer
-                self._hookless = hookless(self._state, missing)
+            if self.allocation.node not in bare:  # who has the hooks for certain proves the answer
+                self._hookless = [node for node in self._state.missing() if node in bare]
 
     def _close(self) -> None:
         super()._close()

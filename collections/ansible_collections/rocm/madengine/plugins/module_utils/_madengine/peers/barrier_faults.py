@@ -39,11 +39,9 @@ def absent(leader: LeaderState, waited_seconds: float, silent: Sequence[str]) ->
     return ShareFault("rendezvous: not all nodes came", remedy, **seen)
 
 
-def hookless(leader: LeaderState, bare: Sequence[str]) -> ShareFault:
-    """Return the fault of a barrier to which nodes cannot come.
-
-    :param bare: those that have no hooks.
-    """
+def hookless(leader: LeaderState) -> ShareFault:
+    """Return the fault of a barrier where all are missing who have no hooks, and nobody else is."""
+    bare = leader.missing()
     seen: Dict[str, object] = {"without_hooks": listed(bare), **leader.strangers()}
     remedy = f"apply rocm.madengine.site to {bare[0]}, or bake the hooks into its image; until then --exclude={listed(bare)}"
     return ShareFault("rendezvous: a node has no hooks", remedy, **seen)

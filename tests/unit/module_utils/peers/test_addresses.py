@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -158,3 +159,20 @@ def test_a_meeting_that_just_ended_does_not_block_its_port() -> None:
             there.close()  # the side that closes first stays in TIME_WAIT
             assert here.recv(1) == b""
         listener.close()
+
+
+def test_the_controller_is_asked_of_those_alone_that_neither_file_nor_name_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slurm.conf").write_text("NodeName=one.invalid NodeAddr=127.0.0.1\n")
+    asked: List[Any] = []
+    monkeypatch.setattr(addresses.node_addresses, "asked", lambda *words: asked.append(words) or {"two.invalid": "10.7.0.2"})
+    nodes = ["one.invalid", "localhost", "two.invalid", "three.invalid"]
+    found = addresses.given(str(tmp_path / "slurm.conf"), nodes, "/opt/slurm")
+    assert found == {"one.invalid": "127.0.0.1", "two.invalid": "10.7.0.2"}
+    assert asked == [(["two.invalid", "three.invalid"], str(tmp_path / "slurm.conf"), "/opt/slurm")]
+
+
+def test_where_all_names_lead_somewhere_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses.node_addresses, "asked", lambda *words: pytest.fail("asked"))
+    assert addresses.given("", ["localhost"]) == {}

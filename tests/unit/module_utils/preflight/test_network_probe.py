@@ -98,10 +98,10 @@ def test_own_addresses_are_those_that_others_can_reach(tmp_path: Path) -> None:
 
 
 def test_a_name_that_leads_to_the_loopback_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen = network_probe.names("localhost", "", str(tmp_path))
+    seen = network_probe.names("localhost", "", "", str(tmp_path))
     assert (seen["is_loopback"], seen["addresses"]) == (True, [])
     assert "127.0.0.1" in seen["named_so"]
-    assert network_probe.names("no-such-node.invalid", "", str(tmp_path))["named_so"] == []
+    assert network_probe.names("no-such-node.invalid", "", "", str(tmp_path))["named_so"] == []
 
 
 def test_peers_are_found_by_any_address_that_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ NODE_ADDRESSES = "NodeName=one.invalid NodeAddr=127.0.0.1\nNodeName=two.invalid 
 def test_a_node_that_dns_does_not_know_is_looked_for_under_its_node_addr(tmp_path: Path) -> None:
     conf = tmp_path / "slurm.conf"
     conf.write_text(NODE_ADDRESSES)
-    own = network_probe.names("one.invalid", str(conf), str(tmp_path))
+    own = network_probe.names("one.invalid", str(conf), "", str(tmp_path))
     assert (own["address"], own["named_so"]) == ("127.0.0.1", ["127.0.0.1"])
     others = [{"node": f"{name}.invalid", "addresses": ["127.0.0.1"]} for name in ("one", "two", "three")]
     # Of the second, slurm.conf says another address than it has; of the third, nothing.

@@ -57,3 +57,27 @@ def test_what_slurmd_was_sent_comes_before_what_was_installed(tmp_path: Path) ->
         path.touch()
     found.append(node_addresses.conf_file(f"{tmp_path}/opt", str(sent), str(installed)))
     assert found == [str(installed), str(installed), str(own), str(sent)]
+
+
+# As 24.11.5 prints a node that came up with ``slurmd -Z``, shortened.
+DYNAMIC = "NodeName=d1 Arch=x86_64 NodeAddr=10.7.0.1 NodeHostName=rack7 Version=24.11.5 State=IDLE+DYNAMIC_NORM"
+
+
+def scontrol(folder: Path, text: str) -> str:
+    (folder / "bin").mkdir()
+    (folder / "bin/scontrol").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "bin/scontrol").chmod(0o755)
+    return str(folder)
+
+
+def test_of_nodes_that_are_in_no_file_the_controller_is_asked_once_for_all(tmp_path: Path) -> None:
+    script = f'echo "$SLURM_CONF $*" >>{tmp_path}/asked; echo "{DYNAMIC}"; echo "{DYNAMIC}" | sed s/d1/d2/; echo "Node d3 not found"'
+    slurm_dir = scontrol(tmp_path, script)
+    assert node_addresses.asked(["d1", "d3"], "/etc/slurm/slurm.conf", slurm_dir) == {"d1": "10.7.0.1"}
+    assert (tmp_path / "asked").read_text() == "/etc/slurm/slurm.conf --oneliner show node d1,d3\n"
+
+
+@pytest.mark.parametrize("text", ["echo 'Unable to contact slurm controller' >&2; exit 1", "exec sleep 60", "echo NodeName=d1 State=DOWN"])
+def test_a_controller_that_does_not_say_costs_a_moment_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(node_addresses, "_ASK_SECONDS", 0.2)
+    assert node_addresses.asked(["d1"], "", scontrol(tmp_path, text)) == {}

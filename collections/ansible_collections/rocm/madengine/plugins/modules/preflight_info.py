@@ -266,8 +266,8 @@ def gather(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 def peers(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
     """Look for the peers and for their notes."""
     plan: Dict[str, probes.Probe] = {
-        "names": (network_probe.peers, (asked["node"], asked["peers"], asked["slurm_conf"]), 60),
-        "ports": (network_probe.reach, (asked["node"], asked["peers"], site.port_range, asked["slurm_conf"]), 60),
+        "names": (network_probe.peers, (asked["node"], asked["peers"], asked["slurm_conf"], site.slurm_dir), 60),
+        "ports": (network_probe.reach, (asked["node"], asked["peers"], site.port_range, asked["slurm_conf"], site.slurm_dir), 60),
     }
     if asked["store"]:
         plan["store"] = (store_probe.missing, (asked["store"], asked["session"], asked["peers"]), 60)
@@ -303,7 +303,7 @@ def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe
         "release": (probes.hook_release, (asked["root"], _places(asked), 60, site.python), 65),
         "key": (probes.key, (site.auth, site.key_file, asked["session"]), 15),
         "ports": (network_probe.ports, site.port_range, 15),
-        "names": (network_probe.names, (asked["node"], asked["slurm_conf"]), 20),
+        "names": (network_probe.names, (asked["node"], asked["slurm_conf"], site.slurm_dir), 20),
         "madengine": (probes.madengine, (shutil.which(asked["madengine"]) or "", 60), 65),
     }
     if asked["ask_slurm"]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Callable, Mapping, Optional
 
 from ..core.errors import Fault, ShareFault
+from ..peers import addresses
 from ..slurm import allocation, node_addresses
 from ..slurm.allocation import Allocation
 from . import config, exit_status, job_state, journal, metrics, node_probe, timeline, watchdog
@@ -51,7 +52,9 @@ class Hook:
             nonlocal begun
             job = allocation.of(environ)
             if len(job.nodes) > 1:
-                known = node_addresses.of(environ.get("SLURM_CONF", ""), job.nodes)
+                conf = environ.get("SLURM_CONF", "")
+                # Everybody has to find the leader; of the others an address is a help to it.
+                known = {**node_addresses.of(conf, job.nodes), **addresses.given(conf, [job.leader], site.slurm_dir)}
                 job = dataclasses.replace(job, addresses=known)
             state = job_state.JobState(job.job_id)
             if self.begin(site, job, state):

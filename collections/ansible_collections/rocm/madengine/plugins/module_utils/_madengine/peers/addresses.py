@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from typing import List, Tuple
+from typing import Collection, Dict, List, Tuple
 
 from ..core.errors import NodeFault
+from ..slurm import node_addresses
 from ..slurm.allocation import Allocation
 from . import reserved
 
@@ -53,6 +54,17 @@ def resolve(name: str) -> List[Address]:
     usable = [one for one in every if _is_usable(one[1])]
     outside = [one for one in usable if not is_loopback(one)]
     return outside or usable
+
+
+def given(conf: str, nodes: Collection[str], slurm_dir: str = "") -> Dict[str, str]:
+    """Return name → address for those of *nodes* that are not to be reached by their names.
+
+    slurm.conf says it; where it does not and the name leads nowhere either, as with nodes that are in no slurm.conf, the
+    controller is asked, once and for a bounded time.
+    """
+    found = node_addresses.of(conf, nodes)
+    lost = [node for node in nodes if node not in found and not _leads_anywhere(node)]
+    return {**found, **node_addresses.asked(lost, conf, slurm_dir)} if lost else found
 
 
 def is_loopback(address: Address) -> bool:
@@ -140,6 +152,13 @@ def answers(node: str) -> bool:
             probe.settimeout(_ANSWER_SECONDS)
             return probe.connect_ex((number, _UNUSED_PORT)) in (0, errno.ECONNREFUSED)
     except (OSError, UnicodeError, IndexError):
+        return False
+
+
+def _leads_anywhere(name: str) -> bool:
+    try:
+        return bool(resolve(name))
+    except (OSError, UnicodeError):
         return False
 
 

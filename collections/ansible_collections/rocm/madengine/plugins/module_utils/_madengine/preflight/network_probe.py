@@ -19,7 +19,6 @@ from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 from ..core.deadline import Deadline
 from ..peers import addresses, reserved
-from ..slurm import node_addresses
 
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 _MOST_PEERS = 8
@@ -42,12 +41,13 @@ def ports(low: int, high: int, proc: str = "/proc") -> Dict[str, Any]:
     }
 
 
-def names(node: str, conf: str = "", proc: str = "/proc") -> Dict[str, Any]:
+def names(node: str, conf: str = "", slurm_dir: str = "", proc: str = "/proc") -> Dict[str, Any]:
     """Return this node's own addresses, and where its own name leads.
 
     :param conf: slurm.conf, whose ``NodeAddr`` stands for the name, as it does for the hooks.
+    :param slurm_dir: where the site has SLURM, to ask of a node that is in no slurm.conf.
     """
-    address = node_addresses.of(conf, [node]).get(node, node)
+    address = addresses.given(conf, [node], slurm_dir).get(node, node)
     try:
         found = addresses.resolve(address)
     except (OSError, UnicodeError):
@@ -75,7 +75,7 @@ def own_addresses(proc: str = "/proc") -> List[str]:
     return [address for address in dict.fromkeys(found) if not _is_internal(address)]
 
 
-def peers(me: str, others: Sequence[Mapping[str, Any]], conf: str = "") -> Dict[str, Any]:
+def peers(me: str, others: Sequence[Mapping[str, Any]], conf: str = "", slurm_dir: str = "") -> Dict[str, Any]:
     """Return which *others* this node cannot find by their names.
 
     :param others: ``{"node": name, "addresses": [number]}`` each.
@@ -84,7 +84,7 @@ def peers(me: str, others: Sequence[Mapping[str, Any]], conf: str = "") -> Dict[
     """
     unknown: List[str] = []
     wrong: Dict[str, List[str]] = {}
-    known = node_addresses.of(conf, [str(other["node"]) for other in others])
+    known = addresses.given(conf, [str(other["node"]) for other in others], slurm_dir)
     for other in others:
         name = str(other["node"])
         if name == me:
@@ -99,7 +99,9 @@ def peers(me: str, others: Sequence[Mapping[str, Any]], conf: str = "") -> Dict[
     return {"unknown": unknown, "wrong": wrong}
 
 
-def reach(me: str, others: Sequence[Mapping[str, Any]], ports: Tuple[int, int], conf: str = "", seconds: float = 5.0) -> Dict[str, Any]:
+def reach(
+    me: str, others: Sequence[Mapping[str, Any]], ports: Tuple[int, int], conf: str = "", slurm_dir: str = "", seconds: float = 5.0
+) -> Dict[str, Any]:
     """Return which of the next nodes in line do not let this one connect to a port of the range.
 
     Nobody need listen there: a node that refuses has been reached. What a firewall drops is silence, and what it rejects is
@@ -112,7 +114,7 @@ def reach(me: str, others: Sequence[Mapping[str, Any]], ports: Tuple[int, int], 
     names = [str(other["node"]) for other in others]
     place = names.index(me) + 1 if me in names else 0
     following = [name for name in [*names[place:], *names[:place]] if name != me][:_MOST_PEERS]
-    known = node_addresses.of(conf, following)
+    known = addresses.given(conf, following, slurm_dir)
     blocked: Dict[str, str] = {}
     within = Deadline(seconds * _MOST_PEERS)
     for name in following:

@@ -3,24 +3,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Under which address SLURM reaches each node, where its name leads nowhere by itself.
 
-slurm.conf lies on every node, configless ones included, so nobody is asked. Nodes that come up by themselves are not in
-it: they are reached by their names.
+slurm.conf lies on every node, configless ones included, so nobody is asked. Nodes that come up by themselves (``slurmd -Z``)
+are not in it: they are reached by their names, and where these lead nowhere the controller knows more.
 
-Source: slurm.conf(5), "NodeAddr" and "Include"; configless_slurm.html, "NOTES" (where slurmd keeps what it was sent).
+Source: slurm.conf(5), "NodeAddr" and "Include"; configless_slurm.html, "NOTES" (where slurmd keeps what it was sent);
+dynamic_nodes.html; measured with 24.11.5 (``scontrol --oneliner show node``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os.path
+import re
+import subprocess
 from typing import Collection, Dict, List
 
-from ..core import files
+from ..core import files, process
 from ..core.errors import JobFault
-from . import hostlist, slurm_conf
+from . import hostlist, settings, slurm_conf
 
 _LARGEST_BYTES = 16 << 20
 _MOST_FILES = 64
+_ASK_SECONDS = 5.0
+_TOLD = re.compile(r"^NodeName=(\S+) .*?\bNodeAddr=(\S+)", re.MULTILINE)
 _SENT = "/run/slurm/conf/slurm.conf"
 _INSTALLED = "/etc/slurm/slurm.conf"
 
@@ -46,6 +51,20 @@ def of(path: str, wanted: Collection[str]) -> Dict[str, str]:
         for line in slurm_conf.nodes(text) if "nodeaddr" in text.lower() else ():
             found.update(_pairs(line.get("nodename", ""), line.get("nodeaddr", "")))
     return {name: found[name] for name in wanted if name in found}
+
+
+def asked(wanted: Collection[str], conf: str = "", slurm_dir: str = "") -> Dict[str, str]:
+    """Return name → ``NodeAddr`` as the controller knows it: one question for all of *wanted*, and for a bounded time.
+
+    :param conf: slurm.conf, for ``scontrol`` to find the controller by; "" for its own way.
+    :returns: nothing for nodes that it does not know, and where it does not answer.
+    """
+    named = {"PATH": settings.search_path(slurm_dir), "LC_ALL": "C", **({"SLURM_CONF": conf} if conf else {})}
+    try:
+        done = process.command(["scontrol", "--oneliner", "show", "node", ",".join(wanted)], _ASK_SECONDS, env=named)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return {name: address for name, address in _TOLD.findall(done.stdout) if name in wanted}
 
 
 def _texts(path: str) -> List[str]:

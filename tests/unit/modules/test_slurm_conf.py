@@ -112,6 +112,20 @@ def test_a_link_stays_and_what_it_leads_to_is_changed(run_module: Run, etc: Path
     assert "PrologFlags=X11,Alloc,DeferBatch\n" in (etc / "slurm.conf").read_text()
 
 
+def test_what_a_link_s_file_names_without_a_directory_is_beside_the_link(run_module: Run, etc: Path, tmp_path: Path) -> None:
+    # SLURM knows the name that it was given, and looks beside it.
+    (etc / "slurm.conf").write_text("Prolog=prolog.sh\nInclude flags.conf\n")
+    (tmp_path / "link.conf").symlink_to("etc/slurm.conf")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/flags.conf").write_text("PrologFlags=X11\n")
+    (tmp_path / "flags.conf").symlink_to("shared/flags.conf")
+    code, result = run_module(slurm_conf, path=str(tmp_path / "link.conf"))
+    assert (code, f"place='{tmp_path}/flags.conf'" in result["msg"]) == (1, True), result
+    (tmp_path / "flags.conf").unlink()
+    code, result = run_module(slurm_conf, path=str(tmp_path / "link.conf"))
+    assert (code, result["displaced"]) == (0, {"Prolog": f"{tmp_path}/prolog.sh"})
+
+
 def test_what_an_included_file_sets_is_not_set_twice(run_module: Run, etc: Path) -> None:
     (etc / "slurm.conf").write_text(SITE + "Include hooks.conf\n")
     (etc / "hooks.conf").write_text("Epilog=/site/epilog\n")

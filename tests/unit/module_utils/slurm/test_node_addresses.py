@@ -39,6 +39,15 @@ def test_files_that_are_included_count_and_a_circle_ends(tmp_path: Path) -> None
     assert node_addresses.of(str(tmp_path / "slurm.conf"), ["a", "b"]) == {"a": "10.0.0.1"}
 
 
+def test_a_link_is_followed_and_names_without_a_directory_are_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/slurm.conf").write_text("Include nodes.conf\n")
+    (tmp_path / "shared/other.conf").write_text("NodeName=a NodeAddr=10.0.0.1\n")
+    (tmp_path / "slurm.conf").symlink_to("shared/slurm.conf")
+    (tmp_path / "nodes.conf").symlink_to("shared/other.conf")
+    assert node_addresses.of(str(tmp_path / "slurm.conf"), ["a"]) == {"a": "10.0.0.1"}
+
+
 @pytest.mark.parametrize("path", ["", "/nonexistent/slurm.conf", "/proc", "/dev/zero"])
 def test_what_cannot_be_read_says_nothing(path: str) -> None:
     assert node_addresses.of(path, ["n1"]) == {}

@@ -145,6 +145,9 @@ def test_what_is_printed_is_read_back(found: Dict[str, str]) -> None:
     ("PrologFlags=DeferBatch", False),
     ("PrologFlags=Serial", False),
     ("PrologFlags=Allocate", False),
+    ('Prolog=/a/b.sh PrologFlags="Contain,X11" # both', True),
+    ("PrologFlags=Serial\nProlog=/a PROLOGFLAGS = Alloc", True),
+    ("Prolog=/a # PrologFlags=Alloc", False),
     ("PrologFlags=", False),
     ("ClusterName=lab\n# PrologFlags=Serial\nInclude more.conf", True),
     ("ClusterName=lab\n", False),
@@ -152,7 +155,9 @@ def test_what_is_printed_is_read_back(found: Dict[str, str]) -> None:
 ])  # fmt: skip
 def test_nodes_meet_where_all_run_their_prolog_at_the_start_or_that_cannot_be_seen(tmp_path: Path, text: str, expected: bool) -> None:
     (tmp_path / "slurm.conf").write_text(text)
-    assert slurm.meets_in_prolog(str(tmp_path / "slurm.conf"), lambda: (24, 11)) is expected
+    (tmp_path / "link.conf").symlink_to("slurm.conf")
+    for name in ("slurm.conf", "link.conf"):
+        assert slurm.meets_in_prolog(str(tmp_path / name), lambda: (24, 11)) is expected
 
 
 @pytest.mark.parametrize(

@@ -221,3 +221,38 @@ def test_the_mark_of_another_setting_stays_when_the_filter_goes() -> None:
     text = slurm_conf.merged("BatchStartTimeout=20\n", FILTERED)
     assert slurm_conf.merged(text, WANTED) == slurm_conf.merged("BatchStartTimeout=20\n", WANTED)
     assert slurm_conf.restored(f"{MARK} BatchStartTimeout=20\n", {"clifilterplugins"}) == f"{MARK} BatchStartTimeout=20\n"
+
+
+# As sites write it; each with the site's own programs that go on.
+FORMS = {
+    "a value over two lines": ("Prolog=/a/\\\nb.sh\nPrologFlags=X11,\\\nSerial\n", "/a/b.sh"),
+    "a comment without a blank": ("Prolog=/a/b.sh#mine\n", "/a/b.sh"),
+    "small and large letters, blanks and tabs": ("  prolog\t= /a/b.sh\nPROLOGFLAGS=alloc,contain\n", "/a/b.sh"),
+    "quotes": ('Prolog="/a/b.sh"\nPrologFlags="Alloc,X11"\n', "/a/b.sh"),
+    "three settings in one line": ("Prolog=/a/b.sh Epilog=/a/e.sh TaskProlog=/a/t.sh\n", "/a/b.sh"),
+    "ends of lines of another system": ("Prolog=/a/b.sh\r\nPrologFlags=Alloc\r\n", "/a/b.sh"),
+    "a pattern": ("Prolog=/a/*.sh\n", "/a/*.sh"),
+    "all flags": ("PrologFlags=Alloc,Contain,X11,DeferBatch,Serial\n", ""),
+    "a comment that seems to go on": ("# Prolog=/x \\\nProlog=/a/b.sh\n", "/a/b.sh"),
+    "nodes over lines, with addresses": (
+        "NodeName=n[1-2] \\\n  NodeAddr=10.0.0.[1-2]\nNodeSet=a Nodes=n[1-2]\nProlog=/a/b.sh\n",
+        "/a/b.sh",
+    ),
+    "no end of the last line": ("ClusterName=c\nProlog=/a/b.sh", "/a/b.sh"),
+    "a last line that goes on into nothing": ("ClusterName=c\nProlog=/a/b.sh \\", "/a/b.sh"),
+}
+
+
+@pytest.mark.parametrize("takes_several", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_however_a_site_writes_it_its_program_goes_on_and_its_text_comes_back(form: str, takes_several: bool) -> None:
+    (text, program), wanted = FORMS[form], dataclasses.replace(WANTED, takes_several=takes_several)
+    merged = slurm_conf.merged(text, wanted)
+    assert slurm_conf.merged(merged, wanted) == merged
+    assert slurm_conf.restored(merged).rstrip("\n") == text.rstrip("\n")
+    kept = [*slurm_conf.programs(merged)["Prolog"].split(","), slurm_conf.displaced(merged).get("Prolog", "")]
+    assert WANTED.prolog in kept
+    assert program in kept
+    flags = slurm_conf.values(merged)["prologflags"].lower().split(",")
+    assert {"alloc", "deferbatch"} <= set(flags)
+    assert set(slurm_conf.values(text).get("prologflags", "").lower().split(",")) <= {*flags, ""}

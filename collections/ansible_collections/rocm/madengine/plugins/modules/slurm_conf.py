@@ -143,7 +143,7 @@ def main() -> None:
 
 
 def _settled(module: AnsibleModule) -> Dict[str, Any]:
-    asked, path = module.params, os.path.realpath(module.params["path"])
+    asked, path = module.params, module.params["path"]
     if not os.path.exists(path):
         nothing: Dict[str, Any] = {"programs": {}, "filters": [], "displaced": {}, "site_programs": {}}
         return {"changed": False, "exists": False, "differs": False, **nothing}
@@ -193,7 +193,7 @@ def _version(module: AnsibleModule) -> Tuple[int, int]:
 
 
 def _text(path: str) -> str:
-    return files.read(path, _LARGEST_BYTES).decode("utf-8", "surrogateescape")
+    return files.read(os.path.realpath(path), _LARGEST_BYTES).decode("utf-8", "surrogateescape")
 
 
 def _require_no_other_place(text: str, path: str, keys: Set[str]) -> None:
@@ -210,9 +210,9 @@ def _require_no_other_place(text: str, path: str, keys: Set[str]) -> None:
 
 
 def _replaced(module: AnsibleModule, path: str, text: str) -> Dict[str, Any]:
-    """Put *text* into *path*'s place once SLURM can read it, and return what that leaves."""
+    """Put *text* into *path*'s place once SLURM can read it, and return what that leaves; a link stays one."""
     try:
-        # Beside it, for that is where SLURM looks for what the file includes.
+        # Beside it, or the link to it, for that is where SLURM looks for what the file includes.
         handle, fresh = tempfile.mkstemp(prefix=".new.", dir=os.path.dirname(path))
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -220,8 +220,8 @@ def _replaced(module: AnsibleModule, path: str, text: str) -> Dict[str, Any]:
             _require_readable(fresh, module.params["slurm_dir"])
             if module.check_mode:
                 return {}
-            backup = module.backup_local(path)
-            module.atomic_move(fresh, path)
+            backup = module.backup_local(os.path.realpath(path))
+            module.atomic_move(fresh, os.path.realpath(path))
             return {"backup_file": backup}
         finally:
             if os.path.exists(fresh):

@@ -66,7 +66,7 @@ def containerd_roots(root: str, path: str = _CONTAINERD_CONFIG) -> List[str]:
     """Return where containerd may keep what Docker gives it: where its configuration has moved it to, and where Docker runs its own."""
     lines: List[str] = []
     with contextlib.suppress(JobFault):
-        lines = files.read(path, 1 << 20).decode("ascii", "replace").splitlines()
+        lines = files.read(os.path.realpath(path), 1 << 20).decode("ascii", "replace").splitlines()
     moved = [match.group(2) for match in map(_CONTAINERD_ROOT.match, lines) if match]
     return [*(moved[:1] or [_CONTAINERD]), os.path.join(root, "containerd")]
 

@@ -74,7 +74,7 @@ def _texts(path: str) -> List[str]:
     while waiting and len(seen) < _MOST_FILES:
         place = waiting.pop()
         with contextlib.suppress(JobFault):
-            texts.append(files.read(place, _LARGEST_BYTES).decode("utf-8", "replace"))
+            texts.append(files.read(os.path.realpath(place), _LARGEST_BYTES).decode("utf-8", "replace"))
             others = [os.path.join(os.path.dirname(place), name) for name in slurm_conf.includes(texts[-1])]
             waiting += [other for other in others if other not in seen]
             seen.update(others)

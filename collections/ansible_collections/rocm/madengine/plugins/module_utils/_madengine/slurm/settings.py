@@ -9,6 +9,7 @@ Source: slurm.conf(5), "PrologFlags", "BatchStartTimeout", "AuthInfo", "PrologEp
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ _DEFERS_BY_ALLOC = (26, 5)
 _VERSION_SECONDS = 5.0
 _VERSION = re.compile(r"(?<![0-9.])([0-9]{2})\.([0-9]{2})(?![0-9])")
 _LARGEST_BYTES = 16 << 20
+_FLAGS = re.compile(r'(?:^|\s)PrologFlags\s*=\s*("[^"]*"|\S*)', re.IGNORECASE)  # several settings may share a line
 _INCLUDE = re.compile(r"^\s*include\s", re.IGNORECASE | re.MULTILINE)
 
 
@@ -171,7 +173,7 @@ def meets_in_prolog(path: str, release: Callable[[], Tuple[int, int]] = installe
     :param release: says which SLURM this is; asked only where that decides.
     """
     try:
-        text = files.read(path, _LARGEST_BYTES).decode("utf-8", "replace")
+        text = files.read(os.path.realpath(path), _LARGEST_BYTES).decode("utf-8", "replace")
     except JobFault:
         return True
     flags = flags_in(text)
@@ -181,16 +183,17 @@ def meets_in_prolog(path: str, release: Callable[[], Tuple[int, int]] = installe
 
 
 def flags_in(text: str) -> Optional[List[str]]:
-    """Return the ``PrologFlags`` that a slurm.conf sets, in small letters; None where it does not say.
+    """Return the ``PrologFlags`` that a slurm.conf sets, the last of several, in small letters; None where it does not say.
 
     >>> flags_in("PrologFlags=Alloc,DeferBatch # both")
     ['alloc', 'deferbatch']
     """
+    found = None
     for line in text.replace("\\\n", "").splitlines():
-        key, equals, value = line.partition("#")[0].partition("=")
-        if equals and key.strip().lower() == "prologflags":
-            return [flag.strip().lower() for flag in value.split(",")]
-    return None
+        match = _FLAGS.search(line.partition("#")[0])
+        if match:
+            found = [flag.strip().lower() for flag in match.group(1).strip('"').split(",")]
+    return found
 
 
 def seconds(value: str) -> Optional[int]:

@@ -73,7 +73,7 @@ def merged(text: str, wanted: Wanted) -> str:
 
     :raises JobFault: a setting stands in it more than once, or names several programs, so that no single line can be changed.
     """
-    lines = list(_lines(text if wanted.has_cli_filter else restored(text, FILTERS)))
+    lines = list(_lines(_ended(text if wanted.has_cli_filter else restored(text, FILTERS))))
     if wanted.takes_several:
         lines = _beside(_beside(lines, "Prolog", wanted.prolog), "Epilog", wanted.epilog)
     for key, rule in _rules(wanted).items():
@@ -246,6 +246,13 @@ def _lines(text: str) -> Iterator[str]:
         yield joined
 
 
+def _ended(text: str) -> str:
+    """Return *text* with an end to its last line, so that no line of ours becomes a part of it."""
+    if not text or text.endswith("\n"):
+        return text
+    return text + ("\n\n" if _is_continued(text.rpartition("\n")[2]) else "\n")
+
+
 def _physical(line: str) -> List[str]:
     """Return a line's parts as the file has them, without their ends."""
     return (line[:-1] if line.endswith("\n") else line).split("\n")
@@ -316,8 +323,7 @@ def _left(marked: List[str], keys: Set[str]) -> List[str]:
 
 
 def _appended(lines: List[str], line: str) -> List[str]:
-    ended = "" if not lines or lines[-1].endswith("\n") else "\n"
-    return [*lines, f"{ended}{MARK}{_NOTHING}\n", line]
+    return [*lines, f"{MARK}{_NOTHING}\n", line]
 
 
 def _replaced(line: str, key: str, value: str) -> str:

@@ -23,6 +23,7 @@ ON_PAPER = {  # tests/unit/test_docs.py
     "slurm-conf": "ini",
     "hooks-conf": "ini",
     "manifest": "json",
+    "program": "sh",
 }
 ON_THE_CLUSTER = {  # tests/cluster/default/test_guides.py
     "job": "bash",

@@ -340,3 +340,15 @@ def test_the_execution_environment_gets_the_sdk_that_the_documentation_asks_for(
     documented = re.search(r"Docker SDK for Python .*, ([0-9.]+) or newer", (COLLECTION / "plugins/doc_fragments/docker.py").read_text())
     assert documented
     assert lines == [f"docker>={documented[1]}"]
+
+
+@named("program")
+def test_a_program_that_guards_a_node_makes_what_is_missing_and_leaves_what_is_there(block: guides.Block, tmp_path: Path) -> None:
+    place = tmp_path / "etc/slurm/task_prolog"
+    text = block.text.replace("=/etc/slurm", f"={tmp_path}/etc/slurm")
+    for _ in range(2):
+        assert subprocess.run(["sh", "-c", text], check=False, capture_output=True).stderr == b""
+        assert (subprocess.run([place], check=False).returncode, sorted(place.parent.iterdir())) == (0, [place])
+    place.write_text("the site's")
+    assert subprocess.run(["sh", "-c", text], check=False).returncode == 0
+    assert place.read_text() == "the site's"

@@ -73,6 +73,23 @@ def test_what_was_measured_and_where_does_not_keep_a_pair_apart() -> None:
     assert text == sweep("3,tok/s,,,60,8", columns=columns)
 
 
+@pytest.mark.parametrize("column", ["power_w", "speedup", "cost", "my_own_figure"])
+def test_fractions_that_each_node_has_of_its_own_were_measured_whatever_they_are_called(column: str) -> None:
+    first = sweep("100,tok/s,8,512.3", "180,tok/s,16,530.25", columns=f"con,{column}")
+    second = sweep("50,tok/s,8,498.7", "60,tok/s,16,501", columns=f"con,{column}")
+    assert by_identity(first, second) == {("8",): 150.0, ("16",): 240.0}
+    assert "512.3" not in merged(first, second)[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "one", "other"),
+    [("x", ("8", "16"), ("32", "64")), ("x", ("0.5", "0.7"), ("0.7", "0.5")), ("request_rate", ("0.5", "inf"), ("0.25", "1.5"))],
+)
+def test_a_parameter_stays_one_where_each_node_has_other_values_of_it(column: str, one: Tuple[str, str], other: Tuple[str, str]) -> None:
+    shares = [sweep(*(f"5,tok/s,{value}" for value in values), columns=column) for values in (one, other)]
+    assert len(merged(*shares)[1]) == len({*one, *other})
+
+
 def test_what_is_per_gpu_per_user_or_a_percentage_is_averaged_and_each_row_says_its_rule() -> None:
     metrics = [
         "tokens_per_second",

@@ -17,7 +17,8 @@ import csv
 import io
 import math
 import sys
-from typing import IO, Any, Callable, Dict, Iterable, List, Sequence, Tuple
+from collections import Counter
+from typing import IO, Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..core.errors import JobFault
 from . import metric_kinds
@@ -31,6 +32,7 @@ _MOST_LEFT_OUT = 100
 Row = Tuple[Dict[str, str], float]
 Share = Tuple[str, IO[bytes]]
 Identity = Tuple[Tuple[str, str], ...]
+Found = Tuple[int, Dict[str, str], Optional[float], str]  # rank, and what `records` gives
 
 
 def merge(shares: Iterable[Share]) -> Tuple[bytes, List[Dict[str, Any]], List[Dict[str, Any]]]:
@@ -44,30 +46,61 @@ def merge(shares: Iterable[Share]) -> Tuple[bytes, List[Dict[str, Any]], List[Di
         ``{model, metric, identity, reason}`` per row that is left out.
     :raises JobFault: there are more rows than anybody could mean.
     """
+    names, found = _read(shares)
+    telling = _telling(found)
     groups: Dict[Identity, Dict[int, List[Row]]] = {}
     holes: Dict[Identity, Tuple[Dict[str, str], str]] = {}
-    names: List[str] = []
-    rows = 0
-    for rank, (name, stream) in enumerate(shares):
-        names.append(name)
-        for cells, value, why in records(stream):
-            identity = _identity(cells)
-            if value is None:
-                holes.setdefault(identity, (cells, why))
-            else:
-                groups.setdefault(identity, {}).setdefault(rank, []).append((cells, value))
-            rows += 1
-            if rows > _MOST_ROWS * len(names):
-                raise JobFault("results: too many rows to merge", "use the policy richest", limit=_MOST_ROWS)
-    merged = [_merged(identity, rows, names) for identity, rows in groups.items()]
+    for rank, cells, value, why in found:
+        identity = _identity(cells, telling)
+        if value is None:
+            holes.setdefault(identity, (cells, why))
+        else:
+            groups.setdefault(identity, {}).setdefault(rank, []).append((cells, value))
+    merged = [_merged(identity, rows, names, telling) for identity, rows in groups.items()]
     left_out = [{**_named(identity, cells), "reason": why} for identity, (cells, why) in holes.items() if identity not in groups]
     return _text(merged), [how for _cells, how in merged], left_out[:_MOST_LEFT_OUT]
 
 
-def _identity(cells: Dict[str, str]) -> Identity:
+def _read(shares: Iterable[Share]) -> Tuple[List[str], List[Found]]:
+    """Return the names of the nodes, and their rows with the rank of each."""
+    names: List[str] = []
+    found: List[Found] = []
+    for rank, (name, stream) in enumerate(shares):
+        names.append(name)
+        for record in records(stream):
+            found.append((rank, *record))
+            if len(found) > _MOST_ROWS * len(names):
+                raise JobFault("results: too many rows to merge", "use the policy richest", limit=_MOST_ROWS)
+    return names, found
+
+
+def _telling(found: Sequence[Found]) -> Set[str]:
+    """Return the columns that tell what a row measured: by their names, unless what they hold gives them away.
+
+    A parameter has the same few values on every node, or other whole ones on each; fractions of which hardly any is on two
+    nodes were measured, whatever the column is called (``power_w``, ``speedup``).
+    """
+    named = {name for _rank, cells, *_ in found for name in cells if metric_kinds.identifies(name)}
+    return {"model", "metric"} | {name for name in named if metric_kinds.is_setting(name) or not _is_measured(name, found)}
+
+
+def _is_measured(column: str, found: Sequence[Found]) -> bool:
+    held: Dict[int, Set[float]] = {}
+    for rank, cells, *_ in found:
+        if cells.get(column):
+            number = figure(cells[column])
+            if number is None:
+                return False
+            held.setdefault(rank, set()).add(number[0])
+    every = Counter(value for mine in held.values() for value in mine)
+    fractions = sum(not value.is_integer() for value in every)
+    common = sum(nodes > 1 for nodes in every.values())
+    return len(held) > 1 and 2 * fractions > len(every) > 2 * common
+
+
+def _identity(cells: Dict[str, str], telling: Set[str]) -> Identity:
     """Return what a row measured: ``8``, ``8.0`` and `` 8`` are one concurrency, ``FP8`` and ``fp8`` one precision."""
-    named = {name for name in cells if metric_kinds.identifies(name)} | {"model", "metric"}
-    return tuple((name, _alike(cells[name])) for name in sorted(named) if cells[name])
+    return tuple((name, _alike(cells[name])) for name in sorted(telling.intersection(cells)) if cells[name])
 
 
 def _alike(text: str) -> str:
@@ -75,7 +108,9 @@ def _alike(text: str) -> str:
     return text.casefold() if found is None else repr(found[0])
 
 
-def _merged(identity: Identity, rows: Dict[int, List[Row]], names: Sequence[str]) -> Tuple[Dict[str, str], Dict[str, Any]]:
+def _merged(
+    identity: Identity, rows: Dict[int, List[Row]], names: Sequence[str], telling: Set[str]
+) -> Tuple[Dict[str, str], Dict[str, Any]]:
     first = next(iter(rows.values()))[0][0]
     is_percentage = any(cells["performance"].endswith("%") for mine in rows.values() for cells, _value in mine)
     like = metric_kinds.SHARE if is_percentage else metric_kinds.kind(first["metric"])
@@ -85,7 +120,7 @@ def _merged(identity: Identity, rows: Dict[int, List[Row]], names: Sequence[str]
     lacking = [plain(name) for rank, name in enumerate(names) if rank not in rows]
     note: Dict[str, Any] = {**_named(identity, first), "how": how}
     note.update(kind=like, nodes=len(rows), lacking=lacking[:_MOST_NAMED])
-    return {**_carried(rows), "performance": text}, {**note, "performance": text, "value": value}
+    return {**_carried(rows, telling), "performance": text}, {**note, "performance": text, "value": value}
 
 
 def _named(identity: Identity, cells: Dict[str, str]) -> Dict[str, Any]:
@@ -94,12 +129,12 @@ def _named(identity: Identity, cells: Dict[str, str]) -> Dict[str, Any]:
     return {"model": plain(cells["model"]), "metric": plain(cells["metric"]), "identity": further}
 
 
-def _carried(rows: Dict[int, List[Row]]) -> Dict[str, str]:
+def _carried(rows: Dict[int, List[Row]], telling: Set[str]) -> Dict[str, str]:
     """Return the columns that a merged row has: what the nodes' rows agree on, and what they measured is nobody's any more."""
     every = [cells for mine in rows.values() for cells, _value in mine]
     found = dict(every[0])
     for name in found:
-        if not metric_kinds.identifies(name) and any(cells.get(name, "") not in ("", found[name]) for cells in every):
+        if name not in telling and any(cells.get(name, "") not in ("", found[name]) for cells in every):
             found[name] = ""
     return found
 

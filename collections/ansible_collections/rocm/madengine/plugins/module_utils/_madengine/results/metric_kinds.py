@@ -94,11 +94,16 @@ def identifies(column: str) -> bool:
     text = _words(column)
     if not text or text == "performance" or _OF_THE_RUN.fullmatch(text):
         return False
-    if _SETTING.search(text):
+    if is_setting(column):
         return True
     if _MEASURED_COUNT.search(text) or _SPREAD.search(text):
         return False
     return kind(column) in (OTHER, COUNT)
+
+
+def is_setting(column: str) -> bool:
+    """Say whether *column* is known to hold what somebody has set, whatever its values look like."""
+    return _SETTING.search(_words(column)) is not None
 
 
 def _words(name: str) -> str:

@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.join(RELEASE, "lib"))
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, PeerFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import (
     hook,
     job_images,
@@ -99,7 +100,33 @@ def lead(together: session.Session, images: job_images.JobImages, probe: shared_
             facts.update(job_images.totals(offers))
         offering.complete(offers)
         with log.step("rendezvous", nodes=nodes):
-            together.finish()
+            faults = together.declined()
+        if faults:
+            offers = otherwise(together, images, wanted, offering, held, faults, log)
+        together.finish()
+    return offers
+
+
+def otherwise(
+    together: session.Session,
+    images: job_images.JobImages,
+    wanted: JobSpec,
+    offering: job_images.Offering,
+    held: List[str],
+    faults: List[PeerFault],
+    log: Timeline,
+) -> Any:
+    """Offer the images another way, for some nodes cannot take them the first; once, for each node says what it likes."""
+    declined = job_images.declined(offering.offers, faults)
+    if not declined:
+        raise faults[0]
+    with log.step("publish") as facts:
+        offers = together.run_child(images.stage(wanted.images, False, held, declined))
+        facts.update(job_images.totals(offers))
+    offering.complete(offers)
+    with log.step("rendezvous"):
+        for fault in together.declined():
+            raise fault
     return offers
 
 
@@ -118,7 +145,13 @@ def loaded_with(together: session.Session, images: job_images.JobImages, probe: 
     with log.step("wait"):
         offers = together.images()
     with log.step("load") as facts:
-        loaded = together.run_child(images.load(offers))
+        try:
+            loaded = together.run_child(images.load(offers))
+        except Fault as fault:
+            if not job_images.may_decline(offers, fault):
+                raise
+            together.decline(fault)
+            raise
         facts.update(job_images.totals(loaded))
     probe.mark(together)
     with log.step("rendezvous"):

@@ -125,6 +125,23 @@ def test_a_node_without_the_hooks_is_named_at_once_and_a_slow_one_is_waited_for(
     assert "rendezvous: a node has no hooks (without_hooks='n3')" in line
 
 
+def test_a_job_that_slurm_has_requeued_since_another_prolog_failed_holds_no_other_node(cluster: Cluster, project: str) -> None:
+    cluster.write("/etc/slurm/prolog.d/40-broken", "#!/bin/sh\nexit 1\n", user="root", mode="0755", node="n3")
+    try:
+        with cluster.setting("ArrivalGrace=300"):
+            job_id = submitted(cluster, project)
+            said = "journalctl -q -t madengine --no-pager | grep -q 'rendezvous: the job is over .*n3'"
+            for node in ("n1", "n2"):
+                cluster.until(node, said, within=90)
+            cluster.run("c0", f"scancel {job_id}")
+            cluster.until("c0", "! sinfo --noheader --Node --nodes=n1,n2 --format=%T | grep -v idle")
+    finally:
+        cluster.run("n3", "rm /etc/slurm/prolog.d/40-broken")
+        cluster.resume()
+    cluster.wait_idle()
+    assert cluster.leftovers(job_id) == {}
+
+
 def test_a_node_whose_hooks_step_aside_is_named_after_the_grace_and_not_at_the_deadline(cluster: Cluster, project: str) -> None:
     cluster.run("n3", "touch /etc/madengine/disabled")
     try:

@@ -21,6 +21,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core imp
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_images, task_environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
 from helpers import manifests, peers, stories
 
@@ -37,6 +38,7 @@ class JobImages:
 
     failing: ClassVar[Dict[str, Exception]] = {}
     early: ClassVar[Dict[str, Any]] = {}  # what of each offer is told otherwise, before it is known; {} for no word
+    more: ClassVar[Dict[str, Any]] = {}  # of each offer
 
     def __init__(self, site: Site, store: str, user: process.Account, *_: Any) -> None:
         self._user = user
@@ -49,11 +51,13 @@ class JobImages:
     def prepare(self) -> None:
         pass
 
-    def stage(self, images: Sequence[Any], alone: bool, held: Sequence[str]) -> process.Child:
-        offers = [_offer(image, alone) for image in images]
+    def stage(self, images: Sequence[Any], alone: bool, held: Sequence[str], declined: Any = None) -> process.Child:
+        offers = [{**_offer(image, alone), **({"way": "sbcast"} if declined else self.more)} for image in images]
         return process.start_telling(self._user, _staged, self.early, offers)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
+        if all(offer.get("way") == "sbcast" for offer in offers):
+            return process.start(self._user, _answer, "load again", [{**offer, "method": "pull"} for offer in offers])
         return process.start(self._user, _answer, "load", [{**offer, "method": "pull"} for offer in offers])
 
     def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
@@ -365,6 +369,31 @@ def test_what_was_told_early_is_given_back_where_it_comes_to_nothing(key: str, m
     found = together(key, [LEADER, "n2"], **{LEADER: {"stage": ShareFault("layout: full", "look")}})
     assert all("layout: full" in verdict for _, verdict, *_ in found.values())
     assert found[LEADER][3] == {"manifest": "ok", "publish": "share", "release": "ok"}
+
+
+DECLINED = ShareFault(transports.DECLINED, "let every node reach the registry", answer="no route")
+
+
+@pytest.mark.parametrize("nodes", [["n2"], ["n3"], ["n2", "n3"]])
+def test_where_a_node_cannot_take_an_image_the_way_it_is_offered_all_take_another(
+    key: str, monkeypatch: pytest.MonkeyPatch, nodes: List[str]
+) -> None:
+    monkeypatch.setattr(JobImages, "more", {"otherwise": True})
+    found = together(key, [LEADER, "n2", "n3"], **{node: {"load": DECLINED} for node in nodes})
+    assert {(status, verdict) for status, verdict, *_ in found.values()} == {(exit_status.DONE, "ready")}
+    assert {found[node][3]["load"] for node in ("n2", "n3")} == {"ok"}
+
+
+def test_where_there_is_no_other_way_the_node_and_its_reason_are_named(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = together(key, [LEADER, "n2", "n3"], n2={"load": DECLINED})
+    assert all(verdict.startswith("madengine: share: ") for _status, verdict, *_ in found.values())
+    assert "n2: transport: this node cannot take the image this way (answer='no route')" in found["n3"][1]
+
+
+def test_another_way_is_offered_once(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobImages, "more", {"otherwise": True})
+    found = together(key, [LEADER, "n2", "n3"], n2={"load": DECLINED, "load again": DECLINED})
+    assert all("n2: transport: this node cannot take" in found[node][1] for node in (LEADER, "n3"))
 
 
 def test_a_lease_that_cannot_be_given_back_fails_no_job(key: str) -> None:

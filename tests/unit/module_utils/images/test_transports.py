@@ -633,6 +633,45 @@ def test_the_next_way_is_taken_where_one_fails_and_the_offer_says_why(path: str)
         publish(leader, path, "r.io/a:1")
 
 
+class Apart(Registry):
+    """A daemon that has no way to its registry."""
+
+    def pull(self, reference: Reference, timeout_seconds: float, has_login: bool = True) -> None:
+        if not reference.domain.startswith("127.0.0.1:"):
+            raise images.refused("dial tcp: no route to host")
+        super().pull(reference, timeout_seconds, has_login)
+
+
+def test_a_member_that_cannot_pull_declines_where_there_is_another_way_and_takes_that(sbcast: Path) -> None:
+    leader, member = Registry(), Apart()
+    leader.images["r.io/a:1"] = BASE
+    spool = {"job_id": "7", "spool": str(sbcast)}
+    offer = publish(leader, "", "r.io/a:1", **spool)
+    assert (offer["transport"], offer["otherwise"]) == ("registry", True)
+    with pytest.raises(ShareFault, match=r"cannot take the image this way .*no route to host") as caught:
+        distribute.obtain(member, offer, within())
+    assert (caught.value.what, member.images) == (transports.DECLINED, {})
+    again = publish(leader, "", "r.io/a:1", declined={"registry": f"n2: {caught.value}"}, **spool)
+    assert again["transport"] == "sbcast"
+    assert "a node cannot take it this way (way='registry', said=" in again["instead_of"]
+    arrive(again)
+    assert distribute.obtain(member, again, within())["method"] == "pull"
+    assert member.images["r.io/a:1"] == BASE
+
+
+def test_where_there_is_no_other_way_the_pull_s_own_reason_is_the_fault(sbcast: Path) -> None:
+    leader = Registry()
+    leader.images["r.io/a:1"] = leader.images["r.io/a@sha256:" + "d" * 64] = BASE
+    for offer in (
+        publish(leader, "", "r.io/a:1"),
+        publish(leader, "", "r.io/a:1", transport="registry", job_id="7", spool=str(sbcast)),
+        publish(leader, "", "r.io/a@sha256:" + "d" * 64, job_id="7", spool=str(sbcast)),
+    ):
+        assert "otherwise" not in offer
+        with pytest.raises(Refused, match="no route to host"):
+            distribute.obtain(Apart(), offer, within())
+
+
 def test_the_manifests_registry_image_is_pulled_and_gets_the_jobs_name(path: str) -> None:
     daemon = Registry()
     daemon.registry["r.io/ci"] = BASE

@@ -547,7 +547,7 @@ def test_a_spoofed_loaded_releases_nobody(at: str) -> None:
             stranger = peers.knock(at, joined.port)
             stranger.sendall(words)
             turn(joined, functools.partial(peers.has_hung_up, stranger))
-        assert not joined._state.has_all_loaded()
+        assert not joined._state.have_all_answered()
         assert joined._state.missing() == ["n1"]
 
 

@@ -114,7 +114,7 @@ def test_whenever_offers_are_withdrawn_all_load_the_last_ones_and_nobody_goes_wi
             if one.member.offers is not None and one.member.generation != one.has_loaded:
                 one.has_loaded = one.member.generation
                 one.member.loaded([offer["identity"] for offer in one.member.offers])
-    assert leader.has_all_loaded()
+    assert leader.have_all_answered()
     assert leader.first_mismatch(None) is None
     assert [one.member.offers for one in wires] == [generations[-1]] * 3
     leader.go()
@@ -151,7 +151,7 @@ def test_what_was_loaded_of_a_generation_that_never_was_is_a_bad_line() -> None:
     wires[0].member.loaded(["x"])
     settle(wires, do_work=False)
     assert leader.fault is not None
-    assert not leader.has_all_loaded()
+    assert not leader.have_all_answered()
 
 
 @settings(max_examples=60, deadline=None)
@@ -166,12 +166,12 @@ def test_in_any_order_and_however_cut_all_load_what_was_published_and_then_go(da
         one = data.draw(st.sampled_from(wires))
         one.deliver(data.draw(st.booleans()), data.draw(st.integers(1, 400)))
         one.work()
-        assert not leader.has_all_loaded() or all(one.loaded for one in wires)
+        assert not leader.have_all_answered() or all(one.loaded for one in wires)
         assert all(one.member.offers in (None, OFFERS) for one in wires)
     if leader._offers is None:
         leader.publish(OFFERS)
     settle(wires)
-    assert leader.has_all_loaded()
+    assert leader.have_all_answered()
     assert leader.first_mismatch(IDS) is None
     assert not any(one.member.is_released for one in wires)
     leader.go()
@@ -221,7 +221,7 @@ def test_whatever_the_wire_does_to_one_connection_nobody_is_released_for_nothing
                 one.end.lost()
     assert all(one.member.offers in (None, OFFERS) for one in wires)
     assert not any(one.member.is_released for one in wires)
-    if leader.has_all_loaded():
+    if leader.have_all_answered():
         assert leader.fault is None
         assert all(one.loaded for one in wires)
         leader.go()
@@ -287,7 +287,7 @@ def test_the_lines_of_a_meeting_are_those_of_the_table() -> None:
             said += [json.loads(line) for line in bytes(one.up if goes_up else one.down).splitlines()]
             one.deliver(goes_up)
         one.work()
-        if leader.has_all_loaded() and not leader.is_over:
+        if leader.have_all_answered() and not leader.is_over:
             leader.go()
     assert [document["line"] for document in said] == ["CHALLENGE", "JOIN", "WELCOME", "HAVE", "IMAGE", "LOADED", "GO"]
     assert [document["n"] for document in said[1:]] == [0, 0, 1, 1, 2, 2]
@@ -414,13 +414,13 @@ def test_the_newer_of_two_proven_connections_wins_and_the_older_learns_why() -> 
     older, newer = Wire(leader, 1, 2), Wire(leader, 1, 2)
     leader.publish(OFFERS)
     settle([older])
-    assert leader.has_all_loaded()
+    assert leader.have_all_answered()
     settle([newer], do_work=False)
-    assert not leader.has_all_loaded()  # what the older one has loaded does not count for the newer
+    assert not leader.have_all_answered()  # what the older one has loaded does not count for the newer
     settle([older, newer])
     assert older.member.fault is not None
     assert older.member.fault.what == "rendezvous: this node came a second time"
-    assert leader.has_all_loaded()
+    assert leader.have_all_answered()
     assert leader.fault is None
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from itertools import zip_longest
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 from ..core import locks, process
 from ..core.deadline import Deadline
-from ..core.errors import JobFault
+from ..core.errors import Fault, JobFault, PeerFault
 from ..docker import engine, layer_server
 from ..images import distribute, sources, transports
 from ..images.distribute import Image
@@ -24,6 +24,7 @@ from ..oci.image import Reference
 from .config import Site
 
 FLOCKS = "/run/madengine/locks"
+_MOST_NAMED = 3  # nodes, of those who could not take an offer
 
 
 class JobImages:
@@ -73,13 +74,16 @@ class JobImages:
         """Get ready for a child's work while there is still somebody to wait for."""
         engine.preload()
 
-    def stage(self, images: Sequence[Image], alone: bool, held: Sequence[str] = ()) -> process.Child:
+    def stage(
+        self, images: Sequence[Image], alone: bool, held: Sequence[str] = (), declined: Optional[Mapping[str, str]] = None
+    ) -> process.Child:
         """Begin to get the images onto the leader and, unless it is *alone*, to the others' reach; the result is the offers.
 
         The child may tell of the offers before, as soon as they can be taken.
 
         :param images: names, or entries of ``manifest.images``.
         :param held: chain ids of layers that every other node has (its `have`).
+        :param declined: as in `TransportOptions`.
         :raises JobFault: the site does not allow one of *images*, or a store of the job's own.
         """
         if self._is_service and self._store != self._site.image_store:
@@ -89,7 +93,7 @@ class JobImages:
         options = TransportOptions(
             self._sources(), self._transport, job_id=self._job_id, held=tuple(held), nodes=self._nodes,
             compression=self._site.compression, slurm_dir=self._site.slurm_dir, on_conflict=self._site.on_conflict,
-            is_site_s=self._is_service,
+            is_site_s=self._is_service, declined=declined or {},
         )  # fmt: skip
         arguments = (self._engine, self._store, wanted, str(self._user.uid), self._within)
         with locks.open_flocks(FLOCKS, self._user.uid) as flocks:
@@ -169,6 +173,17 @@ def _published(
     store, images, namespace, within = arguments
     options = dataclasses.replace(options, reader=layer_server.LayerClient(handle))
     return distribute.publish_all(docker, store, images, namespace, within, options, tell)
+
+
+def may_decline(offers: Iterable[Mapping[str, Any]], fault: Fault) -> bool:
+    """Say whether *fault* keeps this node from taking one of *offers* in a way to which there is another."""
+    return fault.what == transports.DECLINED and any(offer.get(transports.OTHERWISE) is True for offer in offers)
+
+
+def declined(offers: Iterable[Mapping[str, Any]], faults: Sequence[PeerFault]) -> Dict[str, str]:
+    """Return way → why nodes cannot take it, of those ways of *offers* to which there is another."""
+    why = "; ".join(str(fault) for fault in faults[:_MOST_NAMED])
+    return {str(offer["transport"]): why for offer in offers if offer.get(transports.OTHERWISE) is True}
 
 
 def decisions(offers: Iterable[Mapping[str, Any]]) -> List[str]:

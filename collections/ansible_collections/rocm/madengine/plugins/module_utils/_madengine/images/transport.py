@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Protocol, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import ShareFault
@@ -22,6 +22,8 @@ from .offer import Figures, Offer
 from .request import ImageRequest
 
 AUTO = "auto"
+DECLINED = "transport: this node cannot take the image this way"  # what a fault says where another way may be offered
+OTHERWISE = "otherwise"  # the detail of an offer that says whether there is another way
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class TransportOptions:
     :param compression: how new layers are packed where this node's daemon, and so the others', takes them so: ``none``,
         ``gzip`` or ``zstd``.
     :param on_conflict: what is done where the daemon and the store have different images: one of `conflict.POLICIES`.
+    :param declined: way → why a node could not take it, of ways that were offered before; they are not offered again.
     :param is_site_s: whether only images of the site's count, see `site_images`; then no other source does.
     """
 
@@ -55,6 +58,7 @@ class TransportOptions:
     compression: str = compression.NONE
     on_conflict: str = conflict.NEWEST
     is_site_s: bool = False
+    declined: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import contextlib
 from typing import Any, Dict, Tuple
 
 from ..core.errors import JobFault, ShareFault
+from ..docker.answers import Refused
 from ..oci.image import Reference
 from . import load
 from .offer import Figures
-from .transport import Delivery, Publication, Way
+from .transport import DECLINED, OTHERWISE, Delivery, Publication, Way
 
 
 class Registry(Way):
@@ -33,7 +34,13 @@ class Registry(Way):
 
     def take(self, delivery: Delivery) -> Figures:
         pull, name = Reference.parse(delivery.detail("pull")), delivery.offer.reference
-        delivery.engine.pull(pull, delivery.deadline.left())
+        try:
+            delivery.engine.pull(pull, delivery.deadline.left())
+        except Refused as fault:  # no route, or no login, where the leader has them
+            if delivery.offer.details.get(OTHERWISE) is not True:
+                raise
+            answer = fault.seen.get("answer")
+            raise ShareFault(DECLINED, "let every node reach the registry", image=str(pull), answer=answer) from fault
         load.require(delivery.engine, pull, delivery.offer.identity)
         if not name.digest:
             delivery.engine.tag(str(pull), name)

@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 from ..core.errors import Fault, JobFault, ShareFault
 from .offer import Figures, Offer
-from .transport import AUTO, Delivery, Publication, Transport, TransportOptions, Way
+from .transport import AUTO, DECLINED, OTHERWISE, Delivery, Publication, Transport, TransportOptions, Way
 from .transport_registry import Registry
 from .transport_sbcast import Broadcast
 from .transport_shared import Shared
@@ -51,29 +51,40 @@ def choose(image: Publication) -> Offer:
     :raises ShareFault: it failed; with ``auto``, all that could be tried did, and the first one's fault tells why.
     """
     asked = image.options.transport
-    ways = [each for each in _ALL if asked in (AUTO, each.name) and each.can(image)]
+    ways = [each for each in _ALL if asked in (AUTO, each.name) and each.name not in image.options.declined and each.can(image)]
     if image.name.digest:  # no other way brings it under that name
         ways.sort(key=lambda each: each.name != Registry.name)
     if not ways:
         remedy = TRANSPORTS[asked].remedy if asked in TRANSPORTS else Nothing.remedy
         raise JobFault("transport: it cannot be used here", remedy, transport=asked)
-    failed: List[ShareFault] = []
+    failed = [_declined(name, why) for name, why in image.options.declined.items()]
     for way in ways:
         if failed and way.name == Nothing.name:
             break
         try:
-            return _offered(image, way, failed)
+            return _offered(image, way, failed, _has_more(image, ways, way))
         except ShareFault as fault:
             failed.append(fault)
             image.deadline.check("transport: looking for a way")
     raise failed[0]
 
 
-def _offered(image: Publication, way: Transport, failed: Sequence[Fault]) -> Offer:
+def _declined(name: str, why: str) -> ShareFault:
+    return ShareFault("transport: a node cannot take it this way", TRANSPORTS[name].remedy, way=name, said=why)
+
+
+def _has_more(image: Publication, ways: Sequence[Transport], way: Transport) -> bool:
+    """Say whether there is another way behind *way*, should a node be unable to take that one."""
+    return not image.name.digest and any(each.name != Nothing.name for each in ways[ways.index(way) + 1 :])
+
+
+def _offered(image: Publication, way: Transport, failed: Sequence[Fault], has_more: bool) -> Offer:
     details, figures = way.offer(image)
+    if has_more and way.name == Registry.name:
+        details = {**details, OTHERWISE: True}
     if failed:
         details = {**details, "instead_of": "; ".join(str(fault)[:300] for fault in failed)}
     return Offer(image.name, image.identity.digest, way.name, details=details, figures=figures)
 
 
-__all__ = ["AUTO", "NAMES", "TRANSPORTS", "Delivery", "Publication", "TransportOptions", "choose", "wants_layers"]
+__all__ = ["AUTO", "DECLINED", "NAMES", "OTHERWISE", "TRANSPORTS", "Delivery", "Publication", "TransportOptions", "choose", "wants_layers"]

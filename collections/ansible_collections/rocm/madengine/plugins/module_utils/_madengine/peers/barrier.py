@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Type
 
 from ..core.deadline import Deadline
-from ..core.errors import Fault
+from ..core.errors import Fault, PeerFault
 from ..core.process import Child
 from ..slurm.allocation import Allocation
 from . import addresses
@@ -134,15 +134,20 @@ class Leader(Server[LeaderState, LeaderEnd]):
         self._serve(self._state.has_all)
         return sorted(self._state.common())
 
+    def declined(self) -> List[PeerFault]:
+        self._serve(self._state.have_all_answered)
+        return self._state.declined()
+
     def finish(self, identities: Optional[Sequence[Any]] = None) -> None:
         """Wait until all have loaded, compare, and release all.
 
         :param identities: what this node has, an identity an offer; None: the offers' own ``identity``, and where they
             have none, the members are compared with each other.
-        :raises PeerFault: a member gave up, vanished or loaded something else.
+        :raises PeerFault: a member gave up, vanished, cannot load what is offered, or loaded something else.
         :raises ShareFault: the time is up; it names the nodes that everybody waited for.
         """
-        self._serve(self._state.has_all_loaded)
+        for fault in self.declined():
+            raise fault
         odd = self._state.first_mismatch(identities)
         if odd is not None:
             raise odd
@@ -259,6 +264,12 @@ class Member(Client[MemberEnd]):
         self._flush()
         self._serve(lambda: self._end.is_released)
         self._is_done = True
+
+    def decline(self, fault: Fault) -> None:
+        self._check()
+        self._end.declined(fault)
+        self._flush()
+        self._serve(lambda: self._end.is_released)
 
     def _check(self) -> None:
         super()._check()

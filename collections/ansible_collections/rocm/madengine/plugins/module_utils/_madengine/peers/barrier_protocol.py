@@ -12,8 +12,8 @@ end         goes from
 `LeaderEnd` *challenged* (anybody) over *proven* (holds the key) to *present* (the member has chosen this
             connection); only one that is present counts
 `MemberEnd` *dialled* over *joining* (has seen a challenge) to *welcome* (the other end holds the key), which a
-            member may have several of, until `choose` makes one of them the one; *loaded* once it has said so,
-            and back to *chosen* where the leader withdraws what was loaded
+            member may have several of, until `choose` makes one of them the one; *loaded* once it has said so, or
+            that it cannot load what is offered, and back to *chosen* where the leader offers something else
 =========== =================================================================================================
 
 Source: design of the rendezvous, the table of lines.
@@ -76,6 +76,9 @@ class LeaderEnd(ServerEnd):
             self._have(document)
         elif step == (State.PRESENT, "LOADED"):
             self._loaded(document)
+        elif step == (State.PRESENT, "DECLINED"):
+            if framing.number(document, "generation", 0, self.generation) == self.generation:
+                self._leader.has_declined(self, fault_in(document))
         elif step == (State.PRESENT, "FAILED"):
             cause = fault_in(document)
             self._state = State.OVER
@@ -114,6 +117,7 @@ class LeaderState(ServerState):
         self._generation = 0
         self._present: Dict[int, LeaderEnd] = {}
         self._loaded: Set[int] = set()
+        self._declined: Dict[int, Fault] = {}
         self._bits: Dict[str, int] = {}
         self._identities: Dict[str, str] = {}
         self.is_over = False
@@ -139,8 +143,12 @@ class LeaderState(ServerState):
     def has_all(self) -> bool:
         return len(self._present) == len(self.allocation.nodes) - 1
 
-    def has_all_loaded(self) -> bool:
-        return len(self._loaded) == len(self.allocation.nodes) - 1
+    def have_all_answered(self) -> bool:
+        return len(self._loaded) + len(self._declined) == len(self.allocation.nodes) - 1
+
+    def declined(self) -> List[PeerFault]:
+        """Return why those nodes cannot load what is offered who have said so."""
+        return [PeerFault(self.allocation.nodes[rank], fault) for rank, fault in sorted(self._declined.items())]
 
     def members(self) -> List[LeaderEnd]:
         return list(self._present.values())
@@ -157,6 +165,7 @@ class LeaderState(ServerState):
         self._offers = offers
         self._generation += 1
         self._loaded.clear()
+        self._declined.clear()
         for end in self.members():
             end.show(offers, self._generation)
 
@@ -194,6 +203,7 @@ class LeaderState(ServerState):
         older = self._present.get(end.rank)
         self._present[end.rank] = end
         self._loaded.discard(end.rank)
+        self._declined.pop(end.rank, None)
         if older is not None:
             node = self.allocation.nodes[end.rank]
             older.dismiss(
@@ -205,7 +215,12 @@ class LeaderState(ServerState):
             end.show(self._offers, self._generation)
 
     def has_loaded(self, end: LeaderEnd) -> None:
+        self._declined.pop(end.rank, None)
         self._loaded.add(end.rank)
+
+    def has_declined(self, end: LeaderEnd, fault: Fault) -> None:
+        if end.rank not in self._loaded:
+            self._declined[end.rank] = fault
 
     def vanished(self, end: LeaderEnd) -> None:
         node = self.allocation.nodes[end.rank]
@@ -264,6 +279,11 @@ class MemberEnd(ClientEnd):
         """Say what was loaded, an identity an image."""
         for index, identity in enumerate(identities or [None]):
             self.say("LOADED", generation=self.generation, index=index, of=len(identities), identity=identity)
+        self._state = State.LOADED
+
+    def declined(self, fault: Fault) -> None:
+        """Say why this node cannot load what is offered; another offer may do."""
+        self.say("DECLINED", generation=self.generation, fault=told(fault))
         self._state = State.LOADED
 
     def failed(self, fault: Fault) -> None:

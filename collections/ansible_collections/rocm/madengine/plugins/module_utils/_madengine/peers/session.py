@@ -108,6 +108,10 @@ class Session:
         """Wait for all members; return the layers that every one of them has (its ``have``), sorted."""
         raise TypeError("only the leader asks")
 
+    def declined(self) -> List[PeerFault]:
+        """Wait until each member has loaded what is offered or said that it cannot; return why those cannot who said so."""
+        raise TypeError("only the leader asks")
+
     def finish(self, identities: Optional[Sequence[Any]] = None) -> None:
         """Wait until all have loaded, compare, and release all."""
         raise TypeError("only the leader finishes")
@@ -124,6 +128,14 @@ class Session:
         :raises Withdrawn: the leader offers something else, which `images` returns.
         """
         raise TypeError("only a member reports")
+
+    def decline(self, fault: Fault) -> None:
+        """Say why this node cannot load what is offered, and wait for something else.
+
+        :raises Withdrawn: the leader offers it, which `images` returns.
+        :raises PeerFault: it has nothing else, or another node gave up.
+        """
+        raise TypeError("only a member declines")
 
     # What an end fills in.
 
@@ -175,6 +187,9 @@ class SoloBarrier(Session):
         check_offers(offers)
 
     def common(self) -> List[str]:
+        return []
+
+    def declined(self) -> List[PeerFault]:
         return []
 
     def finish(self, identities: Optional[Sequence[Any]] = None) -> None:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import candidates, collect, selection
 from helpers import csvs
 
 FACTS = {"job_id": "4711", "attempt": 0, "nodes": ["n1", "n2"]}
@@ -93,3 +94,80 @@ def test_a_time_is_seconds_or_a_date(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(JobFault, match="not a time"):
         candidates.moment(text)
+
+
+JOB: Dict[str, Any] = {"job_id": 4711, "attempt": 0, "nodes": ["n1", "n2"], "exit_code": "0:0", "failed": False}
+
+
+def a_node(collection: Path, rank: int, text: str = "") -> Path:
+    folder = collection / f"node_{rank}"
+    folder.mkdir()
+    (folder / "perf.csv").write_text(csvs.table(100))
+    (folder / "node.json").write_text(text or json.dumps({"node": f"n{rank + 1}", "job_id": 4711, "attempt": 0, "rank": rank}))
+    return folder
+
+
+def test_directories_of_nodes_that_the_job_does_not_have_are_not_read_and_the_number_of_them_is_said(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        a_node(tmp_path, rank)
+    large = tmp_path / "large.json"
+    large.write_text(json.dumps({"node": "x" * candidates.LARGEST_FACTS}))
+    for rank in range(2, 500):
+        (tmp_path / f"node_{rank}").mkdir()
+        os.link(large, tmp_path / f"node_{rank}" / "node.json")
+    nodes = candidates.nodes_in(str(tmp_path), 2)
+    assert [each.rank for each in nodes] == [*range(2 + 100)]
+    assert {str(each.facts) for each in nodes[2:]} == {"{}"}
+    assert {each.refusal for each in nodes[2:-1]} == {"the job has no such node"}
+    assert nodes[-1].refusal == "the job has no such node, nor 398 more that were left out"
+    assert [each.refusal for each in candidates.nodes_in(str(tmp_path))[2:]] == ["its node.json has more than 1048576 bytes"] * 498
+
+
+def test_a_node_whose_facts_are_too_large_does_not_count_and_the_reason_is_in_the_selection(tmp_path: Path) -> None:
+    a_node(tmp_path, 0)
+    folder = a_node(tmp_path, 1, json.dumps({"node": "n2", "padding": "x" * candidates.LARGEST_FACTS}))
+    document = selection.settle(str(tmp_path), "perf.csv", "richest", JOB)
+    assert [(each["path"], each["is_usable"], each["reason"]) for each in document["candidates"]][1:] == [
+        ("node_1/perf.csv", False, "its node.json has more than 1048576 bytes")
+    ]
+    os.truncate(folder / "node.json", 0)
+    os.truncate(folder / "node.json", 1 << 40)  # sparse: a terabyte that takes no room
+    assert candidates.nodes_in(str(tmp_path), 2)[1].refusal == "its node.json has more than 1048576 bytes"
+
+
+def test_what_a_node_has_gathered_is_never_more_than_is_read(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "perf.csv").write_text(csvs.table(100))
+    for number in range(1999):
+        (run / (f"{number}".zfill(190) + "_env.csv")).touch()
+    facts = {"rank": 0, "node": "n1", "job_id": 4711, "attempt": 0, "csv": "perf.csv", "padding": "y" * 300_000}
+    done = collect.gather([str(run)], str(tmp_path / "home"), facts, 1.0)
+    path = tmp_path / "home" / "node_0" / "node.json"
+    assert path.stat().st_size <= candidates.LARGEST_FACTS
+    assert json.loads(path.read_text()) == {key: value for key, value in done.items() if key != "folder"}
+    assert [item["name"] for item in done["files"]] == ["perf.csv"]
+    assert done["files_left_out"] == 1999
+    assert len(list((tmp_path / "home" / "node_0").iterdir())) == 2001
+    many = {"skipped": [], "files": [{"name": "x" * 1000, "is_result": True}] * 2000}
+    assert len(candidates.text_of(candidates.shortened(many))) <= candidates.LARGEST_FACTS
+
+
+def test_hard_links_are_one_file_and_a_sparse_one_is_as_large_as_it_reads(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "perf_0.csv").write_text(csvs.table(100))
+    for number in range(1, 300):
+        os.link(run / "perf_0.csv", run / f"perf_{number}.csv")
+    (run / "perf_sparse.csv").touch()
+    os.truncate(run / "perf_sparse.csv", 1 << 42)
+    done = collect.gather([str(run)], str(tmp_path / "home"), {"rank": 0, "csv": ""}, 1.0)
+    assert [item["name"] for item in done["files"]] == ["perf_0.csv"]
+    assert [item["reason"] for item in done["skipped"]] == ["larger than 268435456 bytes"]
+
+
+def test_a_sparse_csv_of_terabytes_is_not_read(tmp_path: Path) -> None:
+    a_node(tmp_path, 0)
+    os.truncate(a_node(tmp_path, 1) / "perf.csv", 1 << 42)
+    document = selection.settle(str(tmp_path), "perf.csv", "richest", JOB)
+    assert [(each["path"], each["reason"]) for each in document["candidates"]][1:] == [("node_1/perf.csv", "larger than 268435456 bytes")]

@@ -21,7 +21,7 @@ from ..core.errors import Fault
 from ..core.text import visible
 from ..manifest.quoting import masked
 from ..results import cells, csv_score, selection, selection_json
-from ..results.candidates import Node, document, natural, nodes_in, refusal_of
+from ..results.candidates import Node, document, expected, natural, nodes_in, refusal_of
 from ..results.selection_json import Selection
 from . import log_errors, log_files, time_axis
 
@@ -55,7 +55,7 @@ def view(collection_dir: str) -> Dict[str, Any]:
     """
     chosen = selection_json.read(collection_dir)
     facts = selection.recalled(collection_dir)
-    present = [node for node in nodes_in(collection_dir) if not refusal_of(node, facts)]
+    present = [node for node in nodes_in(collection_dir, expected(facts)) if not refusal_of(node, facts)]
     budget = [_ALL_LOGS_BYTES]
     nodes = [_node(collection_dir, node, budget) for node in present]
     # A run of hours is no reason to see nothing of the seconds around it: it lies across a break.

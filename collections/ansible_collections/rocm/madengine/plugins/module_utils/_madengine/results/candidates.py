@@ -27,7 +27,11 @@ from .csv_score import Score, plain
 
 NODE_FACTS = "node.json"
 LEDGER = "madengine's own ledger"
+_NO_SUCH_NODE = "the job has no such node"
+LARGEST_FACTS = 1 << 20  # of one node; a job of a thousand nodes is read on each of them
+LARGEST_CSV = 256 << 20  # no more is gathered; a sparse file of terabytes takes no room, and all of a job's time to read
 _MOST_CANDIDATES = 10_000
+_MOST_NODES, _MOST_STRANGERS = 10_000, 100
 _LARGEST_DOCUMENT = 32 << 20
 _NODE = re.compile(r"node_(0|[1-9][0-9]{0,5})")
 _NUMBER = re.compile(r"([0-9]+)")
@@ -35,11 +39,12 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 @dataclass(frozen=True)
 class Node:
-    """What one node left: *facts* is its ``node.json``, or empty."""
+    """What one node left: *facts* is its ``node.json``, or empty; *refusal* why nothing of it counts, if it was not read."""
 
     rank: int
     name: str
     facts: Mapping[str, Any]
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,16 +84,44 @@ class Candidate:
         }
 
 
-def nodes_in(collection_dir: str) -> List[Node]:
-    """Return the nodes that left something, the lowest rank first (2 before 10)."""
-    nodes = []
+def nodes_in(collection_dir: str, expected: int = 0) -> List[Node]:
+    """Return the nodes that left something, the lowest rank first (2 before 10).
+
+    :param expected: how many nodes the job has, 0 if that is not known. Directories of others are not read, and `_MOST_STRANGERS` of
+        them are named.
+    """
+    ranks = sorted(_ranks(collection_dir))
+    known = [rank for rank in ranks if rank < (expected or _MOST_NODES)]
+    strangers = ranks[len(known) :]
+    nodes = [_node(collection_dir, rank) for rank in known]
+    nodes += [Node(rank, f"node_{rank}", {}, _NO_SUCH_NODE) for rank in strangers[:_MOST_STRANGERS]]
+    if len(strangers) > _MOST_STRANGERS:
+        nodes[-1] = replace(nodes[-1], refusal=f"{_NO_SUCH_NODE}, nor {len(strangers) - _MOST_STRANGERS} more that were left out")
+    return nodes
+
+
+def expected(facts: Mapping[str, Any]) -> int:
+    """Return how many nodes the job of *facts* has, 0 if that is not known."""
+    nodes = facts.get("nodes")
+    return len(nodes) if isinstance(nodes, (list, tuple)) else 0
+
+
+def _ranks(collection_dir: str) -> Iterator[int]:
     with contextlib.suppress(OSError), os.scandir(collection_dir) as entries:
         for entry in entries:
             match = _NODE.fullmatch(entry.name)
             if match and entry.is_dir(follow_symlinks=False):
-                facts = document(os.path.join(entry.path, NODE_FACTS))
-                nodes.append(Node(int(match.group(1)), plain(str(facts.get("node") or entry.name)), facts))
-    return sorted(nodes, key=lambda node: node.rank)
+                yield int(match.group(1))
+
+
+def _node(collection_dir: str, rank: int) -> Node:
+    path = os.path.join(collection_dir, f"node_{rank}", NODE_FACTS)
+    facts = document(path, LARGEST_FACTS)
+    is_too_large = False
+    with contextlib.suppress(OSError):
+        is_too_large = not facts and os.lstat(path).st_size > LARGEST_FACTS
+    refusal = f"its {NODE_FACTS} has more than {LARGEST_FACTS} bytes" if is_too_large else ""
+    return Node(rank, plain(str(facts.get("node") or f"node_{rank}")), facts, refusal)
 
 
 def found(collection_dir: str, name: str, facts: Mapping[str, Any], nodes: Sequence[Node]) -> List[Candidate]:
@@ -102,7 +135,12 @@ def found(collection_dir: str, name: str, facts: Mapping[str, Any], nodes: Seque
     for node in nodes:
         refusal = refusal_of(node, facts)
         for path, status in _csvs(os.path.join(collection_dir, f"node_{node.rank}"), name):
-            reason = refusal or _staleness(os.path.basename(path), status, node, facts) or _origin(os.path.basename(path), name, node)
+            reason = (
+                refusal
+                or _excess(status)
+                or _staleness(os.path.basename(path), status, node, facts)
+                or _origin(os.path.basename(path), name, node)
+            )
             place = os.path.relpath(path, collection_dir)
             candidates.append(Candidate(place, node.name, node.rank, status.st_size, status.st_mtime_ns, reason))
         if len(candidates) > _MOST_CANDIDATES:
@@ -159,12 +197,13 @@ def is_candidate(file_name: str, name: str) -> bool:
 
 def refusal_of(node: Node, facts: Mapping[str, Any]) -> str:
     """Return why nothing of *node* counts for the job of *facts*, or nothing."""
+    if node.refusal:
+        return node.refusal
     for key, word in (("job_id", "job"), ("attempt", "attempt")):
         wanted, seen = facts.get(key), node.facts.get(key)
         if wanted is not None and seen is not None and str(wanted) != str(seen):
             return f"of {word} {plain(str(seen))}, not of {word} {plain(str(wanted))}"
-    expected = facts.get("nodes")
-    return "the job has no such node" if expected and node.rank >= len(expected) else ""
+    return _NO_SUCH_NODE if 0 < expected(facts) <= node.rank else ""
 
 
 def moment(text: str) -> float:
@@ -190,13 +229,30 @@ def natural(text: str) -> List[Any]:
     return [int(part) if part.isdecimal() and part.isascii() else part for part in _NUMBER.split(text)]
 
 
-def document(path: str) -> Dict[str, Any]:
+def document(path: str, largest_bytes: int = _LARGEST_DOCUMENT) -> Dict[str, Any]:
     """Return the JSON object in the file *path*, or an empty one if there is none that can be read."""
     try:
-        value = json.loads(files.read(path, _LARGEST_DOCUMENT))
+        value = json.loads(files.read(path, largest_bytes))
     except (Fault, OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def shortened(facts: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a node's *facts* as long as they are read: what is no result is left out of their lists first, and counted."""
+    for name, keeps in (("skipped", 0.0), ("files", 0.0), *(("files", 0.5),) * 10):
+        if len(text_of(facts)) <= LARGEST_FACTS:
+            break
+        listed = facts[name]
+        kept = listed[: int(len(listed) * keeps)] if keeps else [item for item in listed if item.get("is_result")]
+        left_out = facts.get(f"{name}_left_out", 0) + len(listed) - len(kept)
+        facts = {**facts, name: kept, f"{name}_left_out": left_out}
+    return facts
+
+
+def text_of(facts: Mapping[str, Any]) -> str:
+    """Return what stands in a node's ``node.json``, ASCII alone."""
+    return json.dumps(facts, indent=1, default=str) + "\n"
 
 
 def _csvs(folder: str, name: str) -> Iterator[Tuple[str, os.stat_result]]:
@@ -207,6 +263,10 @@ def _csvs(folder: str, name: str) -> Iterator[Tuple[str, os.stat_result]]:
             status = os.lstat(path)
             if stat.S_ISREG(status.st_mode):
                 yield path, status
+
+
+def _excess(status: os.stat_result) -> str:
+    return f"larger than {LARGEST_CSV} bytes" if status.st_size > LARGEST_CSV else ""
 
 
 def _staleness(file_name: str, status: os.stat_result, node: Node, facts: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import json
 import os
 import stat
 from dataclasses import dataclass, field
@@ -124,8 +123,8 @@ def gather(
         for item in _worth(sources, known, since, haul):
             _take(item, folder, haul)
         said = {"version": 1, **facts, "since": since}
-        document = {**said, "files": haul.taken, "skipped": haul.skipped, "size_bytes": haul.size_bytes}
-        files.write(os.path.join(folder, NODE_FACTS), json.dumps(document, indent=1, default=str) + "\n")
+        document = candidates.shortened({**said, "files": haul.taken, "skipped": haul.skipped, "size_bytes": haul.size_bytes})
+        files.write(os.path.join(folder, NODE_FACTS), candidates.text_of(document))
     return {**document, "folder": folder}
 
 

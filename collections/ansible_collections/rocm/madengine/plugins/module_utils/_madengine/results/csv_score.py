@@ -31,6 +31,7 @@ _CHUNK_BYTES = 128 << 10
 _LONGEST_ROW = 256 << 10  # characters; what is longer is no row of a result, and must not fill the memory
 _LONGEST_TEXT = 200
 _MOST_COLUMNS = 1000
+_HEAD_BYTES = 1 << 20  # a sparse file of terabytes has no end of blanks
 _MOST_COMPARED = 10_000
 _LEDGER_COLUMNS = frozenset(
     (
@@ -180,8 +181,8 @@ def records(stream: IO[bytes]) -> Iterator[Tuple[Dict[str, str], Optional[float]
 
 
 def has_shape(stream: IO[bytes]) -> bool:
-    """Say whether *stream* holds a CSV with the columns of a result."""
-    table = Table(stream)
+    """Say whether *stream* holds a CSV with the columns of a result, as far as its first `_HEAD_BYTES` tell."""
+    table = Table(io.BytesIO(stream.read(_HEAD_BYTES)))
     next(iter(table), None)
     return table.places() is not None
 

@@ -24,7 +24,7 @@ from ..core import files, locks
 from ..core.deadline import Deadline
 from ..core.errors import JobFault
 from . import csv_score, merge, metric_kinds, verdict
-from .candidates import Candidate, Node, found, nodes_in, score_of, scored
+from .candidates import Candidate, Node, expected, found, nodes_in, score_of, scored
 from .csv_score import plain
 from .publish import Choice, publish, publish_beside
 from .selection_json import FACTS, VERSION, Selection, read
@@ -94,7 +94,7 @@ def select(
     names = [each for each in dict.fromkeys(further) if each and each != name]
     # First: what comes while we look must make this choice look old, not current without it.
     question = basis(collection_dir, name, policy, facts, names)
-    nodes = nodes_in(collection_dir)
+    nodes = nodes_in(collection_dir, expected(facts))
     present = found(collection_dir, name, facts, nodes)
     others = [select(collection_dir, each, policy, facts, known) for each in names]
     ranked = scored(collection_dir, present, _listed(known or Selection()))
@@ -173,7 +173,7 @@ def further(collection_dir: str) -> List[str]:
 
 def basis(collection_dir: str, name: str, policy: str, facts: Mapping[str, Any], further: Sequence[str] = ()) -> str:
     """Return the digest of all that a choice depends on: the question, the nodes' facts, the files' sizes and times."""
-    nodes = nodes_in(collection_dir)
+    nodes = nodes_in(collection_dir, expected(facts))
     names = [name, *(each for each in dict.fromkeys(further) if each and each != name)]
     present = [candidate for each in names for candidate in found(collection_dir, each, facts, nodes)]
     return _digest(names, policy, facts, nodes, present)

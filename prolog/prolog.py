@@ -79,7 +79,7 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
         with shared_dir.SharedDirProbe(user, deadline, (collection, job.attempt, job.node_rank, len(job.nodes))) as probe:
             offers = lead(together, images, probe, wanted, log) if job.is_leader else follow(together, images, probe, log)
     with log.step("handover"):
-        task_environment.write(state, job, wanted, offers, work.results, asked.keep)
+        task_environment.write(state, job, wanted, offers, work.results, asked.keep, sys.executable)
         origins.note(state, job, asked, wanted, deadline)
         state.note(*job_images.decisions(offers), *wanted.left_out)
         base = task_environment.run_base(job, wanted)

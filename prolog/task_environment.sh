@@ -60,11 +60,16 @@ case " $_keep ${MAD_DOCKER_BUILDS+set} " in *' builds '*) ;; *' set '*) echo uns
 # A shell function that bash takes from the environment: madengine's own task script copies the manifest from where the job
 # was submitted, and may put another directory first in PATH; a function comes before both. See madengine_run.py.
 _run=$_release/prolog/madengine_run.py
+# The interpreter that the prolog ran; a node that has changed since has the distribution's.
+_python=
+[ -r "$_job/python" ] && IFS= read -r _python <"$_job/python"
+case $_python in *[!A-Za-z0-9/._+-]*) _python= ;; esac
+[ -x "$_python" ] || _python=/usr/bin/python3
 case " $_keep " in *' manifest '*) ;; *)
     # shellcheck disable=SC2016 # for the task's bash, not for this shell
     [ ! -r "$_run" ] || printf 'export BASH_FUNC_madengine%%%%=() {  %s; if [ -r %s ]; then %s %s %s %s "$real" "$@"; else "$real" "$@"; fi; }\n' \
         'local real; real=$(type -P madengine) || { echo "madengine: command not found" >&2; return 127; }' \
-        "$_run" '/usr/bin/python3 -I' "$_run" "$_job" "$_task" ;;
+        "$_run" "$_python -I" "$_run" "$_job" "$_task" ;;
 esac
 
 set -f

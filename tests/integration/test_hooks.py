@@ -101,7 +101,20 @@ def test_a_job_starts_with_its_image_and_ends_without_a_trace_and_others_live_on
     exports = node.exports()
     assert (exports["MAD_IMAGE"], exports["NODE_RANK"], exports["NNODES"]) == (image, "0", "1")
     modes = {name: os.stat(node.here.file(name)) for name in os.listdir(node.here.path)}
-    private = {"exports", "names", "globs", "without", "when_set", "sources", "fixed", "keep", "leader", "manifest.json", "origins.json"}
+    private = {
+        "exports",
+        "names",
+        "globs",
+        "without",
+        "when_set",
+        "sources",
+        "fixed",
+        "keep",
+        "python",
+        "leader",
+        "manifest.json",
+        "origins.json",
+    }
     assert {name for name, status in modes.items() if stat.S_IMODE(status.st_mode) == 0o400 and status.st_uid == node.uid} == private
     assert {stat.S_IMODE(modes[name].st_mode) for name in ("status.json", "verdict", "release", "timeline.jsonl")} == {0o644}
     task = os.stat(node.place.task)

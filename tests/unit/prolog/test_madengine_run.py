@@ -107,6 +107,17 @@ def test_madengine_on_a_node_reads_the_restored_manifest_although_it_copies_the_
     assert "the manifest of this run is restored on this node" in (job.submit / "err_0").read_text()
 
 
+@pytest.mark.parametrize(("said", "is_used"), [("{}", True), ("/nowhere/python3", False), ("{} -c x;", False), ("", False)])
+def test_the_interpreter_is_the_prolog_s_and_else_the_distribution_s(node: GateNode, tmp_path: Path, said: str, is_used: bool) -> None:
+    state, job, mine = helped(node), Job(tmp_path / "job"), tmp_path / "python3.11"
+    mine.write_text(f'#!/bin/sh\n: >{tmp_path}/used\nexec {sys.executable} "$@"\n')
+    mine.chmod(0o755)
+    state.keep("python", said.format(mine) + "\n", os.getuid(), os.getgid())
+    written(job)
+    assert list(ran(node, job)["manifest"]["built_images"]) == [IMAGE]
+    assert (tmp_path / "used").exists() == is_used
+
+
 def test_without_us_madengine_would_have_removed_and_pulled_it(node: GateNode, tmp_path: Path) -> None:
     helped(node, keep="manifest")
     job = Job(tmp_path / "job")

@@ -433,7 +433,7 @@ def test_the_script_starts_no_program_and_heeds_no_variable_of_ours_but_its_memo
     text = (REPOSITORY / HOOK).read_text() + (REPOSITORY / "prolog/task_environment.sh").read_text()
     code = [line.partition(" #")[0] for line in text.splitlines() if not line.lstrip().startswith("#")]
     # The one for the task's bash, which starts it when the task says madengine.
-    assert [line.split()[1:3] for line in code if "python" in line] == [["'/usr/bin/python3", "-I'"]]
+    assert [line.split()[1:3] for line in code if "python -I" in line] == [['"$_python', '-I"']]
     assert "MADENGINE_HOOKS" not in text
     assert [line for line in code if "eval" in line] == [
         '    eval "_id=\\${SLURM_JOB_ID_HET_GROUP_$_component-}"',

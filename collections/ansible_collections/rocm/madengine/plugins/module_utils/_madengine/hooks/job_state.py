@@ -22,6 +22,7 @@ name               who may read             what
 ``origins.json``   the job's user           what is expected of the job, and which CSVs were there before it
 ``leader``         the job's user           the job's first node
 ``keep``           the job's user           what the user wants left alone: ``builds``, ``manifest``
+``python``         the job's user           the interpreter that `madengine run` of a task is helped with
 =================  =======================  =========================================================
 
 The directory appears whole, vanishes whole, and a file in it changes by rename: whenever SIGKILL comes, a reader finds

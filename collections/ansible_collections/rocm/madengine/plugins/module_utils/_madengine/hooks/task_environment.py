@@ -134,11 +134,18 @@ def run_base(job: Allocation, spec: JobSpec) -> str:
 
 
 def write(
-    state: JobState, job: Allocation, spec: JobSpec, offers: Sequence[Mapping[str, Any]], results_dir: str, keep: Sequence[str] = ()
+    state: JobState,
+    job: Allocation,
+    spec: JobSpec,
+    offers: Sequence[Mapping[str, Any]],
+    results_dir: str,
+    keep: Sequence[str] = (),
+    python: str = "",
 ) -> None:
     """Leave the files for the TaskProlog, readable by the job's user alone.
 
     :param keep: what the user wants left alone, of ``request.KEEP``.
+    :param python: the interpreter that `madengine run` of a task is to be helped with.
     """
     passing = spec.environment
     names = ["manifest.json", *(f"manifest.{number}.json" for number in range(2, len(spec.documents) + 1))][: len(spec.documents)]
@@ -153,6 +160,7 @@ def write(
         "fixed": passing["fixed"],
         "leader": [job.leader],
         "keep": [" ".join(keep)],
+        "python": [python],
     }
     for name, lines in texts.items():
         _require_lines(name, lines)

@@ -70,6 +70,11 @@ for key, image in manifest["built_images"].items():
 """
 
 
+def task(submit: str, programs: str, tmp: str, suffix: str = "", manifest: str = "build_manifest.json", python: str = "python3") -> str:
+    """Return the task script of a job that was submitted in *submit*; *suffix* is what a run inside an allocation adds to names."""
+    return _TASK.format(bin=programs, tmp=tmp, suffix=suffix, submit=submit, manifest=manifest, python=python)
+
+
 class Job:
     """A submit directory, madengine's files in it, and a docker that writes down how it was called.
 
@@ -83,9 +88,7 @@ class Job:
             folder.mkdir(parents=True)
         suffix = f"_{run}" if run else ""
         self.task = self.submit / f"madengine_task{suffix}.sh"
-        self.task.write_text(
-            _TASK.format(bin=self.bin, tmp=self.tmp, suffix=suffix, submit=self.submit, manifest=manifest, python=sys.executable)
-        )
+        self.task.write_text(task(str(self.submit), str(self.bin), str(self.tmp), suffix, manifest, sys.executable))
         _program(self.bin / "madengine", _PROGRAM.format(python=sys.executable, workloads=str(WORKLOADS), log=str(self.log)))
         _program(base / "bin/docker", f'#!/bin/sh\necho "$*" >>{self.docker_log}\n')
         self.env = {"PATH": f"{base / 'bin'}:/usr/bin:/bin", "HOME": str(base / "home")}

@@ -20,6 +20,7 @@ DOCKERFILE = """\
 FROM scratch
 COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
+RUN mkdir -p /etc && echo root:x:0:0::/:/bin/sh > /etc/passwd
 RUN printf '#!/bin/sh\\nexec /bin/sh "$@"\\n' > /bin/bash && chmod 755 /bin/bash
 """
 # Without the mount, or the name of its result, this ends without a number.
@@ -59,13 +60,13 @@ def test_two_runs_of_unmodified_madengine_on_two_parts_of_an_allocation_are_two_
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr + cluster.evidence()
     job_id = int(done.stdout.rpartition("job=")[2])
-    cluster.wait(job_id)
+    cluster.until("c0", f"! squeue --noheader --jobs {job_id} | grep -q .")  # it has no output file to wait with
     # The prolog brought the image, and the restored manifest is what madengine reads: it looks once and takes what is there.
     said = done.stdout + done.stderr
     assert (said.count("docker image inspect"), said.count("the manifest of this run is restored on this node")) == (4, 4)
     assert [word for word in ("docker rmi", "docker pull", "docker save", TOKEN) if word in said] == []
     for run, best, nodes, outside in ((FIRST, 107.0, {"n1", "n2"}, [2]), (SECOND, 507.0, {"n2", "n3"}, [0])):
-        folder = f"{FOLDER}/madengine-{job_id}_{run}"
+        folder = f"{FOLDER}/slurm_results/tiny/{job_id}_{run}"  # where madengine's own collector looks
         chosen = cluster.json(f"{folder}/selection.json")
         values = {cluster.json(f"{folder}/{each['path'].partition('/')[0]}/node.json")["node"] for each in chosen["candidates"]}
         assert (chosen["verdict"], chosen["lacking"], chosen["facts"]["outside"], values) == ("ok", [], outside, nodes)

@@ -252,3 +252,22 @@ def test_what_its_logger_alone_calls_an_error_counts_where_there_is_nothing_else
     assert list(log_errors.lines_of([PRIMUS, PRIMUS.replace("ERROR", "INFO"), "[20260101 12:00:00] WARNING: error rate"])) == [said]
     assert list(log_errors.lines_of([PRIMUS, "ValueError: bad"])) == ["ValueError: bad"]
     assert list(log_errors.lines_of([PRIMUS], benign=["Failed to import"])) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        " [2025-11-20 12:00:00,123] [rank-3/8][ERROR] [-----trainer.py:12] : ValueError: bad",
+        "[2025-11-20T12:00:00.123Z] [ERROR] ValueError: bad",
+        "node-01: [rank0]: ValueError: bad",
+        "n1: ValueError: bad",
+        '{"log":"ValueError: bad',
+    ],
+)
+def test_a_host_a_date_with_a_t_and_a_log_in_json_are_taken_off(line: str) -> None:
+    assert log_errors.cause(list(log_errors.lines_of([line]))) == "ValueError: bad"
+
+
+@pytest.mark.parametrize("line", ["amdgpu 0000:01:00.0: amdgpu: GPU reset begin!", "bash: line 3: foo: command not found"])
+def test_what_only_looks_like_a_host_stays(line: str) -> None:
+    assert log_errors.cause(list(log_errors.lines_of([line]))) == line

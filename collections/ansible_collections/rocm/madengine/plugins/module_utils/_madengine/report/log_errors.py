@@ -34,13 +34,15 @@ _PREFIX = re.compile(
     "|".join(
         (
             rf"{_DATE}T{_TIME} ",  # docker logs -t
+            r"[a-z](?!\w*(?:Error|Exception))[\w-]{0,40}\d: (?=\S)",  # pdsh: the host
             r"\s{0,40}\| ",  # the margin of an exception group
             r"\s{0,6}\d{1,6}: ",  # srun -l
             r"\[\d+,\d+\]<std(?:out|err)>: ?",  # mpirun
             r"\((?:[\w.:-]{1,80}[ ,]{1,2})?(?:rank=\d+[, ]+)?pid=\d+[^)]{0,60}\) ?",  # Ray, vLLM
             r"\((?:raylet|autoscaler|gcs_server)[^)]{0,40}\) ?",
             rf"{_LEVEL} {_DATE} {_TIME} (?:\[[\w./-]{{1,80}}:\d+\]|[\w./-]{{1,80}}:\d+\]) ?",  # vLLM, new and old
-            rf"\[{_DATE} {_TIME}[^\]]{{0,40}}\]:? ?",  # SGLang, Megatron, Primus
+            rf" ?\[{_DATE}[ T]{_TIME}[^\]]{{0,40}}\]:? ?",  # SGLang, Megatron, Primus
+            r'\{"(?:log|message|msg)": ?"',  # Docker's json-file, loggers that write JSON
             rf"{_DATE} {_TIME} \| {_LEVEL} *\| [^|]{{0,120}}? - ",  # loguru
             rf"{_DATE} {_TIME} - [\w.]{{1,80}} - {_LEVEL} - ",  # Python's logging, TorchTitan
             rf"{_DATE} {_TIME},? {_LEVEL}:? ?",
@@ -65,7 +67,7 @@ _SIGN = re.compile(
     r"|(?<!\w)(out of memory|OutOfMemory\w*|segmentation fault|core dumped|killed process|bus error|illegal instruction)(?!\w)"
     r"|\b(CUDA|HIP|NCCL|RCCL|MIOpen|ROCm)\s+(error|failure)\b"
     r"|\bNCCL WARN\b|\bhipError\w+|\bcudaError\w+|Memory access fault by GPU|No space left on device|Connection refused"
-    r"|\bHSA_STATUS_ERROR\w*|\bQueue\b.{0,80}\baborting\b|\bwatchdog\b.{0,80}\b(caught|timeout|timed out|stuck|terminat)"
+    r"|\bGPU reset\b|\bHSA_STATUS_ERROR\w*|\bQueue\b.{0,80}\baborting\b|\bwatchdog\b.{0,80}\b(caught|timeout|timed out|stuck|terminat)"
     r"|\bcollective operation timeout\b|\bfailed \(exitcode: -?\d+\)|\bScheduler hit an exception\b|\bReceived sigquit from a child\b"
     r"|\bSIG(?:SEGV|ABRT|BUS|KILL|FPE|ILL)\b"
     r"|^\s*(FATAL|CRITICAL)\b|^\s*Killed\s*$|\bcommand not found\b"

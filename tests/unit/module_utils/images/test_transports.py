@@ -633,6 +633,27 @@ def test_the_next_way_is_taken_where_one_fails_and_the_offer_says_why(path: str)
         publish(leader, path, "r.io/a:1")
 
 
+@pytest.mark.parametrize("lacking", ["layer", "config", "all", "refused"])
+def test_an_image_of_which_the_daemon_has_not_all_is_named_and_goes_another_way(path: str, lacking: str) -> None:
+    # The containerd store keeps an image whose blobs are gone, and runs it from its snapshots (measured, 26.1).
+    leader = Registry(save=images.saved_25)
+    leader.images["r.io/a:1"] = BASE
+
+    def saved(name: str, timeout_seconds: float) -> Any:
+        if lacking == "refused":
+            raise Refused("engine: docker save was refused", "read the daemon's answer", answer="content digest sha256:1: not found")
+        members = images.members_of(images.saved_25(BASE, [name]))
+        gone = {"layer": BASE.layers[1:], "config": (BASE.config,), "all": (*BASE.layers, BASE.config)}[lacking]
+        names = {"blobs/sha256/" + images.digest(data)[7:] for data in gone}
+        return images.pieces(images.tar({name: data for name, data in members.items() if name not in names}))
+
+    leader.save = saved  # type: ignore[method-assign]
+    with pytest.raises(ShareFault, match=r"docker does not give the whole image \(image='r.io/a:1', reason=.*pull or load the image again"):
+        publish(leader, path, "r.io/a:1", transport="shared")
+    offer = publish(leader, path, "r.io/a:1")
+    assert (offer["transport"], "docker does not give the whole image" in offer["instead_of"]) == ("registry", True)
+
+
 class Apart(Registry):
     """A daemon that has no way to its registry."""
 

@@ -17,6 +17,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
+from ..docker.answers import Refused
 from ..docker.engine import Engine
 from ..docker.layer_server import Source
 from ..docker.layerdb import Unexpected
@@ -171,9 +172,19 @@ def _foretell(
 def _saved(
     engine: Engine, store: ImageStore, name: Reference, before: Dict[str, Layer], kind: str, size_bytes: int, deadline: Deadline
 ) -> archive.Unpacked:
+    """Publish from what ``docker save`` gives.
+
+    :raises ShareFault: that is not the whole image; who can have it in another way may.
+    """
     if not before:
         store.require_space(size_bytes)
     try:
-        return archive.unpack(engine.save(str(name), deadline.left()), store, name, before, kind=kind)
-    except archive.Stale:
+        with contextlib.suppress(archive.Stale):
+            return archive.unpack(engine.save(str(name), deadline.left()), store, name, before, kind=kind)
         return archive.unpack(engine.save(str(name), deadline.left()), store, name, before, trusts_size=False, kind=kind)
+    except (JobFault, ShareFault) as fault:
+        if not isinstance(fault, Refused) and not fault.what.startswith("archive: "):
+            raise
+        # The containerd store goes on running an image of which only snapshots are left, and saves what it has of it.
+        remedy = "pull or load the image again on the job's first node"
+        raise ShareFault("transport: docker does not give the whole image", remedy, image=str(name), reason=str(fault)) from fault

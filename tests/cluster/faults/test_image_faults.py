@@ -31,7 +31,7 @@ def grow(cluster: Cluster, reference: str, mib: int) -> None:
     cluster.run("n1", f"{script} && docker rm grow")
 
 
-def test_a_node_whose_disk_is_full_fails_the_job_with_its_name_and_stays_in_service(cluster: Cluster, image: str) -> None:
+def test_a_node_whose_disk_is_full_fails_the_job_with_its_name_and_one_that_cannot_pull_loads(cluster: Cluster, image: str) -> None:
     folder = project(cluster, "disk", image)
     grow(cluster, image, 80)
     options = f"--data-root {SMALL} --exec-root /run/small-exec --pidfile /run/small.pid -H unix:///run/small.sock"
@@ -47,6 +47,14 @@ def test_a_node_whose_disk_is_full_fails_the_job_with_its_name_and_stays_in_serv
         assert "too little space" in the_line(ended.output)  # looked at before a byte moves
         cluster.wait_idle()
         assert cluster.run("n3", "docker -H unix:///run/small.sock images -q") == ""
+        cluster.run("n3", f"mount -o remount,size=1g {SMALL}")
+        with cluster.setting("DockerSocket=/run/small.sock", "n3"):
+            job_id = cluster.submit("#!/bin/sh\nsrun true\n", "-N3", "--comment=madengine", folder=folder)
+            ended = cluster.wait(job_id)
+        # This daemon has a network of its own, so it cannot pull from the node's loopback.
+        assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
+        loads = cluster.run("n1", f"grep -h '\"load\"' {folder}/madengine-{job_id}/node_*/timeline.jsonl")
+        assert "does not come to this node's loopback" in loads
     finally:
         cluster.run("n3", f"systemctl stop small; umount {SMALL}")
     ended = cluster.wait(cluster.submit(SCRIPT, "-N3", "--comment=madengine", folder=folder))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -17,9 +18,10 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layerdb
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint, lease
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast
 from helpers import docker_root, images
 
 IMAGE = images.make(b"base" * 1000, b"middle", b"top", Env=["A=b"])
@@ -255,3 +257,33 @@ def test_of_several_images_the_last_one_may_be_on_its_way(leader: images.Daemon,
     assert ("is_coming" in first, last["is_coming"]) == (False, True)
     assert distribute.are_kept([first, last], offers)
     assert not distribute.are_kept([first], offers)
+
+
+@pytest.mark.parametrize("case", ["pull", "load", "has it"])
+def test_what_sbcast_brings_is_loaded_while_it_comes(
+    leader: images.Daemon, member: images.Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    script = tmp_path / "sbcast"
+    script.write_text('#!/bin/sh\ncp "$3" "$4.member"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(sbcast.send, "__defaults__", (0, f"{tmp_path}:/usr/bin:/bin"))
+    monkeypatch.setattr(sbcast.plan, "__defaults__", (f"{tmp_path}:/usr/bin:/bin",))
+    early: List[Any] = []
+    options = transports.TransportOptions(job_id="7", spool=str(tmp_path))
+    offer = distribute.publish(leader, "", "a:1", "1001", within(), options, early.append)  # type: ignore[arg-type]
+    assert (offer["transport"], distribute.are_kept(early, [offer]), early[0]["is_coming"]) == ("sbcast", True, True)
+    path = early[0]["path"] + ".0"
+    data = Path(path + ".member").read_bytes()
+    has_looked, member.may_pull = threading.Event(), case == "pull"
+    if case == "has it":
+        member.images["a:1"] = IMAGE
+    monkeypatch.setattr(endpoint, "rested", lambda seconds: has_looked.set() or time.sleep(seconds))
+    taking = threading.Thread(target=lambda: distribute.obtain(member, early[0], within()))  # type: ignore[arg-type]
+    taking.start()
+    assert has_looked.wait(30)
+    with open(path, "wb", buffering=0) as stream:
+        for start in range(0, len(data), 1000):
+            stream.write(data[start : start + 1000])
+    taking.join()
+    assert member.images == {"a:1": IMAGE}
+    assert not os.path.exists(path)

@@ -140,15 +140,18 @@ def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, floc
     if way is None:
         raise ShareFault("transport: not an offer", "install the same release on all nodes", transport=offer.transport)
     done = {"reference": str(offer.reference), "identity": offer.identity, "transport": offer.transport}
+    delivery = transports.Delivery(engine, offer, deadline, started)
     with contextlib.ExitStack() as stack:
         stack.callback(way.taken, offer)
         if loading.is_here(engine, offer.reference, offer.identity):
+            way.skip(delivery)
             return {**done, **Figures.since(started, "none").to_dict()}
         stack.enter_context(locks.try_flock(flocks, f"load.{offer.identity[7:]}", deadline))
         if flocks and loading.is_here(engine, offer.reference, offer.identity):
+            way.skip(delivery)
             return {**done, **Figures.since(started, "none").to_dict()}
         before = _held(engine, offer.reference, "this node")
-        figures = way.take(transports.Delivery(engine, offer, deadline, started))
+        figures = way.take(delivery)
         now = _held(engine, offer.reference, "the first node") if before else None
         decision = conflict.lost(str(offer.reference), before, now) if before and now else ""
         return {**done, **figures.to_dict(), **({"decision": decision} if decision else {})}

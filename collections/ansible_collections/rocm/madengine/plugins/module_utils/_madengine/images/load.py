@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import time
 from dataclasses import dataclass
 from typing import AbstractSet, Dict, FrozenSet, Iterator, Optional, Protocol
 
@@ -102,7 +101,7 @@ class FromStore:
 
     def chunks(self, layer: Layer, is_proved: bool) -> Iterator[bytes]:
         if self.awaited is not None:
-            endpoint.is_ready(_Coming(self.store, layer), self.awaited, _rested)
+            endpoint.is_ready(_Coming(self.store, layer), self.awaited, endpoint.rested)
         yield from self.store.chunks(layer, is_proved)
 
 
@@ -144,11 +143,6 @@ def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) ->
         except Refused as fault:
             reason = _reason(supply, server, fault, refused)
     return _archived(engine, supply, name, held, deadline, reason)
-
-
-def _rested(seconds: float) -> bool:
-    time.sleep(seconds)
-    return False
 
 
 def _require_room(engine: Engine, info: Info, lacking_bytes: int) -> None:

@@ -129,6 +129,9 @@ class Transport(Protocol):
     def take(self, delivery: Delivery) -> Figures:
         """Get the image, which this node lacks."""
 
+    def skip(self, delivery: Delivery) -> None:
+        """Let the image pass, which this node has."""
+
     def taken(self, offer: Offer) -> None:
         """Clear away what the offer brought to this node, whether it was taken or not."""
 
@@ -141,6 +144,9 @@ class Transport(Protocol):
 
 class Way:
     """What most transports need not say."""
+
+    def skip(self, delivery: Delivery) -> None:
+        """Nothing is on its way."""
 
     def taken(self, offer: Offer) -> None:
         """Nothing came to this node."""

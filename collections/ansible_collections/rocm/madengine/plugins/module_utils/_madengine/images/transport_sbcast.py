@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The rocm.madengine authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``sbcast``: blobs that SLURM has brought to every node."""
+"""``sbcast``: blobs that SLURM brings to every node.
+
+The offer goes out when the broadcast begins: a member's endpoint lets the daemon wait for each blob until its bytes are there.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 from ..core import files
 from ..core.deadline import Deadline
-from ..core.errors import ShareFault
+from ..core.errors import Fault, ShareFault
 from ..docker import archive
 from ..oci import digests, endpoint, lease
 from ..oci.image import chain_ids, digest_of, is_digest
 from ..oci.image_manifest import Layer, Stored, read_image
 from ..oci.store import ImageStore
 from ..slurm import sbcast, settings
-from .offer import Figures, Offer
+from .offer import COMING, Figures, Offer
 from .transport import Delivery, Publication, TransportOptions, Way
 
 _LONGEST_INDEX = 1 << 20  # bytes
@@ -53,13 +56,21 @@ class Broadcast(Way):
             files.require_space(folder, 2 * size_bytes)  # the pieces, and this node's own copy of them
             index, plan = _index(stored, sent), sbcast.plan(options.nodes, image.deadline, **_programs(options))
             pieces = sbcast.cut(_blobs(index, store, stored, sent), folder, plan.pieces)
+            details = {"path": target, "pieces": len(pieces), "index": digest_of(index), "index_bytes": len(index)}
+            if image.early is not None:
+                image.early(Offer(image.name, image.identity.digest, self.name, details={**details, COMING: True}))
             with _removed(sbcast.targets(target, len(pieces))):  # this node's own copy
                 sbcast.send(pieces, target, options.job_id, image.deadline, plan.width, **_programs(options))
-        details = {"path": target, "pieces": len(pieces), "index": digest_of(index), "index_bytes": len(index)}
         return details, Figures.since(image.started, method, stored.layers, (len(sent), size_bytes))
 
     def take(self, delivery: Delivery) -> Figures:
         return delivery.load(_arrived(delivery))
+
+    def skip(self, delivery: Delivery) -> None:
+        """Wait until each piece has begun to come: one that comes after the others have gone would stay for as long as the job."""
+        if delivery.offer.is_coming:
+            with contextlib.suppress(Fault):
+                _arrived(delivery)
 
     def taken(self, offer: Offer) -> None:
         with _removed(_pieces(offer)):  # they came for this job alone
@@ -105,6 +116,7 @@ class _FromBroadcast:
 
     def chunks(self, layer: Layer, is_proved: bool) -> Iterator[bytes]:
         start, size_bytes = self.places.get(layer.digest, (0, 0))
+        endpoint.is_ready(_Part(self.whole, start, size_bytes, layer.media_type), self.awaited, endpoint.rested)
         chunks = self.whole.chunks(start, start + size_bytes)
         prove = digests.verified if is_proved else digests.measured
         return prove(chunks, layer.digest, layer.size_bytes, "broadcast")
@@ -128,19 +140,24 @@ def _arrived(delivery: Delivery) -> _FromBroadcast:
     :raises ShareFault: it is not what was sent.
     """
     whole, size_bytes = sbcast.Striped(tuple(_pieces(delivery.offer))), delivery.offer.details.get("index_bytes")
+    awaited = delivery.deadline if delivery.offer.is_coming else None
     if not isinstance(size_bytes, int) or not 0 < size_bytes <= _LONGEST_INDEX or not is_digest(delivery.detail("index")):
         raise ShareFault("transport: not an offer", "install the same release on all nodes", index_bytes=size_bytes)
-    index = b"".join(digests.verified(whole.chunks(0, size_bytes), delivery.detail("index"), size_bytes, "broadcast"))
+
+    def part(start: int, length: int, digest: str) -> bytes:
+        endpoint.is_ready(_Part(whole, start, length, ""), awaited, endpoint.rested)
+        return b"".join(digests.verified(whole.chunks(start, start + length), digest, length, "broadcast"))
+
+    index = part(0, size_bytes, delivery.detail("index"))
     places, start = {}, size_bytes
     for digest, length in json.loads(index):
         places[digest] = (start, length)
         start += length
 
     def read(digest: str) -> bytes:
-        start, length = places.get(digest, (0, 0))
-        return b"".join(digests.verified(whole.chunks(start, start + length), digest, length, "broadcast"))
+        return part(*places.get(digest, (0, 0)), digest)
 
-    return _FromBroadcast(whole, places, read_image(next(iter(places)), read))
+    return _FromBroadcast(whole, places, read_image(next(iter(places)), read), awaited)
 
 
 def _programs(options: TransportOptions) -> Dict[str, str]:

@@ -25,6 +25,7 @@ import os
 import re
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Protocol, Tuple
 
@@ -204,6 +205,12 @@ def is_ready(content: Content, deadline: Optional[Deadline], rest: Callable[[flo
             return False
         pause = min(pause * 1.5, _LONGEST_PAUSE)
     return True
+
+
+def rested(seconds: float) -> bool:
+    """Spend *seconds*, for whoever waits whatever happens."""
+    time.sleep(seconds)
+    return False
 
 
 def _head(peer: socket.socket) -> str:

@@ -189,7 +189,12 @@ def notes(node: GateNode) -> List[str]:
 
 @pytest.mark.parametrize("comment", [
     "madengine,image=a:1", "Madengine:image=a:1", "MADENGINE", "madengine image=a:1", "madengine;image=a:1", " madengine", "madengine=on",
-    "'madengine'", '"madengine:image=a:1"', "\tmadengine",
+    "'madengine'", '"madengine:image=a:1"', "\tmadengine", "`madengine`",
+    "--comment=madengine:image=a:1", 'comment="madengine"', "extra=madengine",
+    '\\\\"madengine\\\\"', "madengine|image=a:1", "madengine+image=a:1", "madengine&image=a:1", "madengine(image=a:1)",
+    "{madengine: image}",
+    "=madengine", ":madengine", "\u201cmadengine\u201d", "madengine\u00a0:image=a:1", "madengine\uff1aimage=a:1",
+    "\ufeffmadengine:image=a:1",
 ])  # fmt: skip
 def test_what_was_meant_as_a_request_is_named_for_the_job_s_output(node: GateNode, comment: str) -> None:
     for env in ({"SLURM_JOB_COMMENT": comment}, {"SLURM_JOB_COMMENT": "a note", "SLURM_JOB_EXTRA": comment}):
@@ -197,10 +202,14 @@ def test_what_was_meant_as_a_request_is_named_for_the_job_s_output(node: GateNod
         assert not has_started(node, {**SLURM, **env})
         (line,) = notes(node)
         assert line.startswith("madengine: this job runs without help: its comment is no request; write --comment=madengine")
-        assert comment.strip(" \t'\"") in line
+        assert "(comment='" in line
+        assert "madengine" in line.rpartition("(comment='")[2].lower()
 
 
-@pytest.mark.parametrize("comment", ["", "madengines", "madengine-nightly", "see madengine", "madengine/docs", "a,madengine", "mad"])
+@pytest.mark.parametrize("comment", [
+    "", "madengines", "madengine-nightly", "see madengine", "madengine/docs", "a,madengine", "mad",
+    "_", "comment=", "madengine_2", "madengine.yml", "comment=a", "\u201c", "-" * 1000,
+])  # fmt: skip
 def test_any_other_comment_leaves_nothing(node: GateNode, comment: str) -> None:
     assert not has_started(node, {**SLURM, "SLURM_JOB_COMMENT": comment})
     assert not (node.root / "run/madengine").exists() or notes(node) == []

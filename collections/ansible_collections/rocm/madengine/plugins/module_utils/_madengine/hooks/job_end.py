@@ -13,20 +13,20 @@ import dataclasses
 import functools
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-from ..core import files, process
+from ..core import process
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker.engine import Engine
 from ..images import distribute
 from ..manifest import quoting
 from ..peers import credential
-from ..report import diagnostics, render
-from ..results import bundle, collect, selection, upload
+from ..report import render
+from ..results import bundle, collect, upload
 from ..slurm.allocation import Allocation
 from ..slurm.hostlist import listed
-from . import job_containers, job_runs, job_secrets, madengine_dirs, origins, request, task_environment
+from . import job_containers, job_results, job_runs, job_secrets, madengine_dirs, origins, request
 from .config import Site
 from .job_state import ASIDE, FAILED, READY, STARTING, JobState
 from .workspace import Workspace
@@ -113,7 +113,7 @@ class JobEnd:
         """
         if self._containers and (self.has_failed or self._have_outlived):
             dest = os.path.join(self._work.results, "diagnostics")
-            self._as_user(_diagnosed, self._socket, dest, str(self._job.job_id), self._state.file(origins.NOTE), self._secrets)
+            self._as_user(job_results.diagnose, self._socket, dest, str(self._job.job_id), self._state.file(origins.NOTE), self._secrets)
 
     def stop(self) -> None:
         """Stop the containers that `find` has found.
@@ -164,7 +164,7 @@ class JobEnd:
             facts.update({name: getattr(self._known, name) for name in ("job_id", "attempt", "nodes")})
             further, note = list(self._known.results[1:]), self._state.file(origins.NOTE)
             asked = self._csv, self._site.results_policy, facts, further
-            self._as_user(_settle, self._collection, *asked, note)
+            self._as_user(job_results.settle, self._collection, *asked, note)
             if self._known.run_base:
                 self._as_user(job_runs.settle, self._known.run_base, *asked, self._collection, note)
 
@@ -239,10 +239,12 @@ class JobEnd:
     def _gathered_in(self, collection: str, sources: List[collect.Source]) -> str:
         facts = self._facts()
         if self._known.run_base:
-            facts["runs"] = self._as_user(_runs, self._known.job_id, self._known.node_rank, self._work.temporary_dirs())
+            facts["runs"] = self._as_user(job_results.runs, self._known.job_id, self._known.node_rank, self._work.temporary_dirs())
         if self._is_guest:
             facts["elsewhere"] = "{}:{}/node_{}".format(facts["node"], collection, facts["rank"])
-        return str(self._as_user(_gather, sources, collection, facts, self._known.began, self._state.file(origins.NOTE), self._secrets))
+        return str(
+            self._as_user(job_results.gather, sources, collection, facts, self._known.began, self._state.file(origins.NOTE), self._secrets)
+        )
 
     def _take_in(self) -> None:
         """Wait for the bundles of those who are apart; what a run before this one has got is not waited for again."""
@@ -274,7 +276,7 @@ class JobEnd:
 
     def _put_timeline(self) -> None:
         text = quoting.masked(self._state.text(_TIMELINE) or "", self._secrets)
-        self._as_user(_written, os.path.join(self._folder, _TIMELINE), text)
+        self._as_user(job_results.write, os.path.join(self._folder, _TIMELINE), text)
 
     @functools.cached_property
     def _secrets(self) -> List[str]:
@@ -336,45 +338,9 @@ class JobEnd:
         return self._known.results[0] if self._known.results else ""
 
     def _facts(self) -> Dict[str, Any]:
-        images = self._known.images or ({},)
-        return {
-            "rank": self._known.node_rank,
-            **{name: getattr(self._known, name) for name in ("node", "job_id", "attempt")},
-            "exit_code": self._exit_code,
-            "failed": self.is_failure,
-            "csv": self._csv,
-            "image": images[0].get("reference", ""),
-            "image_id": images[0].get("identity", ""),
-        }
+        return job_results.facts_of(self._known, self._csv, self._exit_code, self.is_failure)
 
 
 def _asked(socket: str, work: Callable[..., Any], *args: Any) -> Any:
     with contextlib.closing(Engine(socket)) as docker:
         return work(docker, *args)
-
-
-def _diagnosed(socket: str, dest: str, job_id: str, note: str, secrets: List[str]) -> str:
-    with contextlib.closing(Engine(socket)) as docker:
-        return str(diagnostics.diagnose(docker, dest, job_id, benign=origins.read(note).benign, secrets=secrets)["summary"])
-
-
-def _gather(sources: List[collect.Source], collection: str, facts: Mapping[str, Any], since: float, note: str, secrets: List[str]) -> str:
-    known = origins.read(note)
-    shared = known.sources() if facts["rank"] == 0 else []  # all nodes see these files: once is enough
-    return str(collect.gather([*sources, *shared], collection, facts, since, origins=known.origins, secrets=secrets)["folder"])
-
-
-def _runs(job_id: int, rank: int, folders: List[str]) -> List[str]:
-    return list(job_runs.workspaces(job_id, rank, folders))
-
-
-def _settle(collection: str, csv: str, policy: str, facts: Mapping[str, Any], further: List[str], note: str) -> None:
-    beside = task_environment.model_dirs(collection, origins.read(note).origins.expected)
-    selection.settle(collection, csv, policy, facts, 60.0, further, beside)
-
-
-def _written(path: str, text: str) -> None:
-    try:
-        files.write(path, text)
-    except OSError as error:
-        raise ShareFault("job_end: cannot write", "look at the share", path=path, error=error.strerror or str(error)) from error

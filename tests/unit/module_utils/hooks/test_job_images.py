@@ -71,6 +71,18 @@ def test_an_image_that_the_site_does_not_allow_is_neither_published_nor_loaded(u
             start()
 
 
+@pytest.mark.parametrize(("pattern", "is_by_digest"), [("r.io/t/a:1", False), ("r.io/t/*", True)])
+def test_a_digest_that_the_manifest_has_recorded_gets_nobody_past_a_pattern_with_a_tag(
+    user: process.Account, daemon: images.Daemon, pattern: str, is_by_digest: bool
+) -> None:
+    digest, other = "sha256:" + "ab" * 32, images.make(b"other")
+    daemon.registry = {f"r.io/t/a@{digest}": other, "r.io/t/a:1": IMAGE}
+    entry = {"reference": "a:1", "registry_image": "r.io/t/a:1", "image_digest": digest}
+    here = staged(user, "", allow_images=("a", pattern))
+    [found] = here.stage([entry], alone=True).result()
+    assert found["identity"] == (other if is_by_digest else IMAGE).identity.digest
+
+
 def test_a_job_of_one_node_publishes_nothing(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:
     daemon.images = {"a:1": IMAGE}
     [found] = staged(user, str(tmp_path / "store")).stage(["a:1", "docker.io/a:1"], alone=True).result()

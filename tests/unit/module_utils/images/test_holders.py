@@ -160,6 +160,14 @@ def test_a_digest_of_another_registry_says_nothing(leader: images.Daemon, path: 
     assert "decision" not in publish(leader, path, entry())
 
 
+def test_a_digest_that_the_daemon_has_given_itself_says_nothing(leader: images.Daemon, path: str) -> None:
+    # The containerd store: what was loaded under the registry's name has "its" digest, which the registry has never seen.
+    leader.images["a:1"], leader.repo_digests["a:1"] = NEW, [f"r.io/team/a@{images.digest(NEW.config)}"]  # the stand-in's Id
+    leader.registry = {f"r.io/team/a@{DIGEST}": OLD}
+    offer = publish(leader, path, entry())
+    assert (offer["source"], "decision" in offer) == ("local", False)
+
+
 def test_what_nobody_has_is_pulled_by_the_digest_that_the_manifest_has_recorded(leader: images.Daemon, path: str) -> None:
     leader.registry = {f"r.io/team/a@{DIGEST}": OLD, "r.io/team/a:1": NEW}
     assert publish(leader, path, entry())["identity"] == OLD.identity.digest

@@ -19,6 +19,7 @@ from ..core.errors import Fault, JobFault, PeerFault
 from ..docker import engine, layer_server
 from ..images import distribute, sources, transports
 from ..images.distribute import Image
+from ..images.request import ImageRequest
 from ..images.transports import TransportOptions
 from ..oci.image import Reference
 from .config import Site
@@ -120,6 +121,9 @@ class JobImages:
 
     def _recipe(self, image: Image) -> Dict[str, Any]:
         entry = {"reference": image} if isinstance(image, str) else dict(image)
+        recorded = ImageRequest.of({**entry, "dockerfile": ""}).recorded
+        if recorded is not None and not self._site.allows(str(recorded)):  # a tag is allowed, and what it names, but no digest
+            entry["image_digest"] = ""
         return {"work_dir": self._work_dir, **entry}
 
     def _sources(self) -> Sequence[str]:

@@ -89,7 +89,9 @@ def _of_daemon(engine: Engine, request: ImageRequest) -> Optional[Holder]:
     tagged = conflict.seconds_of(str((document.get("Metadata") or {}).get("LastTagTime") or ""))
     here, recorded = _in_registry(request, document), request.recorded
     is_recorded = recorded is not None and recorded in here
-    objection = _REPLACED if here and not is_recorded else _objection(request, (document.get("Config") or {}).get("Labels"))
+    # The containerd store gives every name a digest, that of the image here, whatever its registry has.
+    is_replaced = not is_recorded and any(each.digest != document.get("Id") for each in here)
+    objection = _REPLACED if is_replaced else _objection(request, (document.get("Config") or {}).get("Labels"))
     identity, created = Identity.of_inspect(document).digest, str(document.get("Created") or "")
     return Holder("docker of this node", identity, created, tagged, objection, is_recorded)
 

@@ -73,6 +73,11 @@ def make(*contents: bytes, **config: Any) -> Image:
     return Image(json.dumps(document).encode(), layers)
 
 
+def dated(image: Image, created: str) -> Image:
+    """Return the image as if it had been made at *created*."""
+    return Image(json.dumps({**json.loads(image.config), "created": created}).encode(), image.layers)
+
+
 def saved_20(image: Image, tags: Sequence[str] = ()) -> bytes:
     """Return what ``docker save`` of 20.10 writes: a directory a layer, named by another id, a link where one occurs twice."""
     members: Dict[str, bytes] = {}

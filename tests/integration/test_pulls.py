@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine, Refused
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load, plain_archive, transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images.offer import Offer
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image_manifest import Layer, Stored
@@ -223,6 +225,39 @@ def test_an_image_by_digest_arrives_from_its_registry_under_that_name(engine: En
             assert created(engine, pinned)
         finally:
             engine.untag(f"{registry.name}@{kept.manifest_digest}")
+
+
+def put(store: ImageStore, name: Reference, image: images.Image) -> str:
+    """Put an archive of *image* where the store's plain archives lie, as a person does: the old one is replaced."""
+    path = os.path.join(store.path, plain_archive.names(name)[0])
+    Path(path + ".new").write_bytes(images.saved_25(image, [str(name)]))
+    os.rename(path + ".new", path)
+    return path
+
+
+def test_an_archive_that_was_replaced_is_what_the_daemon_has_then(engine: Engine, store: ImageStore, name: Reference) -> None:
+    old, new = (images.dated(fresh(3000), f"{year}-01-01T00:00:00Z") for year in (2001, 2002))
+    put(store, name, old)
+    assert distribute.publish(engine, store.path, str(name), "site", within())["source"] == "archive"
+    assert engine.identity(name) == old.identity
+    path = put(store, name, new)
+    offer = distribute.publish(engine, store.path, str(name), "site", within())
+    assert (offer["identity"], engine.identity(name)) == (new.identity.digest, new.identity)
+    assert offer["decision"].endswith(f"that of the archive {path} runs, it is the newest")
+    assert "decision" not in distribute.publish(engine, store.path, str(name), "site", within())
+
+
+@pytest.mark.parametrize("otherwise", [True, False])
+def test_a_registry_that_is_out_of_reach_is_declined_where_there_is_another_way(engine: Engine, name: Reference, otherwise: bool) -> None:
+    with socket.socket() as nobody:  # it is bound, and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        pull = f"127.0.0.1:{nobody.getsockname()[1]}/lab/a@sha256:{'ab' * 32}"
+        details = {"pull": pull, **({"otherwise": True} if otherwise else {})}
+        offer = Offer(name, fresh(9).identity.digest, "registry", details=details).to_dict()
+        with pytest.raises(ShareFault if otherwise else Refused, match="connection refused") as caught:
+            distribute.obtain(engine, offer, within())
+    assert (caught.value.what == transports.DECLINED) is otherwise
+    assert engine.identity(name) is None
 
 
 def created(engine: Engine, name: str) -> bool:

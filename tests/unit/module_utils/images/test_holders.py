@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.imag
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
 
-OLD = images.make(b"base" * 1000, b"middle", Env=["A=b"])
-NEW = images.make(b"base" * 1000, b"middle", b"top", Env=["A=c"])
+OLD = images.dated(images.make(b"base" * 1000, b"middle", Env=["A=b"]), "2001-01-01T00:00:00Z")
+NEW = images.dated(images.make(b"base" * 1000, b"middle", b"top", Env=["A=c"]), "2002-01-01T00:00:00Z")
 DIGEST, OTHER = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
 
 
@@ -42,8 +41,8 @@ def put(path: str, image: images.Image, written: float = 0.0, file: str = "a_1.t
     os.makedirs(path, exist_ok=True)
     unfinished = Path(path, "unfinished")
     unfinished.write_bytes(images.saved_25(image, [tag]))
-    # The years of the test's images go on beyond this one.
-    os.utime(unfinished, (written or time.time() + 1e9,) * 2)
+    if written:
+        os.utime(unfinished, (written, written))
     unfinished.rename(Path(path, file))
     return Path(path, file)
 
@@ -103,7 +102,6 @@ def test_an_archive_that_cannot_be_read_stops_no_job_and_is_named(leader: images
         archive.symlink_to("/dev/zero")
     elif damage == "none":
         archive.write_bytes(b"x" * 2000)
-        os.utime(archive, (time.time() + 1e9,) * 2)
     offer = publish(leader, path)
     assert (offer["source"], offer["identity"]) == ("local", NEW.identity.digest)
     assert offer["decision"].startswith("the archive of a:1 was passed over: archive: ")

@@ -22,7 +22,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci impo
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast
-from helpers import docker_root, images
+from helpers import docker_root, images, stores, users
 
 IMAGE = images.make(b"base" * 1000, b"middle", b"top", Env=["A=b"])
 NAME = Reference.parse("a:1")
@@ -287,3 +287,29 @@ def test_what_sbcast_brings_is_loaded_while_it_comes(
     taking.join()
     assert member.images == {"a:1": IMAGE}
     assert not os.path.exists(path)
+
+
+folder = pytest.fixture(users.shared_directory)
+
+
+@users.needs_root
+def test_where_users_layers_are_their_own_the_same_users_member_finds_what_comes(folder: str) -> None:
+    path = stores.make(f"{folder}/store", blobs_mode=0o755)
+    docker_root.classic(Path(folder, "docker"), IMAGE)
+    assert users.run(users.BOB, _publish_and_take, folder) == ["pull", 3]
+    assert os.listdir(f"{path}/blobs/sha256") == []
+
+
+def _publish_and_take(folder: str) -> List[Any]:
+    leader, member, done = images.Daemon(save=images.saved_25), images.Daemon(), []  # type: ignore[var-annotated]
+    leader.images["a:1"] = IMAGE
+    taking: List[threading.Thread] = []
+
+    def tell(told: Any) -> None:
+        taking.append(threading.Thread(target=lambda: done.append(distribute.obtain(member, told, within()))))  # type: ignore[arg-type]
+        taking[0].start()
+
+    options = transports.TransportOptions(reader=Reader(f"{folder}/docker"))
+    distribute.publish(leader, f"{folder}/store", "a:1", str(users.BOB.uid), within(), options, tell)  # type: ignore[arg-type]
+    taking[0].join()
+    return [done[0]["method"], done[0]["layers_moved"]]

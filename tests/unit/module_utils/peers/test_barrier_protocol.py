@@ -424,6 +424,31 @@ def test_the_newer_of_two_proven_connections_wins_and_the_older_learns_why() -> 
     assert leader.fault is None
 
 
+def test_who_declines_has_answered_until_something_else_is_offered() -> None:
+    leader, (one, other) = rendezvous(3)
+    leader.publish(OFFERS)
+    settle([one, other], do_work=False)
+    one.member.declined(ShareFault("test: no route", "nothing"))
+    other.member.loaded(IDS)
+    settle([one, other], do_work=False)
+    assert leader.have_all_answered()
+    assert [(each.node, each.what) for each in leader.declined()] == [("n1", "test: no route")]
+    leader.publish(OFFERS)
+    settle([one, other], do_work=False)
+    one.member.generation = 1  # a word of the older offers that was on its way
+    one.member.declined(ShareFault("test: no route", "nothing"))
+    one.member.generation = 2
+    settle([one, other], do_work=False)
+    assert (leader.declined(), leader.have_all_answered()) == ([], False)
+    for each in (one, other):
+        each.member.loaded(IDS)
+    settle([one, other], do_work=False)
+    assert (leader.declined(), leader.have_all_answered()) == ([], True)
+    leader.go()
+    settle([one, other], do_work=False)
+    assert [each.member.is_released for each in (one, other)] == [True, True]
+
+
 def test_the_odd_one_is_named() -> None:
     leader = a_leader()
     wires = [Wire(leader, rank) for rank in (1, 2, 3)]

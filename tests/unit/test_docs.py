@@ -352,3 +352,22 @@ def test_a_program_that_guards_a_node_makes_what_is_missing_and_leaves_what_is_t
     place.write_text("the site's")
     assert subprocess.run(["sh", "-c", text], check=False).returncode == 0
     assert place.read_text() == "the site's"
+
+
+# --- What a user could try ----------------------------------------------------------------------------------------------
+
+
+def _attempts() -> List[List[str]]:
+    """Return the rows of the security guide's tables of what somebody could try, each as its cells."""
+    text = (COLLECTION / "docs/docsite/rst/security.rst").read_text()
+    tables = re.findall(r"\n\.\. list-table::\n(?:   :.*\n)*\n((?:   .*\n)+)", text)
+    found = [[re.split(r"\n     - ", row.rstrip()) for row in table.split("   * - ")[1:]] for table in tables]
+    return [row for table in found if table[0][0].endswith("…") for row in table[1:]]
+
+
+def test_whatever_a_user_could_try_is_tried_by_a_test_that_is_there() -> None:
+    known = {path.stem for path in (REPOSITORY / "tests").rglob("test_*.py")}
+    attempts = _attempts()
+    tried = {row[0]: set(re.findall(r"``(test_\w+)``", row[2])) if len(row) == 3 else set() for row in attempts}
+    assert {what: tests for what, tests in tried.items() if not tests or tests - known} == {}
+    assert len(tried) == len(attempts) > 40

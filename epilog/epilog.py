@@ -37,7 +37,7 @@ def story(site: config.Site, job: allocation.Allocation, state: job_state.JobSta
     if ended.may_have_run:
         parts += [("find", ended.find), ("diagnose", ended.diagnose), ("stop", ended.stop)]
     if ended.has_run:
-        parts += [("gather", ended.gather), *([("exchange", ended.exchange)] if ended.is_apart else []), ("choose", ended.choose)]
+        parts += [("gather", ended.gather), *([("exchange", ended.exchange)] if ended.is_unshared else []), ("choose", ended.choose)]
     if ended.may_have_run:
         parts += [("remove", ended.remove), ("report", ended.report)]
     if ended.may_have_left_images:

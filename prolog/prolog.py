@@ -83,7 +83,7 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
         origins.note(state, job, asked, wanted, deadline)
         state.note(*job_images.decisions(offers), *wanted.left_out)
         base = task_environment.run_base(job, wanted)
-        state.ready(images=offers, results=wanted.results, collection_dir=collection, run_base=base, apart=probe.apart)
+        state.ready(images=offers, results=wanted.results, collection_dir=collection, run_base=base, unshared_ranks=probe.unshared_ranks)
 
 
 def lead(together: session.Session, images: job_images.JobImages, probe: shared_dir.SharedDirProbe, wanted: JobSpec, log: Timeline) -> Any:
@@ -92,7 +92,7 @@ def lead(together: session.Session, images: job_images.JobImages, probe: shared_
     The others are told as soon as they can begin, and anew where the images turn out otherwise than they were told.
     """
     nodes, offering = len(together.allocation.nodes), job_images.Offering(together.publish)
-    probe.mark(together)
+    probe.leave_marker(together)
     with leases_of(offering.offers, images, log):
         with log.step("publish") as facts:
             held = together.common() if images.may_broadcast else []
@@ -153,7 +153,7 @@ def loaded_with(together: session.Session, images: job_images.JobImages, probe: 
             together.decline(fault)
             raise
         facts.update(job_images.totals(loaded))
-    probe.mark(together)
+    probe.leave_marker(together)
     with log.step("rendezvous"):
         together.loaded([image["identity"] for image in loaded])
     return job_images.decided(offers, loaded)

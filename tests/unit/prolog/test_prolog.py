@@ -316,7 +316,7 @@ def _node(folder: str, name: str, at: str, site: Site, more: Dict[str, str], fai
             (node.work_dir / "build_manifest.json").write_text(json.dumps(manifests.built()))
         began = time.monotonic()
         status = node.tell(prolog, SLURMD_NODENAME=name, **more)
-        queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases(), list(node.here.status().apart)))
+        queue.put((name, status, node.verdict(), time.monotonic() - began, node.phases(), list(node.here.status().unshared_ranks)))
 
 
 def together(key: str, names: List[str], env: Optional[Dict[str, str]] = None, **failing: Dict[str, Exception]) -> Dict[str, Any]:

@@ -188,6 +188,26 @@ def test_the_results_of_a_job_script_of_the_user_s_own_are_found_once(node: Node
     assert (best or {}).get("value") == (100.0 if found and rank == 0 else None)
 
 
+def test_each_model_of_the_job_s_manifest_has_its_csv_in_its_own_place_and_the_report_has_all(node: Node) -> None:
+    node.collection = node.share / "out/llama" / str(JOB_ID)
+    node.has_run()
+    node.here.ready(results=["a.csv", "b.csv"])
+    spec = JobSpec(models=({"name": "llama", "multiple_results": "a.csv"}, {"name": "qwen", "multiple_results": "b.csv"}))
+    origins.note(node.here, dataclasses.replace(node.job(), uid=node.uid, gid=node.gid), Request(), spec, Deadline(20.0))
+    node.wrote("a.csv", csvs.table(12.5, model="llama"))
+    node.wrote("b.csv", csvs.table(80, model="qwen"))
+    ended = node.ended()
+    for part in (ended.gather, ended.choose, ended.report):
+        part()
+    assert node.selection()["best"]["model"] == "llama"
+    assert (node.collection / "a.csv").read_text() == csvs.table(12.5, model="llama")
+    assert (node.share / "out/qwen" / str(JOB_ID) / "b.csv").read_text() == csvs.table(80, model="qwen")
+    assert sorted(os.listdir(node.share / "out")) == ["llama", "qwen"]
+    report = (node.collection / "report.txt").read_text()
+    assert "12.5 tokens_per_second" in report
+    assert "b.csv: partial" in report  # two of three nodes have not come
+
+
 def test_several_runs_in_one_job_are_several_results_and_never_mixed(node: Node) -> None:
     scratch = node.share.parent / "scratch"
     runs = {"20261006120000_a1b2c3": 100.0, "20261006120500_0f0f0f": 555.0}
@@ -593,9 +613,9 @@ def done(ended: JobEnd, *parts: str) -> None:
 
 
 def test_a_node_that_is_apart_brings_its_results_to_the_first_once_and_leaves_the_choice_to_it(node: Node, post: Post) -> None:
-    node.has_run(apart=[1])
+    node.has_run(unshared_ranks=[1])
     node.wrote(csvs.NAME, csvs.table(12.5))
-    assert node.ended().is_apart
+    assert node.ended().is_unshared
     done(node.ended(), "gather", "exchange")
     done(node.ended())  # as if the first run had been killed now
     assert len(post.brought) == 1
@@ -609,7 +629,7 @@ def test_a_node_that_is_apart_brings_its_results_to_the_first_once_and_leaves_th
 
 
 def test_what_nobody_takes_stays_where_the_fault_says(node: Node, post: Post) -> None:
-    node.has_run(apart=[1])
+    node.has_run(unshared_ranks=[1])
     node.wrote(csvs.NAME, csvs.table(12.5))
     post.fault = PeerFault("n1", ShareFault("rendezvous: the leader did not answer", "read its epilog log"))
     ended = node.ended()
@@ -623,7 +643,7 @@ def test_what_nobody_takes_stays_where_the_fault_says(node: Node, post: Post) ->
 
 
 def test_a_node_without_the_work_directory_keeps_its_files_in_its_own_for_a_week(node: Node, post: Post) -> None:
-    node.has_run(apart=[1])
+    node.has_run(unshared_ranks=[1])
     node.wrote(csvs.NAME, csvs.table(12.5))
     node.wrote("results.log", "long")
     node.share.rmdir()
@@ -638,7 +658,7 @@ def test_a_node_without_the_work_directory_keeps_its_files_in_its_own_for_a_week
 
 def test_the_first_node_takes_in_what_has_not_come_yet_and_chooses_among_all(node: Node, post: Post) -> None:
     node.name = "n1"
-    node.has_run(apart=[1, 2])
+    node.has_run(unshared_ranks=[1, 2])
     node.wrote(csvs.NAME, csvs.table(""))
     facts = {"job_id": JOB_ID, "attempt": 0, "node": "n3"}
     post.bringing = {2: packed(node, 2, facts)}
@@ -666,7 +686,7 @@ def packed(node: Node, rank: int, facts: Dict[str, Any]) -> Dict[str, Any]:
 
 def test_a_first_node_that_has_no_place_tells_the_others_so(node: Node, post: Post) -> None:
     node.name = "n1"
-    node.has_run(apart=[1, 2])
+    node.has_run(unshared_ranks=[1, 2])
     node.share.rmdir()
     node.share.write_text("no directory")
     ended = node.ended()
@@ -678,7 +698,7 @@ def test_a_first_node_that_has_no_place_tells_the_others_so(node: Node, post: Po
 
 
 def test_a_user_whom_the_node_has_forgotten_exchanges_nothing(node: Node, post: Post) -> None:
-    node.has_run(apart=[1])
+    node.has_run(unshared_ranks=[1])
     ended = node.ended(uid=UNKNOWN)
     with pytest.raises(JobFault):
         ended.gather()
@@ -686,7 +706,7 @@ def test_a_user_whom_the_node_has_forgotten_exchanges_nothing(node: Node, post: 
     assert post.brought == []
 
 
-@pytest.mark.parametrize("apart", [{}, {"apart": []}])
-def test_nodes_that_share_the_directory_are_not_apart(node: Node, apart: Dict[str, Any]) -> None:
-    node.has_run(**apart)
-    assert not node.ended().is_apart
+@pytest.mark.parametrize("facts", [{}, {"unshared_ranks": []}])
+def test_nodes_that_share_the_directory_are_not_unshared(node: Node, facts: Dict[str, Any]) -> None:
+    node.has_run(**facts)
+    assert not node.ended().is_unshared

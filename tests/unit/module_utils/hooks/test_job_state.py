@@ -271,7 +271,7 @@ def test_a_sigkill_at_any_step_leaves_a_whole_state_or_none(base: Path, name: st
 
 
 def test_what_a_program_reads_is_what_was_said_and_no_more(base: Path) -> None:
-    here = begun(base, job_id=4711, node="n1\udc80", apart=(1, 2))
+    here = begun(base, job_id=4711, node="n1\udc80", unshared_ranks=(1, 2))
     told = json.loads(Path(here.file("status.json")).read_text())
     assert told == {
         "user": "alice",
@@ -279,7 +279,7 @@ def test_what_a_program_reads_is_what_was_said_and_no_more(base: Path) -> None:
         "gid": GID,
         "job_id": 4711,
         "node": "n1\udc80",
-        "apart": [1, 2],
+        "unshared_ranks": [1, 2],
         "status": "starting",
         "node_rank": 0,
         "attempt": 0,

@@ -19,6 +19,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.jo
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.request import Request
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest import environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.manifest.job_spec import JobSpec
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results.provenance import Wanted
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm.allocation import Allocation
 from helpers import manifests
 from hypothesis import given, settings
@@ -289,3 +290,16 @@ def test_a_model_s_name_leads_nowhere_else(name: str) -> None:
 ])  # fmt: skip
 def test_a_run_inside_an_allocation_has_its_results_where_its_own_collector_looks(stdout: str, spec: JobSpec, expected: str) -> None:
     assert task_environment.run_base(job(stdout=stdout), spec) == expected
+
+
+LEAVES = (Wanted("llama", "a.csv"), Wanted("org/qwen", "b.csv"), Wanted("phi", ""), Wanted("llama", "c.csv"))
+
+
+@pytest.mark.parametrize(("collection", "expected"), [
+    ("/out/llama/4711", {"b.csv": "/out/org_qwen/4711"}),
+    ("/out/llama/4711_20261006120000_a1b2c3/", {"b.csv": "/out/org_qwen/4711_20261006120000_a1b2c3"}),
+    ("/home/alice/madengine-4711", {}),
+])  # fmt: skip
+def test_a_further_model_s_csv_goes_where_the_first_one_s_has_its_like(collection: str, expected: Dict[str, str]) -> None:
+    assert task_environment.model_dirs(collection, LEAVES) == expected
+    assert task_environment.model_dirs(collection, ()) == {}

@@ -34,7 +34,7 @@ def test_stripping_leaves_no_secret_that_a_name_gives_away(tree: dict[str, Any])
     assert TOKEN in hidden
     redaction.strip(tree, hidden)
     assert TOKEN not in json.dumps(tree)
-    assert redaction.places(tree, hidden) == []
+    assert redaction.key_paths(tree, hidden) == []
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_a_secret_of_the_runtime_is_known_too() -> None:
 def test_a_password_in_a_url_stays_for_the_clone_and_is_shown_to_nobody() -> None:
     made = {"built_models": {"x": {"url": "https://bob:hunter22@git.example.org/x.git"}}}
     assert redaction.url_passwords(made) == {"hunter22"}
-    assert redaction.places(made, {"hunter22"}) == ["built_models.x.url"]
+    assert redaction.key_paths(made, {"hunter22"}) == ["built_models.x.url"]
     redaction.strip(made, redaction.values(made, {}))
     assert "hunter22" in made["built_models"]["x"]["url"]
 
 
 def test_secrets_in_clear_are_found_with_their_places() -> None:
-    assert redaction.places(manifests.with_token_everywhere(), {TOKEN}) == [
+    assert redaction.key_paths(manifests.with_token_everywhere(), {TOKEN}) == [
         "built_images.ci-llama_llama.ubuntu.amd.build_command",
         "built_images.ci-llama_llama.ubuntu.amd.docker_sha",
         "built_models.ci-llama_llama.ubuntu.amd.additional_docker_run_options",

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def apart(folders: Sequence[Path], attempt: int = 0) -> List[Any]:
+def unshared(folders: Sequence[Path], attempt: int = 0) -> List[Any]:
     """Return what the first node and each other one finds out, when rank N sees ``folders[N]``."""
     places = [str(folder / "madengine-7") for folder in folders]
     shared_dir.open_for(places[0], attempt, 0)
@@ -33,7 +33,7 @@ def test_both_sides_know_who_is_apart_and_nothing_is_left_behind(is_shared: List
     with tempfile.TemporaryDirectory() as base:
         folders = [Path(base, "shared" if rank == 0 or is_shared[rank - 1] else f"local{rank}") for rank in range(len(is_shared) + 1)]
         expected = [rank for rank, shares in enumerate(is_shared, 1) if not shares]
-        assert apart(folders) == [expected, expected]
+        assert unshared(folders) == [expected, expected]
         assert [name for folder in folders if folder.exists() for name in os.listdir(folder)] == []
 
 
@@ -86,17 +86,17 @@ def common(place: Path, rank: int, nodes: int = 2) -> shared_dir.SharedDirProbe:
 def test_while_the_prologs_meet_each_leaves_its_mark(tmp_path: Path, is_shared: bool) -> None:
     first, second = common(tmp_path / "a/7", 0), common(tmp_path / ("a/7" if is_shared else "b/7"), 1)
     with first:
-        first.mark(Session())  # type: ignore[arg-type]
+        first.leave_marker(Session())  # type: ignore[arg-type]
         with second:
-            second.mark(Session())  # type: ignore[arg-type]
-    assert (first.apart, second.apart) == (([], []) if is_shared else ([1], [1]))
+            second.leave_marker(Session())  # type: ignore[arg-type]
+    assert (first.unshared_ranks, second.unshared_ranks) == (([], []) if is_shared else ([1], [1]))
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
 
 def test_a_meeting_that_fails_leaves_no_mark(tmp_path: Path) -> None:
     first = common(tmp_path / "7", 0)
     with contextlib.suppress(ZeroDivisionError), first:
-        first.mark(Session())  # type: ignore[arg-type]
+        first.leave_marker(Session())  # type: ignore[arg-type]
         assert (tmp_path / "7/.nodes.0/0").exists()
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == []
@@ -104,5 +104,5 @@ def test_a_meeting_that_fails_leaves_no_mark(tmp_path: Path) -> None:
 
 def test_a_job_of_one_node_asks_nobody(tmp_path: Path) -> None:
     with common(tmp_path / "7", 0, nodes=1) as alone:
-        alone.mark(None)  # type: ignore[arg-type]
-    assert (alone.apart, os.listdir(tmp_path)) == ([], [])
+        alone.leave_marker(None)  # type: ignore[arg-type]
+    assert (alone.unshared_ranks, os.listdir(tmp_path)) == ([], [])

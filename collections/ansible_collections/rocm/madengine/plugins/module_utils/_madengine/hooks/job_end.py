@@ -84,9 +84,9 @@ class JobEnd:
         return self.has_failed and (self._exit_code != _NO_NUMBER or self._is_late or self._have_outlived or self._have_failed)
 
     @property
-    def is_apart(self) -> bool:
+    def is_unshared(self) -> bool:
         """Whether the prologs found that not all nodes see the collection directory that the first one sees."""
-        return bool(self._known.apart)
+        return bool(self._known.unshared_ranks)
 
     def find(self) -> None:
         """Look for the job's containers, and nobody else's.
@@ -144,7 +144,7 @@ class JobEnd:
         self._state.ready(gathered=self._folder)
 
     def exchange(self) -> None:
-        """Where nodes are apart: the first one takes the others' results in, and any other brings its own to that one.
+        """Where nodes share no directory: the first one takes the others' results in, and any other brings its own to that one.
 
         :raises Fault: some did not come, or this node's could not be brought, and where they stay.
         """
@@ -173,7 +173,7 @@ class JobEnd:
         if self._folder:
             self._put_timeline()
             if not self._is_guest:
-                self._as_user(render.write_if_last, self._collection, self.is_apart)
+                self._as_user(render.write_if_last, self._collection, self.is_unshared)
 
     def remove(self) -> None:
         """Remove the containers that `find` has found.
@@ -228,7 +228,7 @@ class JobEnd:
         return process.run(process.of(self._job.uid, self._job.gid), work, *args, deadline=self._deadline)
 
     def _gathered(self, sources: List[collect.Source]) -> str:
-        """Return where this node's results are now; one that is apart may lack the work directory altogether."""
+        """Return where this node's results are now; one that shares none may lack the work directory altogether."""
         try:
             return self._gathered_in(self._collection, sources)
         except ShareFault:
@@ -247,8 +247,8 @@ class JobEnd:
         )
 
     def _take_in(self) -> None:
-        """Wait for the bundles of those who are apart; what a run before this one has got is not waited for again."""
-        ranks, refusal = self._known.apart, None
+        """Wait for the bundles of those who share no directory; what a run before this one has got is not waited for again."""
+        ranks, refusal = self._known.unshared_ranks, None
         if self._folder:
             ranks = self._as_user(bundle.missing, self._collection, ranks, vars(self._known))
         else:
@@ -305,7 +305,7 @@ class JobEnd:
     @property
     def _is_guest(self) -> bool:
         """Whether the first node does not see what this one writes."""
-        return self.is_apart and self._known.node_rank != 0
+        return self.is_unshared and self._known.node_rank != 0
 
     @property
     def _meeting(self) -> Tuple[Allocation, credential.Credential]:

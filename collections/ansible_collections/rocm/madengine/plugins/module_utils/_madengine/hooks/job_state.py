@@ -66,7 +66,7 @@ class Status:
     :param results: names of the CSVs that count.
     :param collection_dir: where the job's results come together.
     :param run_base: the same for ``runs.collection_dir``, if the job holds several runs.
-    :param apart: ranks of the nodes that do not see the first one's collection directory.
+    :param unshared_ranks: ranks of the nodes that do not see the first one's collection directory.
     :param gathered: where this node's results are now; empty before they were gathered.
     :param delivered: whether they were brought to the first node.
     :param fault: of a job that was not let start, as ``Fault.to_dict`` gives it; *line* is what its tasks say.
@@ -89,7 +89,7 @@ class Status:
     results: Tuple[str, ...] = ()
     collection_dir: str = ""
     run_base: str = ""
-    apart: Tuple[int, ...] = ()
+    unshared_ranks: Tuple[int, ...] = ()
     gathered: str = ""
     delivered: bool = False
     fault: Optional[Mapping[str, Any]] = None

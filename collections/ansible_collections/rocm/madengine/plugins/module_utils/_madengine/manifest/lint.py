@@ -61,7 +61,7 @@ def check(
 
 
 def _secret_in_clear(document: Document, hidden: Set[str]) -> Found:
-    for place in redaction.places(document, hidden):
+    for place in redaction.key_paths(document, hidden):
         yield place, "a secret stands here in clear, and the file may be readable by others"
 
 

@@ -45,7 +45,7 @@ def values(document: Document, known: Mapping[str, str]) -> Set[str]:
     A plain word of *known* (``POSTGRES_PASSWORD=postgres``) is none of them: it would be taken out of an image's name.
     """
     found = {value for name, value in known.items() if environment.is_secret(name, value) and not (value.isalpha() and value.islower())}
-    for _place, is_secret, value in texts(document):
+    for _key_path, is_secret, value in texts(document):
         if is_secret:
             found.add(value)
         found.update(text for assigned, text in _assigned(value) if environment.is_secret(assigned, text))
@@ -54,12 +54,14 @@ def values(document: Document, known: Mapping[str, str]) -> Set[str]:
 
 def url_passwords(document: Document) -> Set[str]:
     """Return the passwords in the URLs of *document*; a clone needs them, so they stay, but nobody is to see them."""
-    return {match for _place, _is_secret, value in texts(document) for match in _URL_PASSWORD.findall(value)}
+    return {match for _key_path, _is_secret, value in texts(document) for match in _URL_PASSWORD.findall(value)}
 
 
-def places(document: Document, hidden: Set[str]) -> List[str]:
-    """Return where *document* holds one of the secrets *hidden* in clear; no secret is in a place's own name."""
-    return sorted({without(place, hidden) for place, _is_secret, value in texts(document) if any(secret in value for secret in hidden)})
+def key_paths(document: Document, hidden: Set[str]) -> List[str]:
+    """Return where *document* holds one of the secrets *hidden* in clear; no secret is in a key_path's own name."""
+    return sorted(
+        {without(key_path, hidden) for key_path, _is_secret, value in texts(document) if any(secret in value for secret in hidden)}
+    )
 
 
 def strip(document: Document, hidden: Set[str]) -> Tuple[Dict[str, str], List[Dict[str, str]]]:
@@ -72,13 +74,13 @@ def strip(document: Document, hidden: Set[str]) -> Tuple[Dict[str, str], List[Di
     context, taken = document.get("context") or {}, []
     variables = context.get("docker_env_vars") or {}
     needed = {name: _source(name, variables) for name, value in variables.items() if environment.is_secret(name, value)}
-    for place, holder, reason in (
+    for key_path, holder, reason in (
         ("context.docker_env_vars", variables, "a secret: it passes by name, from the environment of the run"),
         ("context.docker_build_arg", context.get("docker_build_arg") or {}, "a secret: a build takes it from the environment"),
     ):
         for name in [name for name, value in holder.items() if environment.is_secret(name, value)]:
             if holder[name] != "" and not (holder is variables and needed[name]):
-                taken.append({"name": name, "where": place, "reason": reason})
+                taken.append({"name": name, "where": key_path, "reason": reason})
             holder[name] = ""
     _clean(document, sorted(hidden, key=len, reverse=True), taken)
     return dict(sorted(needed.items())), taken
@@ -200,22 +202,22 @@ def masked(value: Any, hidden: Sequence[str], is_secret: bool = False) -> Any:
     return environment.mask(value, hidden) if isinstance(value, str) else value
 
 
-def _clean(holder: Any, hidden: Sequence[str], taken: List[Dict[str, str]], place: str = "", is_secret: bool = False) -> None:
+def _clean(holder: Any, hidden: Sequence[str], taken: List[Dict[str, str]], key_path: str = "", is_secret: bool = False) -> None:
     """Replace what is secret in *holder*, in place and in keys too, and note in *taken* what it was.
 
     In variables that somebody exports a secret's name goes too: its empty value would be exported over the shell's own.
     """
     for key, child in list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder)):
-        where = f"{place}.{key}" if place else str(key)
+        where = f"{key_path}.{key}" if key_path else str(key)
         secret = is_secret or (isinstance(key, str) and environment.is_secret(key, child))
         if isinstance(child, (dict, list)):
             _clean(child, hidden, taken, where, secret)
         elif isinstance(child, str) or (secret and _is_number(child)):
             clean = _cleaned(str(child), hidden, secret)
             if clean != str(child):
-                taken.append({"name": str(key), "where": place, "reason": "a secret" if secret else "it holds a secret"})
+                taken.append({"name": str(key), "where": key_path, "reason": "a secret" if secret else "it holds a secret"})
                 holder[key] = clean
-            if secret and not clean and place.rpartition(".")[2] in _EXPORTED:
+            if secret and not clean and key_path.rpartition(".")[2] in _EXPORTED:
                 del holder[key]
         if isinstance(key, str) and without(key, hidden) != key:
             holder[without(key, hidden)] = holder.pop(key)
@@ -233,10 +235,10 @@ def _assigned(text: str) -> Iterator[Tuple[str, str]]:
         yield from _DEFAULTED.findall(text)
 
 
-def texts(document: Any, place: str = "", is_secret: bool = False) -> Iterator[Tuple[str, bool, str]]:
-    """Give (place, whether a key on the way to it is a secret's name, text) of everything textual in *document*."""
+def texts(document: Any, key_path: str = "", is_secret: bool = False) -> Iterator[Tuple[str, bool, str]]:
+    """Give (key_path, whether a key on the way to it is a secret's name, text) of everything textual in *document*."""
     for key, child in document.items() if isinstance(document, dict) else enumerate(document):
-        where = f"{place}.{key}" if place else str(key)
+        where = f"{key_path}.{key}" if key_path else str(key)
         secret = is_secret or (isinstance(key, str) and environment.is_secret(key, child))
         if isinstance(child, (dict, list)):
             yield from texts(child, where, secret)

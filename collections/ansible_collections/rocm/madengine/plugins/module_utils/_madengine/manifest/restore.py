@@ -88,7 +88,7 @@ def restore(
             _neutralise(result)
     for report in (result.dropped_env, result.dropped_mounts, result.masked):
         report[:] = [{key: redaction.without(text, hidden) for key, text in entry.items()} for entry in report]
-    result.restored = sorted({redaction.without(place, hidden) for place in _differences(manifest, result.document)})
+    result.restored = sorted({redaction.without(key_path, hidden) for key_path in _differences(manifest, result.document)})
     return result
 
 
@@ -312,10 +312,10 @@ def _neutral(entry: Entry, reference: str) -> Document:
     return made
 
 
-def _differences(before: Any, after: Any, place: str = "") -> List[str]:
+def _differences(before: Any, after: Any, key_path: str = "") -> List[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         found: List[str] = []
         for key in {**before, **after}:
-            found += _differences(before.get(key, ...), after.get(key, ...), f"{place}.{key}" if place else key)
+            found += _differences(before.get(key, ...), after.get(key, ...), f"{key_path}.{key}" if key_path else key)
         return found
-    return [] if before == after and type(before) is type(after) else [place]
+    return [] if before == after and type(before) is type(after) else [key_path]

@@ -204,17 +204,17 @@ def _check_depth(document: Document, path: str, has_escapes: bool) -> None:
     level: List[Tuple[Any, Tuple[Any, ...]]] = [(document, ())]
     for _depth in range(DEEPEST):
         below = []
-        for value, place in level:
+        for value, keys in level:
             for key, child in value.items() if isinstance(value, dict) else enumerate(value):
                 if isinstance(child, (dict, list)):
-                    below.append((child, (*place, key)))
+                    below.append((child, (*keys, key)))
                 elif has_escapes and isinstance(child, str) and not _is_plain(child):
-                    _refuse(path, _place((*place, key)), "a NUL or half a character", "text")
+                    _refuse(path, _dotted((*keys, key)), "a NUL or half a character", "text")
                 if has_escapes and isinstance(key, str) and not _is_plain(key):
-                    _refuse(path, _place(place), "a NUL or half a character in a key", "text")
+                    _refuse(path, _dotted(keys), "a NUL or half a character in a key", "text")
         level = below
     if level:
-        _refuse(path, _place(level[0][1][:6]) + "…", "a deeper nesting", f"at most {DEEPEST} levels")
+        _refuse(path, _dotted(level[0][1][:6]) + "…", "a deeper nesting", f"at most {DEEPEST} levels")
 
 
 def _check_names(document: Document, path: str) -> None:
@@ -238,21 +238,21 @@ def _check_paths(document: Document, path: str) -> None:
             _refuse(path, where, "a name that no directory can have", "a plain name")
 
 
-def _at(document: Any, pattern: List[str], place: str = "") -> Iterator[Tuple[str, Any]]:
-    """Give (place, value) for everything at *pattern* that is there."""
+def _at(document: Any, pattern: List[str], key_path: str = "") -> Iterator[Tuple[str, Any]]:
+    """Give (key path, value) for everything at *pattern* that is there."""
     if not pattern:
-        yield place, document
+        yield key_path, document
     elif isinstance(document, dict):
         for key in list(document) if pattern[0] == "*" else [pattern[0]]:
             if key in document:
-                yield from _at(document[key], pattern[1:], f"{place}.{key}" if place else key)
+                yield from _at(document[key], pattern[1:], f"{key_path}.{key}" if key_path else key)
 
 
 def _is_plain(value: str) -> bool:
     return "\0" not in value and not any(0xD800 <= ord(char) < 0xE000 for char in value)
 
 
-def _place(keys: Tuple[Any, ...]) -> str:
+def _dotted(keys: Tuple[Any, ...]) -> str:
     return ".".join(str(key) for key in keys) or "the whole"
 
 

@@ -64,7 +64,7 @@ class Candidate:
     score: Score = Score(0, 0, "not read")
 
     def order(self) -> Tuple[bool, int, int, int, List[Any]]:
-        """Return the place among all: numbers before zeros, more rows that count, more rows, lower rank, then the name."""
+        """Return the position among all: numbers before zeros, more rows that count, more rows, lower rank, then the name."""
         return self.score.is_zero, -self.score.scored, -self.score.rows, self.rank, natural(self.path)
 
     def to_dict(self) -> Dict[str, Any]:
@@ -141,8 +141,8 @@ def found(collection_dir: str, name: str, facts: Mapping[str, Any], nodes: Seque
                 or _staleness(os.path.basename(path), status, node, facts)
                 or _origin(os.path.basename(path), name, node)
             )
-            place = os.path.relpath(path, collection_dir)
-            candidates.append(Candidate(place, node.name, node.rank, status.st_size, status.st_mtime_ns, reason))
+            relative = os.path.relpath(path, collection_dir)
+            candidates.append(Candidate(relative, node.name, node.rank, status.st_size, status.st_mtime_ns, reason))
         if len(candidates) > _MOST_CANDIDATES:
             raise JobFault("results: too many candidates", "name the CSV", limit=_MOST_CANDIDATES)
     return candidates

@@ -163,9 +163,9 @@ def _worth(sources: Sequence[Source], origins: Origins, since: float, haul: _Hau
         base = str(given.get("root") or root)
         if not _is_own(root, haul):
             continue
-        for place, status, is_inside in _walk(root, base, None if takes_all else origins, haul):
-            path, name = os.path.join(root, place), os.path.basename(place)
-            is_result = _is_result(path, place, takes_all, origins)
+        for relative, status, is_inside in _walk(root, base, None if takes_all else origins, haul):
+            path, name = os.path.join(root, relative), os.path.basename(relative)
+            is_result = _is_result(path, relative, takes_all, origins)
             if (status.st_dev, status.st_ino) in seen or not (takes_all or is_inside or is_result or is_wanted(name)):
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -175,20 +175,20 @@ def _worth(sources: Sequence[Source], origins: Origins, since: float, haul: _Hau
                 continue
             why = why or (candidates.LEDGER if provenance.is_ledger(name) and not is_result else "")
             keeps_folders = (takes_all or is_inside) and not is_result
-            target = _free(place, keeps_folders, found)
+            target = _free(relative, keeps_folders, found)
             found[target] = _Found(path, target, status.st_size, status.st_mtime, is_result and not why, why)
     return sorted(found.values(), key=lambda item: (not item.is_result, item.size_bytes, item.name))
 
 
-def _is_result(path: str, place: str, takes_all: bool, origins: Origins) -> bool:
+def _is_result(path: str, relative: str, takes_all: bool, origins: Origins) -> bool:
     """Say whether the name, or where there is none the shape, of a file is that of a result."""
-    name = os.path.basename(place)
+    name = os.path.basename(relative)
     if any(each.csv and candidates.is_candidate(name, each.csv) for each in origins.expected):
         return True
     if all(each.csv for each in origins.expected) or not candidates.is_candidate(name, "") or provenance.is_ledger(name):
         return False
     if takes_all:
-        return "/" not in place
+        return "/" not in relative
     with contextlib.suppress(Fault, OSError), files.opened(path) as stream:
         return csv_score.has_shape(stream)
     return False
@@ -207,30 +207,30 @@ def _is_own(root: str, haul: _Haul) -> bool:
 
 
 def _walk(root: str, base: str, origins: Optional[Origins], haul: _Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
-    """Give each regular file below *root*: its place there, its status, whether it lies in a directory worth keeping.
+    """Give each regular file below *root*: its path there, its status, whether it lies in a directory worth keeping.
 
     :param base: the workspace that *root* is part of; where there are *origins*, other jobs' directories in it are left out.
     """
     waiting = [("", 0, False)]
     while waiting:
-        place, depth, is_inside = waiting.pop()
+        relative, depth, is_inside = waiting.pop()
         try:
-            listed = sorted(os.scandir(os.path.join(root, place)), key=lambda entry: entry.name)
+            listed = sorted(os.scandir(os.path.join(root, relative)), key=lambda entry: entry.name)
         except FileNotFoundError:
             continue
         except OSError as error:
-            haul.skip(os.path.join(root, place), error.strerror or str(error))
+            haul.skip(os.path.join(root, relative), error.strerror or str(error))
             continue
-        below = os.path.normpath(os.path.relpath(os.path.join(root, place), base))
+        below = os.path.normpath(os.path.relpath(os.path.join(root, relative), base))
         if origins is not None and origins.is_foreign(base, "" if below == "." else below, [entry.name for entry in listed]):
-            haul.skip(os.path.join(root, place), "other jobs' files")
+            haul.skip(os.path.join(root, relative), "other jobs' files")
             continue
         for entry in listed:
             haul.entries += 1
             if haul.entries > haul.limits["entries"] or haul.deadline.has_passed():
                 haul.skip(root, "too many files, or too slow, to look at them all")
                 return
-            below = os.path.join(place, entry.name)
+            below = os.path.join(relative, entry.name)
             if entry.is_dir(follow_symlinks=False):
                 if depth < _DEEPEST:
                     waiting.append((below, depth + 1, is_inside or is_wanted(entry.name)))
@@ -243,9 +243,9 @@ def _walk(root: str, base: str, origins: Optional[Origins], haul: _Haul) -> Iter
                     haul.skip(os.path.join(root, below), "no regular file")
 
 
-def _free(place: str, keeps_folders: bool, taken: Mapping[str, Any]) -> str:
-    """Return the name for *place* in the target, of plain characters, that nothing else has."""
-    parts = [safe(part) for part in place.split("/")]
+def _free(relative: str, keeps_folders: bool, taken: Mapping[str, Any]) -> str:
+    """Return the name for *relative* in the target, of plain characters, that nothing else has."""
+    parts = [safe(part) for part in relative.split("/")]
     choices = ["/".join(parts) if keeps_folders else parts[-1], "__".join(parts)[-_LONGEST_NAME:]]
     numbered = (f"{number}__{parts[-1]}"[:_LONGEST_NAME] for number in range(2, len(taken) + 4))
     return next(name for name in (*choices, *numbered) if name not in taken and name != NODE_FACTS)

@@ -194,15 +194,15 @@ class _Reading:
         self.places, self._cells = places, len(header)
         names = [name.lower() for name in header]
         self.is_ledger = len(_LEDGER_COLUMNS.intersection(names)) >= _LEDGER_AT
-        self._outcomes = [(place, name) for place, name in enumerate(names) if tells_outcome(name)]
-        self.identity = [place for place, name in enumerate(header) if metric_kinds.identifies(name)]
+        self._outcomes = [(column, name) for column, name in enumerate(names) if tells_outcome(name)]
+        self.identity = [column for column, name in enumerate(header) if metric_kinds.identifies(name)]
 
     def value(self, row: List[str]) -> Tuple[Optional[float], str]:
         """Return the number of *row*, or None and why it does not count."""
         model, performance, metric = self.places
         try:
             found = figure(row[performance])
-            if any(place < len(row) and has_failed(row[place], name) for place, name in self._outcomes):
+            if any(column < len(row) and has_failed(row[column], name) for column, name in self._outcomes):
                 return None, FAILED
             if found is None:
                 return None, "without a number" if row[performance].strip() else "blank"
@@ -261,7 +261,7 @@ class _Tally:
     def _note(self, row: List[str]) -> None:
         """Take note of what *row* measures: who measures the same twice keeps a history."""
         if not self._is_repeated and self.scored <= _MOST_COMPARED:
-            what = tuple(row[place].strip() for place in self.reading.identity if place < len(row))
+            what = tuple(row[column].strip() for column in self.reading.identity if column < len(row))
             self._is_repeated = what in self._seen
             self._seen.add(what)
 
@@ -282,7 +282,7 @@ def plain(text: str) -> str:
 
 
 def _shown(row: List[str], places: Tuple[int, int, int], value: float) -> Dict[str, Any]:
-    said = {name: plain(row[place]) for name, place in zip(COLUMNS, places)}
+    said = {name: plain(row[column]) for name, column in zip(COLUMNS, places)}
     return {**said, "performance": said["performance"].replace(",", ""), "value": value}
 
 

@@ -134,12 +134,12 @@ class Origins:
             return "not where madengine takes a result from"
         if is_ledger(name) and not self._is_named(name):
             return "madengine's own ledger"
-        mark = _print(status)
-        if self._known(os.path.join(root, below)) == mark:
+        found = _print(status)
+        if self._known(os.path.join(root, below)) == found:
             return _BEFORE
         origin = os.path.join(self.work_dir, below) if self.work_dir else ""
         known = self._known(origin) if origin else None
-        if known is not None and known[:2] == mark[:2]:
+        if known is not None and known[:2] == found[:2]:
             return _COPY_OF_BEFORE
         if origin and _is_copy(origin, status):
             return _COPY
@@ -165,8 +165,8 @@ class Origins:
         return not is_always_ledger(name) and any(each.csv == name for each in self.expected)
 
     def _known(self, path: str) -> Optional[Print]:
-        mark = self.before.get(os.path.normpath(path))
-        return tuple(mark) if isinstance(mark, (list, tuple)) and len(mark) == 3 else None
+        kept = self.before.get(os.path.normpath(path))
+        return tuple(kept) if isinstance(kept, (list, tuple)) and len(kept) == 3 else None
 
 
 def is_ledger(name: str) -> bool:

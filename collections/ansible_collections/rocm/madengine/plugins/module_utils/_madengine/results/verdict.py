@@ -90,7 +90,7 @@ def images(nodes: Sequence[Node], facts: Mapping[str, Any]) -> Dict[str, Any]:
 def elsewhere(nodes: Sequence[Node], facts: Mapping[str, Any]) -> List[str]:
     """Return where further files of nodes are that share no directory with the others, as ``node:path``."""
     said = (node.facts.get("elsewhere") for node in nodes if not refusal_of(node, facts))
-    return [plain(str(place)) for place in said if place]
+    return [plain(str(path)) for path in said if path]
 
 
 def said(nodes: Sequence[Node], facts: Mapping[str, Any], key: str) -> str:

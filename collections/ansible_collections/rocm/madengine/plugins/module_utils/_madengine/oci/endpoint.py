@@ -35,6 +35,7 @@ from ..core.errors import Fault
 
 HOST = "127.0.0.1"
 _AT_ONCE = 32  # connections; a daemon has three or so, and a stranger may hold some
+_BACKLOG = 4096  # a connection that finds no room is tried again after a second
 _LONGEST_HEAD = 16 << 10
 _HEAD_SECONDS = 10.0
 _SEND_SECONDS = 600.0  # a daemon reads no further while its disk is busy
@@ -116,7 +117,7 @@ class Endpoint:
         self.missed: Dict[str, None] = {}  # digests that were asked for and are not there
 
     def __enter__(self) -> Endpoint:
-        self._listener = socket.create_server((HOST, 0), backlog=128)
+        self._listener = socket.create_server((HOST, 0), backlog=_BACKLOG)
         threading.Thread(target=self._listen, args=(self._listener,), daemon=True).start()
         return self
 

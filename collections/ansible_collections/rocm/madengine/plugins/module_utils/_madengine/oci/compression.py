@@ -149,7 +149,8 @@ def _unpacked(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
     try:
         for chunk in chunks:
             while chunk or not (inflater.eof or inflater.needs_input):
-                chunk = chunk.lstrip(b"\0") if inflater.eof else chunk  # xz pads its streams
+                if inflater.eof and chunk:
+                    chunk = chunk.lstrip(b"\0")  # xz pads its streams
                 if inflater.eof and chunk:
                     inflater = fresh()
                 plain = inflater.decompress(chunk, digests.CHUNK_BYTES) if not inflater.eof else b""

@@ -80,13 +80,13 @@ def _telling(found: Sequence[Found]) -> Set[str]:
     A parameter has the same few values on every node, or other whole ones on each; fractions of which hardly any is on two
     nodes were measured, whatever the column is called (``power_w``, ``speedup``).
     """
-    named = {name for _rank, cells, *_ in found for name in cells if metric_kinds.identifies(name)}
+    named = {name for _rank, cells, _value, _why in found for name in cells if metric_kinds.identifies(name)}
     return {"model", "metric"} | {name for name in named if metric_kinds.is_setting(name) or not _is_measured(name, found)}
 
 
 def _is_measured(column: str, found: Sequence[Found]) -> bool:
     held: Dict[int, Set[float]] = {}
-    for rank, cells, *_ in found:
+    for rank, cells, _value, _why in found:
         if cells.get(column):
             number = figure(cells[column])
             if number is None:

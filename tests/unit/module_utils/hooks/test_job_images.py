@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images
@@ -81,6 +81,15 @@ def test_a_digest_that_the_manifest_has_recorded_gets_nobody_past_a_pattern_with
     here = staged(user, "", allow_images=("a", pattern))
     [found] = here.stage([entry], alone=True).result()
     assert found["identity"] == (other if is_by_digest else IMAGE).identity.digest
+
+
+def test_who_cannot_take_an_offer_is_named_and_the_way_alone_that_has_another_behind_it() -> None:
+    offers = [{"transport": "registry", "otherwise": True}, {"transport": "shared"}]
+    faults = [PeerFault(f"n{number}", ShareFault("test: no route", "nothing")) for number in range(2, 9)]
+    assert list(job_images.declined(offers, faults)) == ["registry"]
+    assert job_images.declined(offers, faults)["registry"].count("test: no route") == 3
+    assert job_images.declined(offers, faults)["registry"].startswith("n2: test: no route")
+    assert job_images.declined(offers[1:], faults) == {}
 
 
 def test_a_job_of_one_node_publishes_nothing(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:

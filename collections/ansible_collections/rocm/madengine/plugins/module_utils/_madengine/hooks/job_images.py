@@ -186,7 +186,7 @@ def may_decline(offers: Iterable[Mapping[str, Any]], fault: Fault) -> bool:
 
 def declined(offers: Iterable[Mapping[str, Any]], faults: Sequence[PeerFault]) -> Dict[str, str]:
     """Return way → why nodes cannot take it, of those ways of *offers* to which there is another."""
-    why = "; ".join(str(fault) for fault in faults[:_MOST_NAMED])
+    why = "; ".join(f"{fault.node}: {fault}" for fault in faults[:_MOST_NAMED])
     return {str(offer["transport"]): why for offer in offers if offer.get(transports.OTHERWISE) is True}
 
 

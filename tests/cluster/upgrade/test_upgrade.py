@@ -46,13 +46,12 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(cluster: Cluster, built: Collection) -> Iterator[None]:
+def as_it_was(cluster: Cluster) -> Iterator[None]:
     """No node is ever set aside, not even for an instant: the controller's log tells. At the end all is as built."""
     log = "/var/log/slurm/slurmctld.log"
     before = int(cluster.run("c0", f"wc -l < {log}"))
-    yield
-    played = built.play("site")
-    assert played.status == 0, played.output
+    with cluster.kept():
+        yield
     said = cluster.hosts["c0"].run(f"tail -n +{before + 1} {log} | grep -iE 'state set to (drain|down|fail)|setting down|drain_nodes'")
     assert said.stdout == ""
 
@@ -240,20 +239,16 @@ def test_a_new_key_reaches_all_nodes_and_jobs_meet_by_it(cluster: Cluster, proje
     refused = built.play("site", madengine_settings=settings)
     assert sorted(refused.failed) == list(NODES)
     assert "run the playbook rocm.madengine.rotate_key first" in refused.output
-    try:
-        seen = set()
-        for _ in range(2):
-            well(built, "rotate_key", madengine_settings=settings)
-            (key,) = set(everywhere(cluster, "stat -c '%a %s %U' /etc/madengine/key*; sha256sum < /etc/madengine/key").values())
-            assert key.splitlines()[0] == "400 64 root"
-            assert len(key.splitlines()) == 2
-            seen.add(key)
-            well(built, "site", madengine_settings=settings)
-            assert cluster.job(SHORT, "-N3", "--comment=madengine", folder=project).state == "COMPLETED"
-        assert len(seen) == 2
-    finally:
-        well(built, "site")
-        everywhere(cluster, "rm -f /etc/madengine/key")
+    seen = set()
+    for _ in range(2):
+        well(built, "rotate_key", madengine_settings=settings)
+        (key,) = set(everywhere(cluster, "stat -c '%a %s %U' /etc/madengine/key*; sha256sum < /etc/madengine/key").values())
+        assert key.splitlines()[0] == "400 64 root"
+        assert len(key.splitlines()) == 2
+        seen.add(key)
+        well(built, "site", madengine_settings=settings)
+        assert cluster.job(SHORT, "-N3", "--comment=madengine", folder=project).state == "COMPLETED"
+    assert len(seen) == 2
 
 
 def test_nodes_with_two_keys_fail_the_job_that_starts_between_them_and_stay_in_service(
@@ -262,16 +257,12 @@ def test_nodes_with_two_keys_fail_the_job_that_starts_between_them_and_stay_in_s
     settings = {"Deadline": 30, "KeyFile": "/etc/madengine/key"}
     well(built, "rotate_key", madengine_settings=settings)
     well(built, "site", madengine_settings=settings)
-    try:
-        with running(cluster, project) as job_id:
-            cluster.run("n3", "head -c 64 /dev/urandom > /run/key && chmod 400 /run/key && mv /run/key /etc/madengine/key")
-            between = cluster.job(SHORT, "-N3", "--comment=madengine", folder=project)
-        assert between.state == "FAILED", between
-        assert "never_arrived='n3', refused_for_their_key=" in between.output
-        assert cluster.wait(job_id).state == "COMPLETED"
-    finally:
-        well(built, "site")
-        everywhere(cluster, "rm -f /etc/madengine/key")
+    with running(cluster, project) as job_id:
+        cluster.run("n3", "head -c 64 /dev/urandom > /run/key && chmod 400 /run/key && mv /run/key /etc/madengine/key")
+        between = cluster.job(SHORT, "-N3", "--comment=madengine", folder=project)
+    assert between.state == "FAILED", between
+    assert "never_arrived='n3', refused_for_their_key=" in between.output
+    assert cluster.wait(job_id).state == "COMPLETED"
 
 
 def configured(cluster: Cluster) -> List[str]:
@@ -281,9 +272,8 @@ def configured(cluster: Cluster) -> List[str]:
 
 @pytest.fixture
 def own_conf(cluster: Cluster) -> Iterator[str]:
-    """A slurm.conf without us and with a prolog of the site's; give its text, and put the lab's own back at the end."""
+    """A slurm.conf without us and with a prolog of the site's; give its text. `as_it_was` puts the lab's own back."""
     for host in configured(cluster):
-        cluster.run(host, f"cp -p {CONF} /root/slurm.conf.lab")
         cluster.run(host, f"sed -i '/^Prolog/d;/^Epilog/d;/^TaskProlog/d;/^BatchStart/d;/^AuthInfo/d' {CONF}")
         cluster.run(host, f"printf 'Prolog=/etc/slurm/site_prolog # since 2019\\nPrologFlags=Alloc\\nBatchStartTimeout=20\\n' >> {CONF}")
     for host in NODES:
@@ -291,10 +281,7 @@ def own_conf(cluster: Cluster) -> Iterator[str]:
     cluster.run("c0", "scontrol reconfigure")
     text = cluster.run("c0", f"cat {CONF}")
     yield text
-    for host in configured(cluster):
-        cluster.run(host, f"cp -p /root/slurm.conf.lab {CONF}; rm -f {CONF}.*~")
-    everywhere(cluster, "rm -f /etc/slurm/prolog.d/90-site /run/site_prolog")
-    cluster.run("c0", "scontrol reconfigure")
+    everywhere(cluster, "rm -f /run/site_prolog")
 
 
 def daemons(cluster: Cluster) -> List[str]:

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import data, render
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report.phases import COLOURS
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.results import selection
 from helpers import csvs
-from helpers.hooks import REPOSITORY
 
-LIBRARY = REPOSITORY / "collections/ansible_collections/rocm/madengine/plugins/module_utils/_madengine"
 START = 1_790_000_000.0
 
 
@@ -65,29 +63,10 @@ def test_rows_of_0_ms_are_folded_unless_they_failed(tmp_path: Path) -> None:
     assert "<title>n1: find" not in page
 
 
-def test_each_phase_has_one_colour_in_every_report(tmp_path: Path) -> None:
-    colours = data.colours_of(data.PHASES)
-    assert sorted(colours.values()) == list(range(len(data.PHASES)))
-    strange = data.colours_of(["load", "x", "y", "publish"])
-    assert len(set(strange.values())) == 4
-    assert (strange["load"], strange["publish"]) == (colours["load"], colours["publish"])
-    many = data.colours_of([f"p{number}" for number in range(100)])
-    assert len(set(many.values())) == data.COLOURS
+def test_a_report_of_more_phases_than_colours_gives_the_rest_one_of_their_own(tmp_path: Path) -> None:
     node(tmp_path, 0, *((f"p{number}", number, 1) for number in range(30)))
     legend = data.view(str(tmp_path))["legend"]
-    assert len({item["colour"] for item in legend}) == len(legend) == data.COLOURS
-
-
-def test_every_phase_of_a_hook_is_known() -> None:
-    used = set()
-    for path in (REPOSITORY / "prolog/prolog.py", REPOSITORY / "epilog/epilog.py", *LIBRARY.glob("hooks/*.py")):
-        for call in ast.walk(ast.parse(path.read_text())):
-            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "step" and isinstance(call.args[0], ast.Constant):
-                used.add(call.args[0].value)
-            if path.name == "epilog.py" and isinstance(call, ast.Tuple) and len(call.elts) == 2 and isinstance(call.elts[0], ast.Constant):
-                used.add(call.elts[0].value)
-    assert {"load", "gather"} <= used
-    assert used <= set(data.PHASES)
+    assert len({item["colour"] for item in legend}) == len(legend) == COLOURS
 
 
 def test_every_model_s_result_is_in_the_report(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import re
 from typing import Dict, List, Sequence, Tuple
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import data, template
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import phases, template
 
 # Machado, Oliveira, Fernandes 2009, severity 1.0, on linear RGB.
 SIGHTS: Dict[str, Sequence[Sequence[float]]] = {
@@ -46,7 +46,7 @@ def lab(colour: str, sight: str) -> Triple:
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_no_two_phases_look_alike(mode: int, sight: str) -> None:
     palette = palettes()[mode]
-    seen = {number: lab(palette[f"c{number}"], sight) for number in range(data.COLOURS)}
+    seen = {number: lab(palette[f"c{number}"], sight) for number in range(phases.COLOURS)}
     pairs = {pair: math.dist(seen[pair[0]], seen[pair[1]]) for pair in itertools.combinations(seen, 2)}
     assert {pair: distance for pair, distance in pairs.items() if distance < ENOUGH} == {}
 
@@ -56,10 +56,10 @@ def test_no_two_phases_look_alike(mode: int, sight: str) -> None:
 def test_every_phase_stands_out_from_what_it_is_drawn_on(mode: int, sight: str) -> None:
     palette = palettes()[mode]
     for ground in ("track", "card"):
-        for number in range(data.COLOURS):
+        for number in range(phases.COLOURS):
             assert math.dist(lab(palette[f"c{number}"], sight), lab(palette[ground], sight)) >= ENOUGH, (number, ground)
 
 
 def test_each_colour_has_a_rule() -> None:
-    for number in range(data.COLOURS):
+    for number in range(phases.COLOURS):
         assert re.search(rf"\.c{number}\b", template.STYLE)

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ..report import render
 from ..results import collect, selection
-from ..results.candidates import nodes_in, refusal_of
+from ..results.candidates import expected, nodes_in, refusal_of
 from ..slurm import runs
 from . import madengine_dirs, origins, task_environment
 
@@ -81,8 +81,9 @@ def outside(run: str, path: str, collection_dir: str, facts: Mapping[str, Any]) 
     :param path: the run's collection directory.
     :param facts: as ``selection.settle`` takes them.
     """
-    with_part = {node.rank for node in nodes_in(path)}
-    told = {node.rank: node.facts.get("runs") for node in nodes_in(collection_dir) if not refusal_of(node, facts)}
+    most = expected(facts)
+    with_part = {node.rank for node in nodes_in(path, most)}
+    told = {node.rank: node.facts.get("runs") for node in nodes_in(collection_dir, most) if not refusal_of(node, facts)}
     return [rank for rank, seen in sorted(told.items()) if rank not in with_part and isinstance(seen, list) and run not in seen]
 
 

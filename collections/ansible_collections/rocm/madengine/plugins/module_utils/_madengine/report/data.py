@@ -11,41 +11,26 @@ Source: the files are those of `collect`, `selection_json`, `diagnostics` and `t
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import statistics
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..core import files
 from ..core.errors import Fault
-from ..core.text import visible
-from ..manifest.quoting import masked
 from ..results import cells, csv_score, selection, selection_json
 from ..results.candidates import Node, document, expected, natural, nodes_in, refusal_of
 from ..results.selection_json import Selection
-from . import log_errors, log_files, time_axis
+from . import log_errors, log_files, phases, time_axis
+from .quoted import dicts, field, named, number, shown
 
 TIMELINE, DIAGNOSTICS = "timeline.jsonl", "diagnostics"
-RUN, _OTHER = "job", "other phases"
-# Every phase that a hook of ours has, in the order of a job's life; each has a colour of its own in every report.
-PHASES = (
-    *("manifest", "publish", "wait", "load", "rendezvous", "release", "handover", RUN),
-    *("find", "diagnose", "stop", "gather", "exchange", "choose", "remove", "report", "clean"),
-)
-COLOURS = len(PHASES) + 1  # and one for what there is no colour left for
-_OF_THE_PROLOG, _OF_THE_EPILOG = frozenset(PHASES[: PHASES.index(RUN)]), frozenset(PHASES[PHASES.index(RUN) + 1 :])
-_BELOW_SECONDS = 0.0005  # would be shown as 0 ms
 _MOST_ROWS = 100
 _MOST_COLUMNS = 12
-_MOST_PHASES = 100
 _MOST_MODELS = 50
 _MOST_LOGS = 200
 _LONGEST_CODE = 20
 _LOG_LINES = 120
 _LOG_BYTES = 24 << 10
 _ALL_LOGS_BYTES = 6 << 20
-_TIMELINE_BYTES = 1 << 20
-_BYTES = ("bytes", "bytes_moved", "bytes_read", "bytes_written", "size_bytes")
 
 
 def view(collection_dir: str) -> Dict[str, Any]:
@@ -59,15 +44,15 @@ def view(collection_dir: str) -> Dict[str, Any]:
     budget = [_ALL_LOGS_BYTES]
     nodes = [_node(collection_dir, node, budget) for node in present]
     # A run of hours is no reason to see nothing of the seconds around it: it lies across a break.
-    axis = time_axis.Axis([(phase["begin"], phase["end"]) for node in nodes for phase in node["phases"] if phase["name"] != RUN])
+    axis = time_axis.Axis([(phase["begin"], phase["end"]) for node in nodes for phase in node["phases"] if phase["name"] != phases.RUN])
     names = list(dict.fromkeys(phase["name"] for node in nodes for phase in node["phases"] if not phase["is_folded"]))
     folded = dict.fromkeys(phase["name"] for node in nodes for phase in node["phases"] if phase["is_folded"])
-    colours = colours_of(names)
+    colours = phases.colours_of(names)
     for node in nodes:
         for phase in node["phases"]:
             phase["left"] = round(axis.place(phase["begin"]), 3)
             phase["width"] = round(max(axis.place(phase["end"]) - phase["left"], 0.15), 3)
-            phase["colour"] = colours.get(phase["name"], COLOURS - 1)
+            phase["colour"] = colours.get(phase["name"], phases.COLOURS - 1)
     return {
         "job_id": shown(chosen.job_id or os.path.basename(os.path.normpath(collection_dir))),
         "verdict": shown(chosen.verdict or "missing"),
@@ -79,108 +64,41 @@ def view(collection_dir: str) -> Dict[str, Any]:
         "further": [_of_model(collection_dir, item) for item in chosen.further[:_MOST_MODELS]],
         "candidates": _candidates(chosen),
         "outside": _outside(facts),
-        "lacking": [{"node": _field(item, "node"), "reason": _field(item, "reason")} for item in chosen.lacking],
+        "lacking": [{"node": field(item, "node"), "reason": field(item, "reason")} for item in chosen.lacking],
         "elsewhere": [shown(place[:2000]) for place in chosen.elsewhere],
-        "merged": [{key: _field(item, key) for key in ("model", "metric", "how", "nodes")} for item in chosen.merged[:_MOST_ROWS]],
+        "merged": [{key: field(item, key) for key in ("model", "metric", "how", "nodes")} for item in chosen.merged[:_MOST_ROWS]],
         "images": _images(nodes),
         "decisions": _decisions(nodes),
         "nodes": nodes,
-        "phases": _phases(nodes, names, colours),
+        "phases": phases.summed(nodes, names, colours),
         "folded": ", ".join(name for name in folded if name not in names),
-        "legend": _legend(colours),
+        "legend": phases.legend(colours),
         "axis": {"ticks": axis.ticks() if names else [], "breaks": axis.breaks(), **_rows(len(nodes))},
         "faults": _faults(nodes),
         "diagnoses": _diagnoses(nodes),
     }
 
 
-def shown(text: str, keeps_lines: bool = False) -> str:
-    """Return *text* as the report quotes it: it shows as what it is, and what looks like a secret is masked."""
-    return visible(masked(text), keeps_lines)
-
-
-def colours_of(names: Sequence[str]) -> Dict[str, int]:
-    """Return the number of each phase's colour: a known one has its own, another one that no phase here has, while there are some."""
-    known = {name: PHASES.index(name) for name in names if name in PHASES}
-    free = [number for number in range(len(PHASES)) if number not in known.values()]
-    strange = [name for name in names if name not in known]
-    return {**known, **{name: free[place] if place < len(free) else COLOURS - 1 for place, name in enumerate(strange)}}
-
-
-def _legend(colours: Mapping[str, int]) -> List[Dict[str, Any]]:
-    shown_ones = [{"name": name, "colour": colour} for name, colour in colours.items() if colour != COLOURS - 1]
-    return shown_ones + ([{"name": _OTHER, "colour": COLOURS - 1}] if len(shown_ones) < len(colours) else [])
-
-
-def _with_run(phases: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """Return *phases* with the job's own run among them: what lies between the prolog's last phase and the epilog's first."""
-    before = [phase["end"] for phase in phases if phase["name"] in _OF_THE_PROLOG and phase["is_ok"]]
-    after = [phase["begin"] for phase in phases if phase["name"] in _OF_THE_EPILOG]
-    ends = [phase["end"] for phase in phases if phase["name"] in _OF_THE_PROLOG and after and phase["end"] <= min(after)]
-    if not before or not after or not ends or any(phase["name"] == RUN for phase in phases):
-        return phases
-    run = _described({"phase": RUN, "time": max(ends), "seconds": min(after) - max(ends)})
-    place = next(number for number, phase in enumerate(phases) if phase["begin"] >= min(after))
-    return [*phases[:place], run, *phases[place:]] if run else phases
-
-
 def _node(collection_dir: str, node: Node, budget: List[int]) -> Dict[str, Any]:
     folder = os.path.join(collection_dir, f"node_{node.rank}")
     summary = document(os.path.join(folder, DIAGNOSTICS, "summary.json"))
-    gathered = _dicts(node.facts.get("files"))
-    phases = _with_run(_timeline(os.path.join(folder, TIMELINE)))
+    gathered = dicts(node.facts.get("files"))
+    passed = phases.with_run(phases.timeline(os.path.join(folder, TIMELINE)))
     return {
         "name": shown(node.name),
         "rank": node.rank,
-        "ending": log_errors.ending(_field(node.facts, "exit_code")[:_LONGEST_CODE]),
+        "ending": log_errors.ending(field(node.facts, "exit_code")[:_LONGEST_CODE]),
         "has_failed": node.facts.get("failed") is True,
-        "image": _field(node.facts, "image"),
-        "image_id": _field(node.facts, "image_id"),
+        "image": field(node.facts, "image"),
+        "image_id": field(node.facts, "image_id"),
         "files": len(gathered),
-        "size": time_axis.size(sum(_number(item.get("size_bytes")) for item in gathered)),
-        "skipped": [{"path": _field(item, "path"), "reason": _field(item, "reason")} for item in _dicts(node.facts.get("skipped"))[:20]],
-        "phases": phases,
-        "folded": ", ".join(dict.fromkeys(phase["name"] for phase in phases if phase["is_folded"])),
-        "total": time_axis.duration(sum(phase["seconds"] for phase in phases)),
-        "diagnosis": _field(summary, "summary"),
+        "size": time_axis.size(sum(number(item.get("size_bytes")) for item in gathered)),
+        "skipped": [{"path": field(item, "path"), "reason": field(item, "reason")} for item in dicts(node.facts.get("skipped"))[:20]],
+        "phases": passed,
+        "folded": ", ".join(dict.fromkeys(phase["name"] for phase in passed if phase["is_folded"])),
+        "total": time_axis.duration(sum(phase["seconds"] for phase in passed)),
+        "diagnosis": field(summary, "summary"),
         "logs": list(_logs(folder, budget)),
-    }
-
-
-def _timeline(path: str) -> List[Dict[str, Any]]:
-    try:
-        with files.opened(path) as stream:
-            lines = stream.read(_TIMELINE_BYTES).decode("utf-8", "replace").splitlines()
-    except (Fault, OSError):
-        return []
-    return [phase for phase in map(_phase, lines[:_MOST_PHASES]) if phase]
-
-
-def _phase(line: str) -> Optional[Dict[str, Any]]:
-    try:
-        said = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return _described(said) if isinstance(said, dict) else None
-
-
-def _described(said: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    if not 0 < _number(said.get("time")) < 1e11 or not 0 <= _number(said.get("seconds")) < 1e8:
-        return None
-    begin, seconds = _number(said["time"]), _number(said.get("seconds"))
-    moved = sum(_number(said.get(name)) for name in _BYTES)
-    return {
-        "name": _field(said, "phase")[:40] or "?",
-        "begin": begin,
-        "end": begin + seconds,
-        "seconds": seconds,
-        "took": time_axis.duration(seconds),
-        "bytes": time_axis.size(moved) if moved > 0 else "",
-        "result": _field(said, "result")[:40],
-        "is_ok": said.get("result") in ("ok", None),
-        "is_folded": seconds < _BELOW_SECONDS and said.get("result") in ("ok", None),
-        "fault": _field(said, "fault"),
-        "decision": _field(said, "decision"),
     }
 
 
@@ -208,13 +126,13 @@ def _best(best: Any) -> Optional[Dict[str, str]]:
     if not isinstance(best, dict):
         return None
     value = best.get("value")
-    number = time_axis.amount(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else _field(best, "performance")
-    return {"number": number, **{key: _field(best, key) for key in ("performance", "metric", "model", "node", "path", "rows")}}
+    amount = time_axis.amount(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else field(best, "performance")
+    return {"number": amount, **{key: field(best, key) for key in ("performance", "metric", "model", "node", "path", "rows")}}
 
 
 def _of_model(collection_dir: str, model: Mapping[str, Any]) -> Dict[str, Any]:
     """Return what is shown of one of the job's further models: its verdict, its best row, its table."""
-    said = {key: _field(model, key) for key in ("name", "verdict", "reason")}
+    said = {key: field(model, key) for key in ("name", "verdict", "reason")}
     return {**said, "best": _best(model.get("best")), "table": _result(collection_dir, model.get("selected"))}
 
 
@@ -258,7 +176,7 @@ def _draw_bars(table: Dict[str, Any]) -> None:
 def _outside(facts: Mapping[str, Any]) -> str:
     """Return the nodes that had no part in this run."""
     names = facts.get("nodes") or []
-    return _named([shown(str(names[rank])) for rank in facts.get("outside") or [] if 0 <= rank < len(names)])
+    return named([shown(str(names[rank])) for rank in facts.get("outside") or [] if 0 <= rank < len(names)])
 
 
 def _candidates(chosen: Selection) -> List[Dict[str, Any]]:
@@ -266,7 +184,7 @@ def _candidates(chosen: Selection) -> List[Dict[str, Any]]:
     is_merged = bool(chosen.merged)
     return [
         {
-            **{key: _field(item, key) for key in ("path", "node", "rows", "scored", "reason")},
+            **{key: field(item, key) for key in ("path", "node", "rows", "scored", "reason")},
             "is_chosen": item.get("path") == path or (is_merged and bool(item.get("scored"))),
         }
         for item in chosen.candidates[:1000]
@@ -278,7 +196,7 @@ def _images(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     for node in nodes:
         if node["image"] or node["image_id"]:
             groups.setdefault((node["image"], node["image_id"]), []).append(node["name"])
-    return [{"image": key[0], "image_id": key[1], "nodes": _named(names), "count": len(names)} for key, names in groups.items()]
+    return [{"image": key[0], "image_id": key[1], "nodes": named(names), "count": len(names)} for key, names in groups.items()]
 
 
 def _decisions(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, str]]:
@@ -287,27 +205,7 @@ def _decisions(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, str]]:
     for node in nodes:
         for text in dict.fromkeys(phase["decision"] for phase in node["phases"] if phase["decision"]):
             groups.setdefault(text, []).append(node["name"])
-    return [{"what": what, "nodes": _named(names)} for what, names in groups.items()]
-
-
-def _phases(nodes: Sequence[Mapping[str, Any]], names: Sequence[str], colours: Mapping[str, int]) -> List[Dict[str, Any]]:
-    found: Dict[str, List[Tuple[float, str]]] = {name: [] for name in names}
-    for node in nodes:
-        for phase in node["phases"]:
-            if phase["name"] in found:
-                found[phase["name"]].append((phase["seconds"], node["name"]))
-    return [
-        {
-            "name": name,
-            "count": len(times),
-            "fastest": time_axis.duration(min(times)[0]),
-            "median": time_axis.duration(statistics.median(seconds for seconds, _node in times)),
-            "slowest": time_axis.duration(max(times)[0]),
-            "slowest_node": max(times)[1],
-            "colour": colours[name],
-        }
-        for name, times in found.items()
-    ]
+    return [{"what": what, "nodes": named(names)} for what, names in groups.items()]
 
 
 def _faults(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
@@ -316,7 +214,7 @@ def _faults(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
         for phase in node["phases"]:
             if not phase["is_ok"]:
                 groups.setdefault((phase["name"], phase["fault"] or phase["result"]), []).append(node["name"])
-    return [{"phase": phase, "what": f"{phase}: {what}", "nodes": _named(names)} for (phase, what), names in groups.items()]
+    return [{"phase": phase, "what": f"{phase}: {what}", "nodes": named(names)} for (phase, what), names in groups.items()]
 
 
 def _rows(count: int) -> Dict[str, int]:
@@ -329,25 +227,4 @@ def _diagnoses(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, str]]:
     for node in nodes:
         if node["diagnosis"]:
             groups.setdefault(node["diagnosis"], []).append(node["name"])
-    return [{"what": what, "nodes": _named(names)} for what, names in groups.items()]
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _list(value: Any) -> List[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _dicts(value: Any) -> List[Dict[str, Any]]:
-    return [item for item in _list(value) if isinstance(item, dict)]
-
-
-def _field(item: Mapping[str, Any], key: str) -> str:
-    value = item.get(key)
-    return "" if value is None else shown(str(value)[:2000])
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 else 0.0
+    return [{"what": what, "nodes": named(names)} for what, names in groups.items()]

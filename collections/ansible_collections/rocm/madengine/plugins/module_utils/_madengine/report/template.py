@@ -12,7 +12,7 @@ al. 2009), in both modes.
 
 from __future__ import annotations
 
-from .data import COLOURS
+from .phases import COLOURS
 
 STYLE = """
 :root {

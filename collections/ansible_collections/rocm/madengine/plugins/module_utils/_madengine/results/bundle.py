@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from ..core import files
 from ..core.errors import Fault, JobFault, ShareFault
 from . import candidates, collect
-from .collect import safe
+from .haul import safe
 
 LARGEST_BYTES = 4 << 20
 LONGEST_TEXT = 6 << 20  # characters of a bundle as JSON: base64 makes four of three bytes, and there are names

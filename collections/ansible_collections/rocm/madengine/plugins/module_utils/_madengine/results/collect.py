@@ -17,17 +17,14 @@ import contextlib
 import fnmatch
 import os
 import stat
-from dataclasses import dataclass, field
-from typing import IO, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from ..core import files
 from ..core.deadline import Deadline
-from ..core.errors import Fault, JobFault, ShareFault
-from ..core.text import printable
-from ..manifest import quoting
+from ..core.errors import Fault, ShareFault
 from . import candidates, csv_score, provenance
 from .candidates import NODE_FACTS
-from .csv_score import plain
+from .haul import LIMITS, Found, Haul, free, take
 from .provenance import Origins
 
 PATTERNS = (
@@ -46,47 +43,9 @@ PATTERNS = (
     "rocprof_output",
     "results*",
 )
-_RESULT_MODE, _MODE = 0o644, 0o600
-LIMITS: Dict[str, float] = {"file_bytes": 256 << 20, "total_bytes": 1 << 30, "files": 2000, "entries": 50_000, "seconds": 60}
-_PRINTED = (".log", ".out", ".err", ".txt", ".jsonl")
 _DEEPEST = 8
-_LONGEST_NAME = 200
-_MOST_SKIPPED = 200
 
 Source = Union[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """One file worth having: where it is, and under which name it goes."""
-
-    path: str
-    name: str  # relative to the target; plain characters, never leading out of it
-    size_bytes: int
-    mtime: float
-    is_result: bool
-    why: str = ""  # it is none, though its name is right
-
-
-@dataclass
-class _Haul:
-    """What came of it so far."""
-
-    limits: Mapping[str, float]
-    deadline: Deadline
-    secrets: Tuple[str, ...] = ()
-    entries: int = 0
-    size_bytes: int = 0
-    taken: List[Dict[str, Any]] = field(default_factory=list)
-    skipped: List[Dict[str, Any]] = field(default_factory=list)
-
-    def skip(self, path: str, reason: str) -> None:
-        if len(self.skipped) < _MOST_SKIPPED:
-            self.skipped.append({"path": plain(path), "reason": reason})
-
-
-class _Unreadable(Exception):
-    """The source, not the target, is at fault."""
 
 
 def gather(
@@ -114,14 +73,14 @@ def gather(
     """
     folder = os.path.join(collection_dir, f"node_{int(facts['rank'])}")
     allowed = {**LIMITS, **(limits or {})}
-    haul = _Haul(allowed, Deadline(allowed["seconds"]), tuple(secrets))
+    haul = Haul(allowed, Deadline(allowed["seconds"]), tuple(secrets))
     with _explained(folder, sources):
         os.makedirs(collection_dir, exist_ok=True)
         set_aside(collection_dir, folder, facts)
         os.makedirs(folder, exist_ok=True)
         known = origins or Origins((provenance.wanted({"multiple_results": facts.get("csv")}),))
         for item in _worth(sources, known, since, haul):
-            _take(item, folder, haul)
+            take(item, folder, haul)
         said = {"version": 1, **facts, "since": since}
         document = candidates.shortened({**said, "files": haul.taken, "skipped": haul.skipped, "size_bytes": haul.size_bytes})
         files.write(os.path.join(folder, NODE_FACTS), candidates.text_of(document))
@@ -153,9 +112,9 @@ def is_wanted(name: str, csv: str = "") -> bool:
     return bool(csv and candidates.is_candidate(name, csv)) or any(fnmatch.fnmatchcase(name, pattern) for pattern in PATTERNS)
 
 
-def _worth(sources: Sequence[Source], origins: Origins, since: float, haul: _Haul) -> List[_Found]:
+def _worth(sources: Sequence[Source], origins: Origins, since: float, haul: Haul) -> List[Found]:
     """Return what to take, results before all else, small before large: what a limit cuts off is worth the least."""
-    found: Dict[str, _Found] = {}
+    found: Dict[str, Found] = {}
     seen: Set[Tuple[int, int]] = set()
     for source in sources:
         given: Mapping[str, Any] = {"path": source} if isinstance(source, str) else source
@@ -175,8 +134,8 @@ def _worth(sources: Sequence[Source], origins: Origins, since: float, haul: _Hau
                 continue
             why = why or (candidates.LEDGER if provenance.is_ledger(name) and not is_result else "")
             keeps_folders = (takes_all or is_inside) and not is_result
-            target = _free(relative, keeps_folders, found)
-            found[target] = _Found(path, target, status.st_size, status.st_mtime, is_result and not why, why)
+            target = free(relative, keeps_folders, found)
+            found[target] = Found(path, target, status.st_size, status.st_mtime, is_result and not why, why)
     return sorted(found.values(), key=lambda item: (not item.is_result, item.size_bytes, item.name))
 
 
@@ -194,7 +153,7 @@ def _is_result(path: str, relative: str, takes_all: bool, origins: Origins) -> b
     return False
 
 
-def _is_own(root: str, haul: _Haul) -> bool:
+def _is_own(root: str, haul: Haul) -> bool:
     """Say whether *root* is the user's or root's: names in /tmp can be guessed, and another user may have been first."""
     try:
         status = os.lstat(root)
@@ -206,7 +165,7 @@ def _is_own(root: str, haul: _Haul) -> bool:
     return False
 
 
-def _walk(root: str, base: str, origins: Optional[Origins], haul: _Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
+def _walk(root: str, base: str, origins: Optional[Origins], haul: Haul) -> Iterator[Tuple[str, os.stat_result, bool]]:
     """Give each regular file below *root*: its path there, its status, whether it lies in a directory worth keeping.
 
     :param base: the workspace that *root* is part of; where there are *origins*, other jobs' directories in it are left out.
@@ -241,92 +200,6 @@ def _walk(root: str, base: str, origins: Optional[Origins], haul: _Haul) -> Iter
                     yield below, status, is_inside
                 elif is_inside or is_wanted(entry.name):
                     haul.skip(os.path.join(root, below), "no regular file")
-
-
-def _free(relative: str, keeps_folders: bool, taken: Mapping[str, Any]) -> str:
-    """Return the name for *relative* in the target, of plain characters, that nothing else has."""
-    parts = [safe(part) for part in relative.split("/")]
-    choices = ["/".join(parts) if keeps_folders else parts[-1], "__".join(parts)[-_LONGEST_NAME:]]
-    numbered = (f"{number}__{parts[-1]}"[:_LONGEST_NAME] for number in range(2, len(taken) + 4))
-    return next(name for name in (*choices, *numbered) if name not in taken and name != NODE_FACTS)
-
-
-def safe(part: str) -> str:
-    """Return a file name that shows as what it is: no control or direction character, no leading dot."""
-    text = printable(part, "_")
-    return ("_" + text[1:] if text.startswith(".") else text)[-_LONGEST_NAME:] or "_"
-
-
-def _take(item: _Found, folder: str, haul: _Haul) -> None:
-    reason = _hindrance(item, haul)
-    if reason:
-        haul.skip(item.path, reason)
-        return
-    size, limit = item.size_bytes, int(haul.limits["file_bytes"])
-    start = max(0, size - limit) if item.name.endswith(".log") else 0
-    try:
-        size = _copy(item, os.path.join(folder, item.name), start, limit, haul.secrets)
-    except _Unreadable as error:
-        haul.skip(item.path, str(error))
-        return
-    haul.size_bytes += size
-    known = {"name": item.name, "path": plain(item.path), "size_bytes": size, "mtime": item.mtime, "is_result": item.is_result}
-    haul.taken.append({**known, **({"from_byte": start} if start else {}), **({"why": item.why} if item.why else {})})
-
-
-def _hindrance(item: _Found, haul: _Haul) -> str:
-    """Return why *item* is not taken, or nothing; of a log that is too long the end is taken."""
-    size, limits = item.size_bytes, haul.limits
-    if size > limits["file_bytes"] and not item.name.endswith(".log"):
-        return f"larger than {limits['file_bytes']:.0f} bytes"
-    if haul.size_bytes + min(size, limits["file_bytes"]) > limits["total_bytes"]:
-        return f"more than {limits['total_bytes']:.0f} bytes in all"
-    if len(haul.taken) >= limits["files"]:
-        return f"more than {limits['files']:.0f} files"
-    return "no time left" if haul.deadline.has_passed() else ""
-
-
-def _copy(item: _Found, target: str, start: int, limit: int, secrets: Sequence[str] = ()) -> int:
-    """Copy at most *limit* bytes (the file may still grow) and keep the time; return how many there were.
-
-    The *secrets* are taken out of a file of text that is no result.
-    """
-    source = _opened(item.path)
-    is_masked = not item.is_result and item.name.lower().endswith(_PRINTED)
-    with source:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with files.new(target, _RESULT_MODE if item.is_result else _MODE) as stream:
-            source.seek(start)
-            size = 0
-            for block in quoting.without(_blocks(source, limit), secrets if is_masked else ()):
-                stream.write(block)
-                size += len(block)
-        os.utime(target, (item.mtime, item.mtime))
-    return size
-
-
-def _blocks(source: IO[bytes], limit: int) -> Iterator[bytes]:
-    left = limit
-    while left > 0:
-        block = _read(source, min(1 << 20, left))
-        if not block:
-            return
-        yield block
-        left -= len(block)
-
-
-def _opened(path: str) -> IO[bytes]:
-    try:
-        return files.opened(path)
-    except JobFault as fault:
-        raise _Unreadable(str(fault.seen.get("error", "no regular file"))) from fault
-
-
-def _read(source: IO[bytes], size: int) -> bytes:
-    try:
-        return source.read(size)
-    except OSError as error:
-        raise _Unreadable(error.strerror or str(error)) from error
 
 
 def set_aside(collection_dir: str, folder: str, facts: Mapping[str, Any]) -> None:

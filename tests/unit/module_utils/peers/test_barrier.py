@@ -21,7 +21,7 @@ import socket
 import struct
 import time
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 from unittest import mock
 
 import pytest
@@ -210,7 +210,7 @@ def test_at_the_deadline_the_missing_are_named_and_those_who_are_behind(at: str)
 
     jobs = [peers.allocation(f"n{rank}", 4, at) for rank in range(4)]
     started = [
-        peers.start(jobs[0], peers.lead, within=0.8),
+        peers.start(jobs[0], peers.lead, within=3.0),
         peers.start(jobs[1], slow),
         peers.start(jobs[2], peers.follow),
     ]  # n3 never comes
@@ -223,14 +223,14 @@ def test_at_the_deadline_the_missing_are_named_and_those_who_are_behind(at: str)
 def test_one_deadline_counts_for_all_whatever_a_member_s_own_clock_says(at: str) -> None:
     # Deadlines that start per rank let the first give up while the last still works.
     def slow(joined: Any) -> Any:
-        return joined.run_child(process.start(peers.me(), _sleep, 0.6)) or joined.agree(["x"])
+        return joined.run_child(process.start(peers.me(), _sleep, 2.5)) or joined.agree(["x"])
 
     def lead(joined: Any) -> Any:
         joined.publish([{"identity": "x"}])
         return joined.finish(["x"])
 
     jobs = [peers.allocation(f"n{rank}", 2, at) for rank in range(2)]
-    started = [peers.start(jobs[0], lead, within=8), peers.start(jobs[1], lambda joined: joined.images() and slow(joined), within=0.5)]
+    started = [peers.start(jobs[0], lead, within=8), peers.start(jobs[1], lambda joined: joined.images() and slow(joined), within=2.0)]
     assert [node.outcome().get("fault") for node in started] == [None, None]
 
 
@@ -446,7 +446,7 @@ def test_a_member_that_leaves_by_a_fault_tells_the_leader(at: str) -> None:
 
 def test_a_leader_that_hangs_is_given_up_soon_after_the_deadline(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_MARGIN_SECONDS", 0.1)
-    with following(at, within=0.8) as joined:
+    with following(at, within=3.0) as joined:
         joined.leader_node.kill(signal.SIGSTOP)
         with pytest.raises(ShareFault, match="no word from the leader in time"):
             joined._serve(lambda: False)
@@ -474,16 +474,30 @@ def test_a_member_waits_for_a_leader_that_comes_later_and_for_a_name_that_is_kno
 def test_strangers_at_all_ports_win_nothing_and_the_member_says_whom_it_looked_for(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "HANDSHAKE_SECONDS", 0.5)
     first = peers.first_port(peers.allocation())
+    # The grace is over when a stranger's refusal has been counted, however busy the machine.
+    counted: List[int] = []
+    monkeypatch.setattr(client.Client, "_hang_up", _then(client.Client._hang_up, lambda member: counted.append(member._refused)))
+    monkeypatch.setattr(Deadline, "has_passed", lambda self: any(counted))
 
     def fake(guest: socket.socket) -> None:
         guest.sendall(framing.plain("CHALLENGE", v=1, nonce=framing.nonce()))
         peers.line(guest)
 
     with peers.listening(at, first, peers.silent), peers.listening(at, peers.first_ports(peers.allocation())[1], fake):
-        who = peers.meet(peers.allocation("n1", 2, at), within=5, ports=peers.PORTS, grace_seconds=1.2)
+        who = peers.meet(peers.allocation("n1", 2, at), within=3600, ports=peers.PORTS, grace_seconds=3600)
         with pytest.raises(PeerFault, match="the leader did not answer") as raised, who:
             raise AssertionError("nobody is there")
     assert int(str(raised.value.seen["refused_our_key"])) >= 1
+
+
+def _then(work: Callable[..., None], tell: Callable[[Any], None]) -> Callable[..., None]:
+    """Return *work* of an object, after which *tell* is told of the object."""
+
+    def both(self: Any, *arguments: Any) -> None:
+        work(self, *arguments)
+        tell(self)
+
+    return both
 
 
 def test_a_party_is_an_allocation_that_this_node_is_part_of() -> None:
@@ -725,7 +739,7 @@ def test_a_ghost_of_another_attempt_job_or_cluster_does_not_get_in(at: str, ghos
     who = barrier.Allocation(ghost.cluster, ghost.job_id, ghost.attempt, ghost.nodes, "n1", at)
     assert peers.first_port(who) == peers.first_port(peers.allocation())
     with leading(at) as joined:
-        knocking = peers.start(who, peers.follow, grace_seconds=0.6)
+        knocking = peers.start(who, peers.follow, grace_seconds=2.5)
         turn(joined, lambda: joined._state.refused + joined._state.other_jobs >= 1)
         is_ours = (ghost.job_id, ghost.attempt) == (4711, 0)
         assert (joined._state.refused > 0, joined._state.other_jobs > 0) == (is_ours, not is_ours)
@@ -739,7 +753,7 @@ def test_nodes_that_do_not_come_are_named_after_a_grace_and_not_at_the_deadline(
     # Without hooks on n2 and n3, or where another prolog failed there, the job is over for SLURM: nobody holds a node for it.
     nodes = ("n0", "n1", "n2", "n3")
     jobs = barrier.Allocation("c", 4711, 0, nodes, "n0", at), barrier.Allocation("c", 4711, 0, nodes, "n1", at)
-    lead, member = (peers.start(job, peers.both, within=3600, grace_seconds=0.5) for job in jobs)
+    lead, member = (peers.start(job, peers.both, within=3600, grace_seconds=2.0) for job in jobs)
     fault = lead.outcome()["fault"]
     assert fault["what"] == "rendezvous: not all nodes came"
     assert (fault["seen"]["never_arrived"], fault["seen"]["no_answer_from"]) == ("n[2-3]", "n[2-3]")
@@ -892,11 +906,11 @@ def test_a_machine_that_refuses_is_told_from_one_that_does_not_answer(at: str, m
 def test_once_all_have_come_a_long_load_is_no_matter_of_the_grace(at: str) -> None:
     def slow(joined: Any) -> Any:
         joined.images()
-        joined.run_child(process.start(peers.me(), _sleep, 3.4))
+        joined.run_child(process.start(peers.me(), _sleep, 6.5))
         joined.loaded(["sha256:1"])
         return "loaded"
 
-    out = peers.run({"n2": slow, "*": peers.both}, THREE, at, grace_seconds=3.0)
+    out = peers.run({"n2": slow, "*": peers.both}, THREE, at, grace_seconds=6.0)
     assert out["n2"].get("value") == "loaded", out
 
 
@@ -941,8 +955,8 @@ def test_nodes_whose_names_lead_nowhere_meet_where_slurm_says_they_are(at: str) 
 
 def test_another_key_does_not_get_in_and_both_sides_say_so(at: str) -> None:
     jobs = [peers.allocation(f"n{rank}", 2, at) for rank in range(2)]
-    here = peers.start(jobs[0], peers.lead, within=0.8)
-    there = peers.start(jobs[1], peers.follow, key=peers.OTHER_KEY, grace_seconds=0.5)
+    here = peers.start(jobs[0], peers.lead, within=3.0)
+    there = peers.start(jobs[1], peers.follow, key=peers.OTHER_KEY, grace_seconds=2.0)
     assert "compare the cluster keys" in there.outcome()["line"]
     seen = here.outcome()["fault"]["seen"]
     assert seen["never_arrived"] == "n1"

@@ -248,11 +248,11 @@ def test_storing_that_hangs_ends_with_the_time_and_leaves_no_process(at: str, tm
 
 def test_another_key_another_attempt_or_a_prolog_of_the_same_job_delivers_nothing(at: str, collection: Path) -> None:
     strangers = [
-        Member(at, 1, KEPT, wait=0.8, key=peers.OTHER_KEY),
-        peers.start(peers.allocation("n2", 3, at), peers.follow, ports=PORTS, grace_seconds=0.8),
+        Member(at, 1, KEPT, wait=3.0, key=peers.OTHER_KEY),
+        peers.start(peers.allocation("n2", 3, at), peers.follow, ports=PORTS, grace_seconds=3.0),
     ]
     ghost = process.start(peers.me(), partial(_ghost, at))
-    assert collect(at, stored(collection), wait=1.0) == {}
+    assert collect(at, stored(collection), wait=4.0) == {}
     assert "refused_our_key" in strangers[0].end()["line"]
     assert "fault" in strangers[1].outcome()
     assert "did not answer" in ghost.result(Deadline(10))
@@ -261,7 +261,7 @@ def test_another_key_another_attempt_or_a_prolog_of_the_same_job_delivers_nothin
 
 def _ghost(at: str) -> Optional[str]:
     try:
-        upload.deliver(peers.allocation("n1", 3, at, attempt=1), peers.KEY, KEPT, 0.8, ports=PORTS)
+        upload.deliver(peers.allocation("n1", 3, at, attempt=1), peers.KEY, KEPT, 3.0, ports=PORTS)
     except Fault as fault:
         return fault.line()
     return None

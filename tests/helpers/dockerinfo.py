@@ -52,7 +52,7 @@ def _refuse(server: socket.socket, seen: Set[int]) -> None:
     with contextlib.suppress(OSError):
         while True:
             guest, _ = server.accept()
-            with guest:
+            with guest, contextlib.suppress(OSError):  # one that hangs up keeps nobody else from being refused
                 seen.add(struct.unpack("3i", guest.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
                 guest.recv(65536)
                 guest.sendall(b"HTTP/1.1 500 X\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
@@ -66,7 +66,7 @@ def _serve(server: socket.socket, document: Union[str, Any], status: int) -> Non
             if document == "silence":
                 waiting.append(guest)
                 continue
-            with guest:
+            with guest, contextlib.suppress(OSError):
                 guest.recv(65536)
                 body = (document if isinstance(document, str) else json.dumps(document)).encode()
                 guest.sendall(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)

@@ -126,7 +126,7 @@ def test_a_node_without_the_hooks_is_named_at_once_and_a_slow_one_is_waited_for(
 
 
 def test_a_job_that_slurm_has_requeued_since_another_prolog_failed_holds_no_other_node(cluster: Cluster, project: str) -> None:
-    cluster.write("/etc/slurm/prolog.d/40-broken", "#!/bin/sh\nexit 1\n", user="root", mode="0755", node="n3")
+    cluster.write("/etc/slurm/prolog.d/60-broken", "#!/bin/sh\nexit 1\n", user="root", mode="0755", node="n3")
     try:
         with cluster.setting("ArrivalGrace=300"):
             job_id = submitted(cluster, project)
@@ -136,7 +136,7 @@ def test_a_job_that_slurm_has_requeued_since_another_prolog_failed_holds_no_othe
             cluster.run("c0", f"scancel {job_id}")
             cluster.until("c0", "! sinfo --noheader --Node --nodes=n1,n2 --format=%T | grep -v idle")
     finally:
-        cluster.run("n3", "rm /etc/slurm/prolog.d/40-broken")
+        cluster.run("n3", "rm /etc/slurm/prolog.d/60-broken")
         cluster.resume()
     cluster.wait_idle()
     assert cluster.leftovers(job_id) == {}

@@ -18,7 +18,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layerdb
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint, lease
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast
@@ -149,13 +149,21 @@ def test_a_layer_that_never_comes_is_named_when_the_time_is_up(
 
     reader.before = stop
     with pytest.raises(Stopped):
-        publish(leader, store, reader, early.append)
-    assert os.listdir(store.leases) == []
-    held = lease.take(store, [])
-    told = {**early[0], "lease": held.name, "nonce": held.nonce}
+        publish(leader, store, reader, early.append, job_id="7")
+    # Who was told is not sent away for want of a lease: another offer may be on its way.
     with pytest.raises(ShareFault, match=IMAGE.diff_ids[1]):
-        distribute.obtain(member, told, Deadline(0.5))
+        distribute.obtain(member, early[0], Deadline(0.5))
     assert member.images == {}
+    assert os.listdir(store.leases) == [early[0]["lease"]]
+    distribute.forget(store.path, "7")
+    assert os.listdir(store.leases) == []
+
+
+def test_a_publication_that_fails_before_anybody_was_told_leaves_no_lease(leader: images.Daemon, store: ImageStore, reader: Reader) -> None:
+    reader.before = lambda index: 1 / 0 and None
+    with pytest.raises(ZeroDivisionError):
+        publish(leader, store, reader, None, job_id="7")
+    assert os.listdir(store.leases) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")

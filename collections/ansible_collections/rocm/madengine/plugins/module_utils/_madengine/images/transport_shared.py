@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ..core import locks
 from ..core.errors import Fault, ShareFault
@@ -41,17 +41,21 @@ class Shared(Way):
         held = lease.take(store, image.identity.diff_ids, image.options.job_id)
         spread = round(min(_LONGEST_SPREAD, max(0, image.options.nodes - _AT_ONCE) * 0.01), 2)
         common = {"where": store.path, "lease": held.name, "nonce": held.nonce, "spread_seconds": spread}
+        told: List[Offer] = []
 
         def foretell(stored: Stored) -> None:
             if image.early is not None:
                 details = {**common, "manifest": stored.manifest_digest, COMING: True}
-                image.early(Offer(image.name, image.identity.digest, self.name, details=details))
+                told.append(Offer(image.name, image.identity.digest, self.name, details=details))
+                image.early(told[0])
 
         try:
             with locks.try_flock(image.options.flocks, f"publish.{image.identity.digest[7:]}", image.deadline):
                 stored, method, moved = image.save(store, image.namespace, held, None if image.early is None else foretell)
         except BaseException:
-            lease.give_back(store, held.name)
+            # Who was told of it proves the store by it until another offer comes, or the word that there is none; the epilog ends it.
+            if not told:
+                lease.give_back(store, held.name)
             raise
         return {**common, "manifest": stored.manifest_digest}, Figures.since(image.started, method, stored.layers, moved)
 

@@ -793,7 +793,7 @@ def test_who_is_late_is_told_that_another_node_has_no_hooks(at: str, tmp_path: P
     def story(session: Any) -> Any:
         if session.is_leader:
             session._prompt = Deadline(0)
-            session._serve(lambda: session._hookless == ["n2"])
+            session._serve(lambda: session._hooks.answer == ["n2"])
             (tmp_path / "looked").write_text("n1 may come")
         return peers.both(session)
 

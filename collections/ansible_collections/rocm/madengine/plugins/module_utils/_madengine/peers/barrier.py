@@ -12,7 +12,6 @@ Source: design of the rendezvous.
 from __future__ import annotations
 
 import contextlib
-import selectors
 import time
 from types import TracebackType
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Type
@@ -28,7 +27,7 @@ from .client import Client
 from .credential import Credential
 from .server import Server
 from .session import Session, SoloBarrier, Withdrawn, check_offers, peer_fault
-from .watch import Watch
+from .watch import Question, Watch
 
 PORTS = addresses.PORTS
 GRACE_SECONDS = 60.0  # ArrivalGrace
@@ -121,8 +120,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
         self._credential, self._arrival = credential, deadline.sooner(grace_seconds)
         self._have_all_come = False
         self._prompt, self._bare = deadline.sooner(_PROMPT_SECONDS), bare
-        self._looking: Optional[Child] = None
-        self._hookless: List[str] = []
+        self._hooks = Question(self._selector)
         self._job = Watch(self._selector, over)
 
     def publish(self, offers: Sequence[Any]) -> None:
@@ -166,8 +164,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
             raise self._state.fault
         if self._limit.has_passed():
             raise late(self._state, self._limit.spent())
-        missing = self._state.missing()
-        if missing and set(missing) <= set(self._hookless):  # all who can come are here, and are told
+        if self._are_bare(self._state.missing()):  # all who can come are here, and are told
             raise hookless(self._state)
         if self._job.reason:
             raise ended(self._state, self._job.reason)
@@ -179,30 +176,21 @@ class Leader(Server[LeaderState, LeaderEnd]):
         if self._bare is not None and self._prompt.has_passed():
             begin, self._bare = self._bare, None
             if self._state.missing() and not self._have_all_come:
-                with contextlib.suppress(Fault, OSError):
-                    self._looking = begin()
-                    self._selector.register(self._looking, selectors.EVENT_READ, lambda _mask: self._look())
+                self._hooks.ask(begin)
         if not self._state.is_over:
             self._job.look()
         return super()._tidy()
 
-    def _look(self) -> None:
-        """Take what the child says of nodes without hooks; where it can say nothing, the grace decides."""
-        child = self._looking
-        if child is None or not child.receive():
-            return
-        self._selector.unregister(child)
-        self._looking = None
-        with contextlib.suppress(Fault, RuntimeError):
-            bare = child.result()
-            if self.allocation.node not in bare:  # who has the hooks for certain proves the answer
-                self._hookless = [node for node in self._state.missing() if node in bare]
+    def _are_bare(self, missing: List[str]) -> bool:
+        """Say whether it is known that none of *missing* has hooks; where nothing can be known, the grace decides."""
+        bare = self._hooks.answer or []
+        # Who has the hooks for certain proves the answer.
+        return bool(missing) and self.allocation.node not in bare and set(missing) <= set(bare)
 
     def _close(self) -> None:
         super()._close()
         self._job.close()
-        if self._looking is not None:
-            self._looking.kill()
+        self._hooks.close()
 
     def _silent(self) -> List[str]:
         """Return those of the first few who are missing whose machines do not answer at all."""

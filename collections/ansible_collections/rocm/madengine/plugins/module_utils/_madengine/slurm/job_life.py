@@ -9,9 +9,8 @@ Source: scontrol(1), ``show job``; squeue(1), "JOB STATE CODES"; measured with 2
 from __future__ import annotations
 
 import re
-import subprocess
 
-from ..core import process
+from . import scontrol
 
 # What else a job may be, and whatever a later SLURM calls it, is no reason to give up.
 _OVER = {
@@ -42,12 +41,8 @@ def over(job_id: int, attempt: int, path: str, conf: str = "", seconds: float = 
     :param path: where SLURM's programs are searched for.
     :param conf: what ``SLURM_CONF`` says, if anything.
     """
-    environment = {"PATH": path, "LC_ALL": "C.UTF-8", **({"SLURM_CONF": conf} if conf else {})}
-    try:
-        done = process.command(["scontrol", "--oneliner", "show", "job", str(job_id)], seconds, env=environment)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return "gone" if _UNKNOWN in done.stdout + done.stderr else state_of(done.stdout, job_id, attempt)
+    output = scontrol.show("job", str(job_id), seconds, path, conf)
+    return "gone" if _UNKNOWN in output else state_of(output, job_id, attempt)
 
 
 def state_of(output: str, job_id: int, attempt: int) -> str:

@@ -15,12 +15,11 @@ from __future__ import annotations
 import contextlib
 import os.path
 import re
-import subprocess
 from typing import Collection, Dict, List
 
-from ..core import files, process
+from ..core import files
 from ..core.errors import JobFault
-from . import hostlist, settings, slurm_conf
+from . import hostlist, scontrol, settings, slurm_conf
 
 _LARGEST_BYTES = 16 << 20
 _MOST_FILES = 64
@@ -59,12 +58,8 @@ def asked(wanted: Collection[str], conf: str = "", slurm_dir: str = "") -> Dict[
     :param conf: slurm.conf, for ``scontrol`` to find the controller by; "" for its own way.
     :returns: nothing for nodes that it does not know, and where it does not answer.
     """
-    named = {"PATH": settings.search_path(slurm_dir), "LC_ALL": "C", **({"SLURM_CONF": conf} if conf else {})}
-    try:
-        done = process.command(["scontrol", "--oneliner", "show", "node", ",".join(wanted)], _ASK_SECONDS, env=named)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return {name: address for name, address in _TOLD.findall(done.stdout) if name in wanted}
+    output = scontrol.show("node", ",".join(wanted), _ASK_SECONDS, settings.search_path(slurm_dir), conf)
+    return {name: address for name, address in _TOLD.findall(output) if name in wanted}
 
 
 def _texts(path: str) -> List[str]:

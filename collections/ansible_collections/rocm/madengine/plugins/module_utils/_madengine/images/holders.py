@@ -14,7 +14,6 @@ import json
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ..core.errors import JobFault, ShareFault
-from ..docker import build
 from ..docker.engine import Engine
 from ..oci.folder import Foreign
 from ..oci.image import Identity, Reference
@@ -140,8 +139,7 @@ def _of_archive(
 
 
 def _objection(request: ImageRequest, labels: object) -> str:
-    known = {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
-    return REBUILT if request.recipe is not None and build.is_stale(request.recipe, known) else ""
+    return REBUILT if request.is_stale(labels) else ""
 
 
 def _published(store: ImageStore, name: Reference, namespaces: Sequence[str]) -> float:

@@ -40,6 +40,11 @@ class ImageRequest:
         known = digest if is_digest(digest) else ""
         return cls(Reference.parse(image["reference"]), Reference.parse(registry) if registry else None, recipe, known)
 
+    def is_stale(self, labels: object) -> bool:
+        """Say whether an image with these *labels* was built from something else than the recipe says now, as far as they tell."""
+        known = {str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {}
+        return self.recipe is not None and build.is_stale(self.recipe, known)
+
     @property
     def recorded(self) -> Optional[Reference]:
         """Return under which name and digest its registry has it, if the manifest has recorded that."""

@@ -153,8 +153,7 @@ def _is_stale(engine: Engine, request: ImageRequest) -> bool:
     """Say whether the daemon's image was built from something else than the manifest says now, as far as its labels tell."""
     if request.recipe is None:
         return False
-    labels = ((engine.inspect(str(request.reference)) or {}).get("Config") or {}).get("Labels") or {}
-    return build.is_stale(request.recipe, labels)
+    return request.is_stale(((engine.inspect(str(request.reference)) or {}).get("Config") or {}).get("Labels"))
 
 
 def _present(engine: Engine, name: Reference) -> Identity:

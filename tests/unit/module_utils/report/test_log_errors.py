@@ -271,3 +271,4 @@ def test_a_host_a_date_with_a_t_and_a_log_in_json_are_taken_off(line: str) -> No
 @pytest.mark.parametrize("line", ["amdgpu 0000:01:00.0: amdgpu: GPU reset begin!", "bash: line 3: foo: command not found"])
 def test_what_only_looks_like_a_host_stays(line: str) -> None:
     assert log_errors.cause(list(log_errors.lines_of([line]))) == line
+    assert len(list(log_errors.lines_of([PRIMUS] * 100))) == 20

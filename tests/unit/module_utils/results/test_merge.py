@@ -90,6 +90,10 @@ def test_a_parameter_stays_one_where_each_node_has_other_values_of_it(column: st
     assert len(merged(*shares)[1]) == len({*one, *other})
 
 
+def test_of_one_node_alone_every_parameter_is_one() -> None:
+    assert len(merged(sweep("5,tok/s,0.5", "6,tok/s,0.7", columns="x"))[1]) == 2
+
+
 def test_what_is_per_gpu_per_user_or_a_percentage_is_averaged_and_each_row_says_its_rule() -> None:
     metrics = [
         "tokens_per_second",

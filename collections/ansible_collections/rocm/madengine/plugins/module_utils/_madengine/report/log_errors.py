@@ -13,6 +13,7 @@ Source: the prefixes of vLLM, SGLang, Ray, Megatron, Primus, torchrun, glog, Pyt
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
@@ -112,31 +113,14 @@ def lines_of(log: Iterable[str], benign: Sequence[str] = ()) -> Iterator[str]:
     >>> list(lines_of(["epoch 1", "torch.OutOfMemoryError: HIP out of memory", "RuntimeError: Console script timeout"]))
     ['torch.OutOfMemoryError: HIP out of memory']
     """
-    known, weak = Patterns(benign), Weak()
-    yield from weak.unless(_signs(log, known, weak))
+    weak: List[str] = []
+    signs = _signs(log, Patterns(benign), weak)
+    first = next(signs, None)
+    # What its logger alone calls an error is the best there is, where nothing else speaks of a failure.
+    yield from weak if first is None else itertools.chain([first], signs)
 
 
-class Weak:
-    """Lines that only their logger calls an error: the best there is, where nothing else speaks of a failure."""
-
-    def __init__(self) -> None:
-        self._lines: List[str] = []
-
-    def add(self, line: str) -> None:
-        if len(self._lines) < _MOST_WEAK and line.strip():
-            self._lines.append(line.strip())
-
-    def unless(self, signs: Iterator[str]) -> Iterator[str]:
-        """Give *signs*, or these lines if there are none."""
-        first = next(signs, None)
-        if first is None:
-            yield from self._lines
-            return
-        yield first
-        yield from signs
-
-
-def _signs(log: Iterable[str], known: Patterns, weak: Weak) -> Iterator[str]:
+def _signs(log: Iterable[str], known: Patterns, weak: List[str]) -> Iterator[str]:
     open_ones: Dict[str, List[str]] = {}
     for raw in log:
         who, line, is_error = _bare(raw)
@@ -154,8 +138,8 @@ def _signs(log: Iterable[str], known: Patterns, weak: Weak) -> Iterator[str]:
             yield from _ended([*open_ones.pop(traceback), line], known)
         elif _SIGN.search(line) and not known.match(line):
             yield line.strip()
-        elif is_error and not known.match(line):
-            weak.add(line)
+        elif is_error and line.strip() and len(weak) < _MOST_WEAK and not known.match(line):
+            weak.append(line.strip())
     for lines in open_ones.values():
         yield from _ended(lines, known)
 

@@ -14,7 +14,7 @@ import functools
 import os
 import sys
 import time
-from typing import Any, Dict, Iterator, List
+from typing import Any, Iterator, List
 
 RELEASE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(RELEASE, "lib"))
@@ -93,7 +93,7 @@ def lead(together: session.Session, images: job_images.JobImages, probe: shared_
     """
     nodes, offering = len(together.allocation.nodes), job_images.Offering(together.publish)
     probe.leave_marker(together)
-    with leases_of(offering.offers, images, log):
+    with leases_of(offering, images, log):
         with log.step("publish") as facts:
             held = together.common() if images.may_broadcast else []
             offers = together.run_child(images.stage(wanted.images, nodes == 1, held), offering.begin)
@@ -160,12 +160,12 @@ def loaded_with(together: session.Session, images: job_images.JobImages, probe: 
 
 
 @contextlib.contextmanager
-def leases_of(offers: List[Dict[str, Any]], images: job_images.JobImages, log: Timeline) -> Iterator[None]:
+def leases_of(offering: job_images.Offering, images: job_images.JobImages, log: Timeline) -> Iterator[None]:
     """Give the store's leases back at the end of the block, however it ends."""
     try:
         yield
     finally:
-        leased = [offer for offer in offers if offer.get("lease")]
+        leased = offering.leased
         if leased:
             # A share that hangs by now costs some seconds, and neither the job nor the fault that is on its way up.
             with contextlib.suppress(Exception), log.step("release"):

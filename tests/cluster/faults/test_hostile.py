@@ -72,6 +72,7 @@ def test_a_hostile_user_costs_bob_no_image_no_node_and_no_job(cluster: Cluster, 
     ended = cluster.job(SCRIPT, "-N3", "--comment=madengine", user="bob", folder=squatted)
     assert ended.state == "COMPLETED", f"{ended}\n{cluster.evidence()}"
     assert ended.output.splitlines().count(image) == 3
+    assert f"job-{ended.job_id}." not in cluster.run("n1", f"ls {STORE}/leases")  # nothing is left of the way that was begun
     as_mallory(cluster, "n1", f"rmdir {STORE}/images/2001")
     for node in NODES[1:]:
         cluster.run(node, f"docker rmi -f {image}")

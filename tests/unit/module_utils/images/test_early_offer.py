@@ -253,6 +253,17 @@ def test_what_was_told_is_not_told_again_and_what_was_not_is_told_in_any_case() 
     assert heard[1:] == [[]]
 
 
+def test_the_lease_of_an_offer_that_another_way_replaced_is_given_back_too() -> None:
+    told = {"reference": "a:1", "identity": IMAGE.identity.digest, "transport": "shared", "where": "/s", "lease": "job-1.n1.7.0"}
+    offering = job_images.Offering(lambda offers: None)
+    offering.begin([{**told, "is_coming": True}])
+    offering.complete([{"reference": "a:1", "identity": IMAGE.identity.digest, "transport": "sbcast"}])
+    assert [each["lease"] for each in offering.leased] == ["job-1.n1.7.0"]
+    offering.complete([told])
+    offering.complete([{**told, "lease": "job-1.n1.8.0"}])
+    assert [each["lease"] for each in offering.leased] == ["job-1.n1.7.0", "job-1.n1.8.0"]
+
+
 def test_of_several_images_the_last_one_may_be_on_its_way(leader: images.Daemon, store: ImageStore, reader: Reader, tmp_path: Path) -> None:
     other = images.make(b"other")
     leader.images["b:1"] = other

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.folder import Folder
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 
 DIGEST = "sha256:" + "0" * 64
@@ -100,6 +101,23 @@ def test_what_a_job_took_is_given_back_when_it_is_over_and_nobody_elses(store: I
     lease.give_back_all(store, "4711")
     lease.give_back_all(store, "4711")
     assert set(os.listdir(store.leases)) == kept
+
+
+def test_a_lease_over_which_its_holder_was_killed_goes_with_the_job_and_nobody_elses(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Folder, "rename", lambda *_names: time.sleep(3600))
+    for job_id in ("7", "77", ""):
+        pid = os.fork()
+        if pid == 0:
+            lease.take(store, [], job_id)
+        while not any(f".{pid}." in name for name in os.listdir(store.leases)):
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    lease.give_back_all(store, "7")
+    kept = os.listdir(store.leases)
+    assert (len(kept), [name for name in kept if "job-7." in name]) == (2, [])
 
 
 def test_what_a_killed_holder_was_writing_goes_with_its_lease_and_nobody_elses(store: ImageStore) -> None:

@@ -131,7 +131,7 @@ def test_an_image_published_after_the_decision_is_respected(store: ImageStore) -
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(store: ImageStore) -> None:
-    for name, age in (("dead", 3 * DAY), ("living", 60.0)):
+    for name, age in (("dead", 3 * DAY), (".new.dead.1", 3 * DAY), ("living", 60.0)):
         for folder in (store.temporary, store.leases):
             path = Path(folder, name)
             path.write_text("{}")

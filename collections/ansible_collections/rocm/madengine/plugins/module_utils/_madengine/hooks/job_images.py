@@ -151,7 +151,14 @@ class Offering:
 
     def __init__(self, publish: Callable[[Sequence[Any]], None]) -> None:
         self._publish, self._is_told = publish, False
+        self._told: List[Dict[str, Any]] = []
         self.offers: List[Dict[str, Any]] = []
+
+    @property
+    def leased(self) -> List[Dict[str, Any]]:
+        """The offers that hold a lease of a store, those that were withdrawn among them."""
+        offers = {(str(offer.get("where")), str(offer["lease"])): offer for offer in [*self._told, *self.offers] if offer.get("lease")}
+        return list(offers.values())
 
     def begin(self, offers: List[Dict[str, Any]]) -> None:
         """Tell of images that are still on their way; the first word counts, for a user's child may say it without end."""
@@ -166,6 +173,7 @@ class Offering:
 
     def _tell(self, offers: List[Dict[str, Any]]) -> None:
         self._is_told = True
+        self._told += offers
         self._publish(offers)
         self.offers[:] = offers
 

@@ -25,6 +25,7 @@ from ..core.errors import ShareFault
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NOBODY = 65534
+UNFINISHED = ".new."  # how the name of a file begins that has not got its own yet
 
 
 class Foreign(ShareFault):
@@ -168,8 +169,8 @@ class Folder:
         return handle
 
     def write(self, name: str, data: bytes, mode: int) -> None:
-        """Put *data* under *name* at once and for good."""
-        unfinished = f".new.{os.urandom(8).hex()}"
+        """Put *data* under *name* at once and for good; who is killed meanwhile leaves a file called `UNFINISHED` and *name*."""
+        unfinished = f"{UNFINISHED}{name}.{os.urandom(8).hex()}"
         try:
             with os.fdopen(self.new(unfinished, mode), "wb") as stream:
                 stream.write(data)
@@ -197,7 +198,7 @@ class Folder:
 
     def link(self, target: str, name: str) -> None:
         """Make *name* a symbolic link to *target*, whatever it was a link to."""
-        unfinished = f".new.{os.urandom(8).hex()}"
+        unfinished = f"{UNFINISHED}{name}.{os.urandom(8).hex()}"
         with rights_of(self.uid):
             with contextlib.suppress(OSError):
                 if os.readlink(name, dir_fd=self.handle) == target:

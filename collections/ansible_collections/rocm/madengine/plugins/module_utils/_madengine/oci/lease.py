@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, List, Set
 
 from ..core.errors import ShareFault
+from .folder import UNFINISHED
 from .image import is_digest
 from .store import ImageStore
 
@@ -92,11 +93,8 @@ def give_back_after(store: ImageStore, name: str) -> None:
     give_back(store, name)
     holder = _HOLDER.fullmatch(name)
     if holder:
-        with contextlib.suppress(OSError), store.root.folder("tmp") as folder:
-            for left in folder.names():
-                if left.startswith(holder[1]):
-                    with contextlib.suppress(OSError):
-                        folder.unlink(left)
+        _remove_all(store, "leases", f"{UNFINISHED}{name}.")
+        _remove_all(store, "tmp", holder[1])
 
 
 def give_back_all(store: ImageStore, job_id: str) -> None:
@@ -104,6 +102,7 @@ def give_back_all(store: ImageStore, job_id: str) -> None:
     for name in _names(store):
         if name.startswith(_of_job(job_id)):
             give_back_after(store, name)
+    _remove_all(store, "leases", UNFINISHED + _of_job(job_id))
 
 
 def prove(store: ImageStore, lease: Lease) -> None:
@@ -131,6 +130,14 @@ def leased(store: ImageStore, now: float, lifetime_seconds: float = LIFETIME_SEC
 def expired(store: ImageStore, now: float, lifetime_seconds: float = LIFETIME_SECONDS) -> List[str]:
     """Return the names of the leases that count no more."""
     return [name for name in _names(store) if not _is_living(store, name, now, lifetime_seconds)]
+
+
+def _remove_all(store: ImageStore, where: str, beginning: str) -> None:
+    with contextlib.suppress(OSError), store.root.folder(where) as folder:
+        for left in folder.names():
+            if left.startswith(beginning):
+                with contextlib.suppress(OSError):
+                    folder.unlink(left)
 
 
 def _of_job(job_id: str) -> str:

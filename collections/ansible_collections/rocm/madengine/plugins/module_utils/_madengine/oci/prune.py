@@ -23,7 +23,7 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 from ..core.errors import Fault, ShareFault
 from . import lease
-from .folder import Folder
+from .folder import UNFINISHED, Folder
 from .image import Reference
 from .store import ImageStore
 
@@ -214,11 +214,12 @@ def _own_leftovers(store: ImageStore, staying: List[Entry], spared: Set[str], go
 
 def _leftovers(store: ImageStore, now: float, grace_seconds: float) -> Iterator[Leftover]:
     """Give unfinished files of publishers that are no more, and leases that count no more."""
-    with contextlib.suppress(OSError), store.root.folder("tmp") as folder:
-        for name in folder.names():
-            with contextlib.suppress(OSError):
-                if _age(folder.status(name), now) > max(grace_seconds, lease.LIFETIME_SECONDS):
-                    yield Leftover("tmp", name)
+    for where, beginning in (("tmp", ""), ("leases", UNFINISHED)):
+        with contextlib.suppress(OSError), store.root.folder(where) as folder:
+            for name in folder.names():
+                with contextlib.suppress(OSError):
+                    if name.startswith(beginning) and _age(folder.status(name), now) > max(grace_seconds, lease.LIFETIME_SECONDS):
+                        yield Leftover(where, name)
     for name in lease.expired(store, now):
         yield Leftover("leases", name)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Dict, List
@@ -213,6 +214,13 @@ def test_what_was_meant_as_a_request_is_named_for_the_job_s_output(node: GateNod
 def test_any_other_comment_leaves_nothing(node: GateNode, comment: str) -> None:
     assert not has_started(node, {**SLURM, "SLURM_JOB_COMMENT": comment})
     assert not (node.root / "run/madengine").exists() or notes(node) == []
+
+
+def test_a_comment_without_end_costs_root_no_more_than_a_short_one() -> None:
+    for sign in ("-", "comment=", "\u201c"):
+        env = {**SLURM, "SLURM_JOB_COMMENT": sign * (8000 // len(sign.encode())), "SLURM_JOB_EXTRA": sign * 8}
+        traced = subprocess.run(["sh", "-x", REPOSITORY / GATE], env=env, capture_output=True, check=True)
+        assert traced.stderr.count(b"\n") < 200  # steps, a line each
 
 
 def test_a_comment_of_several_lines_is_one_line_there(node: GateNode) -> None:

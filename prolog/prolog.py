@@ -63,9 +63,8 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
     """Give the job its images and its environment on this node, or raise the fault that keeps it from starting."""
     deadline, work = Deadline(site.deadline_seconds), workspace.Workspace(job.job_id)
     context, grace = (job.cluster, job.job_id, job.attempt, "start"), site.arrival_grace_seconds
-    proof, bare = functools.partial(credential.of, site.auth, site.key_file, *context), functools.partial(bare_nodes, site, job)
-    over = functools.partial(job_over, site, job)
-    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace, bare=bare, over=over) as peers:
+    proof = functools.partial(credential.of, site.auth, site.key_file, *context)
+    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace) as peers:
         with log.step("manifest"):
             user = process.of(job.uid, job.gid)
             asked = request.read(job)
@@ -75,12 +74,13 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
         images = images_of(site, job, asked, user, deadline)
         images.prepare()
         collection = task_environment.collection_dir(job, wanted.names)
-        together = peers.join(have=[] if job.is_leader else images.have())
+        bare, over = functools.partial(bare_nodes, site, job, user), functools.partial(job_over, site, job, user)
+        together = peers.join([] if job.is_leader else images.have(), bare=bare, over=over)
         with shared_dir.SharedDirProbe(user, deadline, (collection, job.attempt, job.node_rank, len(job.nodes))) as probe:
             offers = lead(together, images, probe, wanted, log) if job.is_leader else follow(together, images, probe, log)
     with log.step("handover"):
         task_environment.write(state, job, wanted, offers, work.results, asked.keep, sys.executable)
-        origins.note(state, job, asked, wanted, deadline)
+        origins.note(state, job, user, asked, wanted, deadline)
         state.note(*job_images.decisions(offers), *wanted.left_out)
         base = task_environment.run_base(job, wanted)
         state.ready(images=offers, results=wanted.results, collection_dir=collection, run_base=base, unshared_ranks=probe.unshared_ranks)
@@ -172,16 +172,16 @@ def leases_of(offering: job_images.Offering, images: job_images.JobImages, log: 
                 images.release(leased).result(Deadline(RELEASE_SECONDS))
 
 
-def bare_nodes(site: Site, job: Allocation) -> process.Child:
+def bare_nodes(site: Site, job: Allocation, user: process.Account) -> process.Child:
     """Begin to look which of the job's nodes have neither the gate that SLURM started here, nor a release."""
     paths, search = [*sys.argv[1:2], PROGRAM], settings.search_path(site.slurm_dir)
-    return process.start(process.of(job.uid, job.gid), sbcast.without, paths, PROGRAM, str(job.job_id), search)
+    return process.start(user, sbcast.without, paths, PROGRAM, str(job.job_id), search)
 
 
-def job_over(site: Site, job: Allocation) -> process.Child:
+def job_over(site: Site, job: Allocation, user: process.Account) -> process.Child:
     """Begin to ask, as its user, whether the job is over for SLURM."""
     search, conf = settings.search_path(site.slurm_dir), os.environ.get("SLURM_CONF", "")
-    return process.start(process.of(job.uid, job.gid), job_life.over, job.job_id, job.attempt, search, conf)
+    return process.start(user, job_life.over, job.job_id, job.attempt, search, conf)
 
 
 def images_of(site: Site, job: Allocation, asked: request.Request, user: process.Account, deadline: Deadline) -> job_images.JobImages:

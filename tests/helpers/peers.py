@@ -91,10 +91,12 @@ class PeerProcess:
 
 
 @contextlib.contextmanager
-def meet(who: Allocation, key: Key = KEY, within: float = 10.0, have: Sequence[str] = (), **options: Any) -> Iterator[Session]:
+def meet(
+    who: Allocation, key: Key = KEY, within: float = 10.0, have: Sequence[str] = (), bare: Any = None, over: Any = None, **options: Any
+) -> Iterator[Session]:
     """Join the others at once."""
     with barrier.Barrier(who, lambda: key, Deadline(within), **options) as place:
-        yield place.join(have)
+        yield place.join(have, bare=bare, over=over)
 
 
 def _live(who: Allocation, story: Callable[..., Any], key: Key, within: float, options: Dict[str, Any], writer: int) -> None:

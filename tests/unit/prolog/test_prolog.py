@@ -22,7 +22,8 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_images, task_environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, watch
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation, job_life, sbcast
 from helpers import manifests, peers, stories
 
 prolog = stories.imported("prolog")
@@ -202,6 +203,37 @@ def test_a_user_whom_this_node_does_not_know_is_no_reason_to_drain_it(node: stor
     assert node.tell(prolog, SLURM_JOB_UID=str(UNKNOWN)) == exit_status.DONE
     assert "process: this node does not know the user" in node.verdict()
     assert node.said == [node.verdict()]
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> List[int]:
+    """Return the uids that the directory service is asked for by this process."""
+    asked: List[int] = []
+    look_up = process.of
+    monkeypatch.setattr(process, "of", lambda uid, gid: asked.append(uid) or look_up(uid, gid))
+    return asked
+
+
+def test_a_job_costs_one_question_to_a_directory_service_that_may_hang(node: stories.StoryNode, lookups: List[int]) -> None:
+    assert node.tell(prolog) == exit_status.DONE
+    assert (node.verdict(), lookups) == ("ready", [node.uid])
+
+
+def test_a_leader_that_looks_after_its_nodes_and_its_job_asks_the_directory_service_no_more(
+    node: stories.StoryNode, lookups: List[int], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, at_once in ((barrier, "_PROMPT_SECONDS", 0.0), (watch, "FIRST_SECONDS", 0.0), (barrier, "_LATECOMER_SECONDS", 0.0)):
+        monkeypatch.setattr(module, name, at_once)
+    monkeypatch.setattr(sbcast, "without", lambda *_: [])
+    monkeypatch.setattr(job_life, "over", lambda *_: "CANCELLED")
+    at, began, start = peers.address(), [], process.start  # type: ignore[var-annotated]
+    monkeypatch.setattr(allocation, "of", lambda environ: dataclasses.replace(ALLOCATION_OF(environ), address=at))
+    monkeypatch.setattr(process, "start", lambda user, work, *args, **named: began.append(work) or start(user, work, *args, **named))
+    node.site = Site(key_file=key, port_range=(27100, 27399))
+    node.tell(prolog, SLURM_JOB_NODELIST="localhost,n2")
+    assert "rendezvous: the job is over" in node.verdict()
+    assert {sbcast.without, job_life.over} <= set(began)
+    assert lookups == [node.uid]
 
 
 @as_root

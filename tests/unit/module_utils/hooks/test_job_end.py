@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Refused
@@ -151,6 +152,18 @@ def test_a_node_s_results_come_to_the_share_and_are_chosen_from(node: Node) -> N
     assert not node.here.exists()
 
 
+def test_a_whole_end_costs_one_question_to_a_directory_service_that_may_hang(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: List[int] = []
+    look_up = process.of
+    monkeypatch.setattr(process, "of", lambda uid, gid: asked.append(uid) or look_up(uid, gid))
+    node.has_run()
+    node.wrote(csvs.NAME, csvs.table(12.5))
+    ended = node.ended()
+    for part in (ended.gather, ended.choose, ended.report, ended.clean):
+        part()
+    assert asked == [node.uid]
+
+
 @as_root
 @pytest.mark.parametrize(("socket", "is_user"), [("%U.sock", True), ("{uid}.sock", False)])
 def test_containers_in_a_user_s_own_docker_are_looked_for_by_that_user(tmp_path: Path, socket: str, is_user: bool) -> None:
@@ -175,7 +188,7 @@ def test_the_results_of_a_job_script_of_the_user_s_own_are_found_once(node: Node
     node.has_run(node_rank=rank)
     facts = {"uid": node.uid, "gid": node.gid, "work_dir": str(work)}
     spec = JobSpec(models=(model,), results_dirs=("results",))
-    origins.note(node.here, dataclasses.replace(node.job(), **facts), Request(), spec, Deadline(20.0))
+    origins.note(node.here, dataclasses.replace(node.job(), **facts), process.of(node.uid, node.gid), Request(), spec, Deadline(20.0))
     new = csvs.write(work / "results" / csvs.NAME, csvs.table(100.0))
     csvs.write(work / "results/perf.csv", csvs.table(7777.0))  # a ledger
     for path in (work, old.parent, old, new):
@@ -193,7 +206,8 @@ def test_each_model_of_the_job_s_manifest_has_its_csv_in_its_own_place_and_the_r
     node.has_run()
     node.here.ready(results=["a.csv", "b.csv"])
     spec = JobSpec(models=({"name": "llama", "multiple_results": "a.csv"}, {"name": "qwen", "multiple_results": "b.csv"}))
-    origins.note(node.here, dataclasses.replace(node.job(), uid=node.uid, gid=node.gid), Request(), spec, Deadline(20.0))
+    job = dataclasses.replace(node.job(), uid=node.uid, gid=node.gid)
+    origins.note(node.here, job, process.of(node.uid, node.gid), Request(), spec, Deadline(20.0))
     node.wrote("a.csv", csvs.table(12.5, model="llama"))
     node.wrote("b.csv", csvs.table(80, model="qwen"))
     ended = node.ended()

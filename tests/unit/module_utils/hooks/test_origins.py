@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 import pytest
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import origins
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.job_state import JobState
@@ -42,7 +43,8 @@ class Node:
             "lab", 7, 0, ("n1",), "n1", uid=self.user.pw_uid, gid=self.user.pw_gid, work_dir=str(self.work_dir),
             stdout=str(self.work_dir / "slurm_results/madengine-llama_7.out"),
         )  # fmt: skip
-        origins.note(self.state, job, Request("", results=results), JobSpec(models=models, results_dirs=dirs), Deadline(seconds))
+        user, spec = process.of(job.uid, job.gid), JobSpec(models=models, results_dirs=dirs)
+        origins.note(self.state, job, user, Request("", results=results), spec, Deadline(seconds))
         return origins.read(self.state.file(origins.NOTE))
 
 

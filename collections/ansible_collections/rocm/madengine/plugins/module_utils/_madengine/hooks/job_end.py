@@ -222,10 +222,15 @@ class JobEnd:
         if "%" not in self._site.docker_socket:
             return self._site.docker_socket
         is_service_s = self._site.docker_access == "service"
-        return self._site.socket_of(process.named(process.SERVICE) if is_service_s else process.of(self._job.uid, self._job.gid))
+        return self._site.socket_of(process.named(process.SERVICE) if is_service_s else self._user)
 
     def _as_user(self, work: Callable[..., Any], *args: Any) -> Any:
-        return process.run(process.of(self._job.uid, self._job.gid), work, *args, deadline=self._deadline)
+        return process.run(self._user, work, *args, deadline=self._deadline)
+
+    @functools.cached_property
+    def _user(self) -> process.Account:
+        """The job's, asked for once: a directory service that hangs costs its time every time."""
+        return process.of(self._job.uid, self._job.gid)
 
     def _gathered(self, sources: List[collect.Source]) -> str:
         """Return where this node's results are now; one that shares none may lack the work directory altogether."""
@@ -253,7 +258,7 @@ class JobEnd:
             ranks = self._as_user(bundle.missing, self._collection, ranks, vars(self._known))
         else:
             refusal = ShareFault("job_end: the first node has no place for results", "read its epilog log")
-        user = process.of(self._job.uid, self._job.gid)
+        user = self._user
 
         def store(rank: int, brought: Any) -> process.Child:
             return process.start(user, bundle.unpack, self._collection, brought, rank)
@@ -281,7 +286,7 @@ class JobEnd:
     @functools.cached_property
     def _secrets(self) -> List[str]:
         """The values that nothing of what we keep may show, as far as this node can find them out."""
-        user, folders = process.of(self._job.uid, self._job.gid), self._workspaces
+        user, folders = self._user, self._workspaces
         found: List[str] = []
         with contextlib.suppress(Fault):  # the share hangs, or the user is gone
             found = process.run(user, job_secrets.values_of, self._job, folders, deadline=self._deadline.sooner(_LOOK_SECONDS))

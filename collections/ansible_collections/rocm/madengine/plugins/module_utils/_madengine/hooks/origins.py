@@ -60,15 +60,14 @@ def expected(models: Sequence[Mapping[str, Any]], asked: Request) -> Tuple[Wante
     return (dataclasses.replace(found[0], csv=asked.results, folder=""), *found[1:]) if asked.results else found
 
 
-def note(state: JobState, job: Allocation, asked: Request, spec: JobSpec, deadline: Deadline) -> None:
-    """Write down, for the job's user, which CSVs are there now; where the share hangs, only what is expected."""
+def note(state: JobState, job: Allocation, user: process.Account, asked: Request, spec: JobSpec, deadline: Deadline) -> None:
+    """Write down, for the job's *user*, which CSVs are there now; where the share hangs, only what is expected."""
     models = spec.models
     leaves = expected(models, asked)
     folders = [job.path(folder) for folder in spec.results_dirs]
     roots = [job.work_dir, *collect.workspaces(job.job_id, job.node_rank, len(job.nodes)), *folders]
     before: Dict[str, Any] = {}
     with contextlib.suppress(Fault):
-        user = process.of(job.uid, job.gid)
         before = process.run(user, provenance.snapshot, roots, provenance.places(leaves), deadline=deadline.sooner(_LOOK_SECONDS))
     said = {
         "expected": [dataclasses.asdict(each) for each in leaves],
@@ -78,7 +77,7 @@ def note(state: JobState, job: Allocation, asked: Request, spec: JobSpec, deadli
         "results_dirs": folders,
         "before": before,
     }
-    state.keep(NOTE, json.dumps(said) + "\n", job.uid, job.gid)
+    state.keep(NOTE, json.dumps(said) + "\n", user.uid, user.gid)
 
 
 def read(path: str) -> Note:

@@ -48,10 +48,6 @@ class Barrier:
     :param deadline: the leader's is the one deadline of all; a member's own counts until it is welcome.
     :param ports: first and last, the same on all nodes.
     :param grace_seconds: how long the leader waits for members that do not come, and a member for a leader.
-    :param bare: begins a child that returns the nodes that have no hooks. The leader asks once, where some node has not come
-        within seconds: one that has them may be slow, and is waited for.
-    :param over: begins a child that returns in which state the job is over for SLURM, or "". A leader that waits asks, so that no
-        node is held for a job that is no more.
     """
 
     def __init__(
@@ -62,11 +58,9 @@ class Barrier:
         *,
         ports: Tuple[int, int] = PORTS,
         grace_seconds: float = GRACE_SECONDS,
-        bare: Optional[Callable[[], Child]] = None,
-        over: Optional[Callable[[], Child]] = None,
     ) -> None:
         self._allocation, self._credential, self._deadline = allocation, credential, deadline
-        self._ports, self._grace_seconds, self._bare, self._over = ports, grace_seconds, bare, over
+        self._ports, self._grace_seconds = ports, grace_seconds
         self._session: Optional[Session] = None
         self._has_tried = False
 
@@ -79,15 +73,21 @@ class Barrier:
         elif isinstance(error, Exception) and not self._has_tried:
             self.abort(error)
 
-    def join(self, have: Sequence[str] = ()) -> Session:
+    def join(
+        self, have: Sequence[str] = (), *, bare: Optional[Callable[[], Child]] = None, over: Optional[Callable[[], Child]] = None
+    ) -> Session:
         """Return the session with the other nodes: the leader listens then, a member is welcome.
 
         :param have: the layers that a member has, a text of at most 90 characters each.
+        :param bare: begins a child that returns the nodes that have no hooks. The leader asks once, where some node has not come
+            within seconds: one that has them may be slow, and is waited for.
+        :param over: begins a child that returns in which state the job is over for SLURM, or "". A leader that waits asks, so
+            that no node is held for a job that is no more.
         :raises PeerFault: nobody was there.
         :raises NodeFault: this node has no key, or no port to listen on (part ``key`` or ``network``).
         """
         self._has_tried = True  # where nobody was found, or no port, nobody is looked for again
-        self._session = self._session_for(have, self._grace_seconds).__enter__()
+        self._session = self._session_for(have, self._grace_seconds, bare, over).__enter__()
         return self._session
 
     def abort(self, error: Exception) -> None:
@@ -95,11 +95,17 @@ class Barrier:
         with contextlib.suppress(Exception), self._session_for((), _ABORT_SECONDS):
             raise error
 
-    def _session_for(self, have: Sequence[str], grace_seconds: float) -> Session:
+    def _session_for(
+        self,
+        have: Sequence[str],
+        grace_seconds: float,
+        bare: Optional[Callable[[], Child]] = None,
+        over: Optional[Callable[[], Child]] = None,
+    ) -> Session:
         if len(self._allocation.nodes) == 1:
             return SoloBarrier(self._allocation, self._deadline)
         if self._allocation.is_leader:
-            return Leader(self._allocation, self._credential(), self._deadline, self._ports, grace_seconds, self._bare, self._over)
+            return Leader(self._allocation, self._credential(), self._deadline, self._ports, grace_seconds, bare, over)
         return Member(self._allocation, self._credential(), self._deadline, have, self._ports, grace_seconds)
 
 

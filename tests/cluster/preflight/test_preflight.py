@@ -178,9 +178,17 @@ def test_several_faults_at_once_are_all_named(cluster: Cluster) -> None:
     users = json.dumps({"preflight_users": ["alice", "carol", "dave"]})
     typing_mistake = "echo Dedline=3 >>/etc/madengine/hooks.conf"
     trap = "sed 's/^[0-9.]*\\(.*n3\\)$/127.0.1.1\\1/' /etc/hosts >/run/hosts && cat /run/hosts >/etc/hosts; rm /run/hosts"
-    with replaced(cluster, "n2", "/etc/madengine/hooks.conf", typing_mistake), replaced(cluster, "n3", "/etc/hosts", trap):
+    with contextlib.ExitStack() as broken:
+        broken.enter_context(replaced(cluster, "n1", "/etc/slurm/task_prolog", "chmod 0700 /etc/slurm/task_prolog"))
+        broken.enter_context(replaced(cluster, "n2", "/etc/madengine/hooks.conf", typing_mistake))
+        broken.enter_context(replaced(cluster, "n2", "/etc/slurm/task_prolog", "rm /etc/slurm/task_prolog"))
+        broken.enter_context(replaced(cluster, "n3", "/etc/hosts", trap))
         report = preflight("--extra-vars", users)
-    assert report.rows == [("FAIL", "users", "n[1-3]"), ("FAIL", "settings", "n2"), ("warn", "names", "n3")], report.output
+    programs = [("FAIL", "programs", "n1"), ("FAIL", "programs", "n2")]
+    assert report.rows == [("FAIL", "users", "n[1-3]"), ("FAIL", "settings", "n2"), *programs, ("warn", "names", "n3")], report.output
+    assert "TaskProlog /etc/slurm/task_prolog cannot be read by alice" in report.details["FAIL", "programs", "n1"]
+    assert "TaskProlog /etc/slurm/task_prolog is not there" in report.details["FAIL", "programs", "n2"]
+    assert all("apply rocm.madengine.site" in report.details[row] for row in programs)
     assert "no Docker access: carol" in report.output
     assert "does not know dave" in report.output
     assert "unknown key" in report.details["FAIL", "settings", "n2"]

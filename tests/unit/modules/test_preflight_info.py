@@ -75,6 +75,14 @@ def test_a_peer_that_slurm_reaches_by_its_address_alone_is_no_stranger(run_modul
     assert (code, met["met"]) == (0, {"unknown": [], "wrong": {"bad.invalid": ["127.0.0.9"]}})
 
 
+def test_a_task_prolog_that_this_node_lacks_is_a_failed_check(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").write_text(f"TaskProlog={tmp_path}/task_prolog\n")
+    _code, result = run_module(preflight_info, **node, slurm_conf=str(tmp_path / "slurm.conf"), task_prolog=f"{tmp_path}/task_prolog")
+    found = [check for check in result["checks"] if check["name"] == "programs"]
+    assert [(check["status"], check["remedy"]) for check in found] == [("fail", "apply rocm.madengine.site to this node")]
+    assert f"TaskProlog {tmp_path}/task_prolog " in found[0]["seen"]
+
+
 def test_without_a_session_nothing_stays_in_the_store(run_module: Run, node: Dict[str, Any], tmp_path: Path) -> None:
     _code, result = run_module(preflight_info, **{**node, "session": ""})
     assert statuses(result)["store"] != "fail"

@@ -31,6 +31,7 @@ USERS: Dict[str, Any] = {"may": ["alice", "bob"], "barred": [], "unknown": [], "
 HOOKS = {"path": "/etc/madengine/hooks.conf", "is_there": True, "is_disabled": False, "digest": "0"}
 PORTS: Dict[str, Any] = {"taken": {}, "handed_out": 0, "is_open_to_users": False}
 RELEASE: Dict[str, Any] = {"current": "1.0.0+6f2d", "broken": "", "missing": []}
+PROGRAMS: Dict[str, Any] = {"conf": "/etc/slurm/slurm.conf", "bad": {}}
 MADENGINE: Dict[str, Any] = {"status": 0, "said": "2.1.0", "left": []}
 
 GOOD: List[Tuple[str, Dict[str, Any], List[Tuple[str, str]]]] = [
@@ -46,6 +47,8 @@ GOOD: List[Tuple[str, Dict[str, Any], List[Tuple[str, str]]]] = [
     ("settings", HOOKS, [("settings", "/etc/madengine/hooks.conf")]),
     ("release", RELEASE, [("release", "1.0.0+6f2d")]),
     ("slurm", {"settings": READY}, [("slurm", "flags and timers fit Deadline=240")]),
+    ("programs", PROGRAMS, [("programs", "all that /etc/slurm/slurm.conf names can be started")]),
+    ("programs", {**PROGRAMS, "conf": ""}, [("programs", "all that SLURM names can be started")]),
     ("key", {"fingerprint": "00"}, [("key", "Auth=key")]),
     ("ports", PORTS, [("ports", "27800-27819 are free")]),
     ("names", OWN, [("names", "n1 is 10.0.0.1")]),
@@ -74,14 +77,50 @@ BAD: List[Tuple[str, Dict[str, Any], Wanted, str, str, str, str]] = [
     ("release", {**RELEASE, "current": ""}, WANTED, "release", "fail", "no release", "rocm.madengine.site"),
     (
         "release",
-        {**RELEASE, "missing": ["/etc/slurm/task_prolog"]},
+        {**RELEASE, "missing": ["/etc/slurm/prolog.d/50-madengine"]},
         WANTED,
         "release",
         "fail",
-        "/etc/slurm/task_prolog",
+        "/etc/slurm/prolog.d/50-madengine",
         "rocm.madengine.site",
     ),
     ("release", {**RELEASE, "broken": "no module"}, WANTED, "release", "fail", "1.0.0+6f2d is broken: no module", "rocm.madengine.site"),
+    (
+        "programs",
+        {**PROGRAMS, "bad": {"TaskProlog": {"/etc/slurm/task_prolog": "is not there"}}},
+        WANTED,
+        "programs",
+        "fail",
+        "TaskProlog /etc/slurm/task_prolog is not there: every task of every job fails on this node",
+        "rocm.madengine.site",
+    ),
+    (
+        "programs",
+        {**PROGRAMS, "bad": {"TaskProlog": {"/site/tp": "is not executable for alice"}}},
+        WANTED,
+        "programs",
+        "fail",
+        "TaskProlog /site/tp is not executable for alice: every task",
+        "place it on this node",
+    ),
+    (
+        "programs",
+        {**PROGRAMS, "bad": {"TaskProlog": {"tp": "is not a full path"}}},
+        WANTED,
+        "programs",
+        "fail",
+        "TaskProlog tp is not a full path",
+        "full path in slurm.conf",
+    ),
+    (
+        "programs",
+        {**PROGRAMS, "bad": {"Prolog": {"/site/*": "names nothing"}}},
+        WANTED,
+        "programs",
+        "fail",
+        "Prolog /site/* names nothing: SLURM drains",
+        "place it on this node",
+    ),
     ("ports", {**PORTS, "taken": {"27801": "nc (pid 7)"}}, WANTED, "ports", "warn", "taken: 27801 by nc (pid 7)", "PortRange"),
     ("ports", {**PORTS, "taken": {"27801": ""}}, WANTED, "ports", "warn", "taken: 27801 by somebody", "PortRange"),
     (

@@ -51,7 +51,7 @@ options:
     default: true
   slurm_conf:
     description:
-      - This node's slurm.conf, whose C(NodeAddr) is where the hooks look for a node.
+      - This node's slurm.conf, whose C(NodeAddr) is where the hooks look for a node, and whose programs SLURM must be able to start.
       - Where SLURM's daemons have it, if not given; a node without one is looked for by its name.
     type: path
   store:
@@ -79,8 +79,8 @@ options:
     default: 5
   users:
     description:
-      - Who must be able to use Docker on this node.
-      - With C(DockerAccess=service) it is the account C(madengine) alone, whoever is given.
+      - Who must be able to use Docker on this node, and to start SLURM's C(TaskProlog).
+      - With C(DockerAccess=service) it is the account C(madengine) alone that must be able to use Docker, whoever is given.
     type: list
     elements: str
     default: []
@@ -188,6 +188,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.prefligh
     docker_probe,
     network_probe,
     probes,
+    program_probe,
     store_probe,
 )
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import node_addresses, settings
@@ -292,8 +293,9 @@ def cleanup(asked: Mapping[str, Any], site: config.Site) -> Dict[str, Any]:
 def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe]:
     """Return what to look at: a function, its arguments, and its limit in seconds."""
     is_service = site.docker_access == "service"
+    people = [*asked["users"], *filter(None, [asked["invoking_user"]])]
     users = ([process.SERVICE], site) if is_service else (asked["users"], site, asked["invoking_user"])
-    askers = [process.SERVICE] if is_service else [*asked["users"], *filter(None, [asked["invoking_user"]])]
+    askers = [process.SERVICE] if is_service else people
     plan: Dict[str, probes.Probe] = {
         "docker": (docker_probe.docker, (site, askers, 10), 15),
         "pigz": (docker_probe.pigz, (), 5),
@@ -301,6 +303,7 @@ def _plan(asked: Mapping[str, Any], site: config.Site) -> Dict[str, probes.Probe
         "users": (docker_probe.users, users, 15),
         "settings": (probes.settings, (asked["path"], os.path.join(os.path.dirname(asked["path"]), "disabled")), 5),
         "release": (probes.hook_release, (asked["root"], _places(asked), 60, site.python), 65),
+        "programs": (program_probe.programs, (asked["slurm_conf"], asked["task_prolog"], people), 30),
         "key": (probes.key, (site.auth, site.key_file, asked["session"]), 15),
         "ports": (network_probe.ports, site.port_range, 15),
         "names": (network_probe.names, (asked["node"], asked["slurm_conf"], site.slurm_dir), 20),
@@ -323,9 +326,8 @@ def _session(asked: Mapping[str, Any]) -> str:
 
 
 def _places(asked: Mapping[str, Any]) -> List[str]:
-    """Return the files of ours that SLURM starts."""
-    hooks = [asked[name][:-1] + "50-madengine" if asked[name].endswith("/*") else asked[name] for name in ("prolog", "epilog")]
-    return [*hooks, asked["task_prolog"]]
+    """Return the files of ours that SLURM finds by a pattern; whatever slurm.conf names itself is looked at as ``programs``."""
+    return [asked[name][:-1] + "50-madengine" if asked[name].endswith("/*") else asked[name] for name in ("prolog", "epilog")]
 
 
 def _facts(node: str, found: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:

@@ -24,6 +24,11 @@ STATUSES = (OK, WARN, FAIL)  # from good to bad
 _SHOWN = 12
 _OLDEST_PYTHON = (3, 9)
 _APPLY = "apply rocm.madengine.site to this node"
+_WITHOUT = {
+    "Prolog": "SLURM drains this node at its next job",
+    "Epilog": "SLURM drains this node at its next job's end",
+    "TaskProlog": "every task of every job fails on this node",
+}
 
 Facts = Mapping[str, Any]
 Outcome = Union[Facts, Fault]
@@ -153,6 +158,22 @@ def _release(seen: Facts, wanted: Wanted) -> List[Check]:
     return [Check("release", OK, str(seen["current"]))]
 
 
+def _programs(seen: Facts, wanted: Wanted) -> List[Check]:
+    ours = (wanted.prolog, wanted.epilog, wanted.task_prolog)
+    bad = [
+        Check("programs", FAIL, f"{key} {path} {reason}: {_WITHOUT[key]}", _APPLY if path in ours else _placed(path))
+        for key, found in seen["bad"].items()
+        for path, reason in found.items()
+    ]
+    return bad or [Check("programs", OK, f"all that {seen['conf'] or 'SLURM'} names can be started")]
+
+
+def _placed(path: str) -> str:
+    if not path.startswith("/"):
+        return "give its full path in slurm.conf"
+    return "place it on this node, readable and executable for all (mode 0755), or take it out of slurm.conf"
+
+
 def _slurm(seen: Facts, wanted: Wanted) -> List[Check]:
     deadline, site = wanted.site.deadline_seconds, wanted.site
     needs_sbcast = site.transport == "sbcast" or (site.transport == "auto" and not site.image_store)
@@ -264,6 +285,7 @@ _ROWS: Tuple[Tuple[str, Optional[_Judge]], ...] = (
     ("settings", _settings),
     ("release", _release),
     ("slurm", _slurm),
+    ("programs", _programs),
     ("key", _key),
     ("ports", _ports),
     ("clock", None),

@@ -6,7 +6,8 @@
 Each is meant to run in a child process with a limit of its own (`gather`), so it takes plain values, returns what JSON can
 hold, and raises a `Fault` where it can see nothing. What hangs (a dead share, a deaf daemon) costs its own answer alone.
 
-What Docker and the network say is in `docker_probe` and `network_probe`, what the store says in `store_probe`.
+What Docker and the network say is in `docker_probe` and `network_probe`, what the store says in `store_probe`, and what SLURM
+starts is looked at by `program_probe`.
 """
 
 from __future__ import annotations

@@ -40,13 +40,27 @@ def conf_file(slurm_dir: str = "", sent: str = _SENT, installed: str = _INSTALLE
     return next((path for path in places if os.path.isfile(path)), installed)
 
 
+def texts(path: str) -> List[str]:
+    """Return the text of the slurm.conf *path* and of all that it includes; what cannot be read is left out."""
+    found: List[str] = []
+    waiting, seen = [path], {path}
+    while waiting and len(seen) < _MOST_FILES:
+        place = waiting.pop()
+        with contextlib.suppress(JobFault):
+            found.append(files.read(os.path.realpath(place), _LARGEST_BYTES).decode("utf-8", "replace"))
+            others = [os.path.join(os.path.dirname(place), name) for name in slurm_conf.includes(found[-1])]
+            waiting += [other for other in others if other not in seen]
+            seen.update(others)
+    return found
+
+
 def of(path: str, wanted: Collection[str]) -> Dict[str, str]:
     """Return name → ``NodeAddr`` for those of the nodes *wanted* that have one.
 
     :param path: slurm.conf, as ``SLURM_CONF`` names it; a file that cannot be read says nothing.
     """
     found: Dict[str, str] = {}
-    for text in _texts(path):
+    for text in texts(path):
         for line in slurm_conf.nodes(text) if "nodeaddr" in text.lower() else ():
             found.update(_pairs(line.get("nodename", ""), line.get("nodeaddr", "")))
     return {name: found[name] for name in wanted if name in found}
@@ -60,20 +74,6 @@ def asked(wanted: Collection[str], conf: str = "", slurm_dir: str = "") -> Dict[
     """
     output = scontrol.show("node", ",".join(wanted), _ASK_SECONDS, settings.search_path(slurm_dir), conf)
     return {name: address for name, address in _TOLD.findall(output) if name in wanted}
-
-
-def _texts(path: str) -> List[str]:
-    """Return the text of the file and of all that it includes."""
-    texts: List[str] = []
-    waiting, seen = [path], {path}
-    while waiting and len(seen) < _MOST_FILES:
-        place = waiting.pop()
-        with contextlib.suppress(JobFault):
-            texts.append(files.read(os.path.realpath(place), _LARGEST_BYTES).decode("utf-8", "replace"))
-            others = [os.path.join(os.path.dirname(place), name) for name in slurm_conf.includes(texts[-1])]
-            waiting += [other for other in others if other not in seen]
-            seen.update(others)
-    return texts
 
 
 def _pairs(names: str, addresses: str) -> Dict[str, str]:

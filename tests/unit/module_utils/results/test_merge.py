@@ -94,6 +94,37 @@ def test_of_one_node_alone_every_parameter_is_one() -> None:
     assert len(merged(sweep("5,tok/s,0.5", "6,tok/s,0.7", columns="x"))[1]) == 2
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Max_Concurrency,metric,performance,model\n16,tok/s,2,M\n8,tok/s,1,M\n",
+        "Model,Performance,Metric,max concurrency\nm,2,Tok/s,16\nm,1, tok/s ,8\n",
+        "\ufeffmodel,performance,metric,max_concurrency,tp\r\n'M',9,x,1,4\r\nM,1,tok_s,8.0,4\r\n\"M\",2,tok/s,1.6e1,4\r\n",
+    ],
+)
+def test_names_orders_and_a_column_more_on_one_node_keep_no_pair_apart(other: str) -> None:
+    found = {note["identity"]["max_concurrency"]: note["value"] for note in merged(sweep("10,tok/s,8", "20,tok/s,16"), other)[1]}
+    assert (found["8"], found["16"]) == (11.0, 22.0)
+
+
+def test_what_a_node_writes_that_measured_nothing_is_a_hole() -> None:
+    dead = sweep("0,tok/s,8", "0,ttft_ms,8", "0,mfu,8", "50,tok/s,16", "0,queue_ms,16", "-1,req/s,16")
+    alive = sweep("10,tok/s,8", "20,ttft_ms,8", "30,mfu,8", "50,tok/s,16", "4,queue_ms,16", "3,req/s,16")
+    notes = merged(dead, alive)[1]
+    assert [note["value"] for note in notes] == [10.0, 20.0, 30.0, 100.0, 2.0, 3.0]
+    assert [note["lacking"] for note in notes] == [["n1"], ["n1"], ["n1"], [], [], ["n1"]]
+
+
+def test_where_no_node_measured_anything_the_zeros_stay() -> None:
+    assert [note["value"] for note in merged(*[sweep("0,tok/s,8", "-1,ttft_ms,8")] * 2)[1]] == [0.0, -1.0]
+
+
+def test_a_sum_and_a_mean_are_what_one_would_write() -> None:
+    tables = [csvs.HEADER + f"m,{rate},tok/s\nm,{wait},ttft\n" for rate, wait in ((100.1, 0.9), (200.2, 0.8))]
+    assert [note["performance"] for note in merged(*tables)[1]] == ["300.3", "0.85"]
+    assert merged(csvs.table(0.1234567890123456))[1][0]["performance"] == "0.1234567890123456"
+
+
 def test_what_is_per_gpu_per_user_or_a_percentage_is_averaged_and_each_row_says_its_rule() -> None:
     metrics = [
         "tokens_per_second",

@@ -17,21 +17,21 @@ import csv
 import io
 import math
 import sys
-from collections import Counter
 from typing import IO, Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..core.errors import JobFault
-from . import metric_kinds
-from .cells import figure
+from . import identity, metric_kinds
 from .csv_score import COLUMNS, plain, records
+from .identity import Identity
 
+_NEVER_NEGATIVE = (metric_kinds.RATE, metric_kinds.COUNT, metric_kinds.LATENCY, metric_kinds.MEMORY)
 _MOST_ROWS = 10_000
 _MOST_NAMED = 20
 _MOST_LEFT_OUT = 100
 
 Row = Tuple[Dict[str, str], float]
 Share = Tuple[str, IO[bytes]]
-Identity = Tuple[Tuple[str, str], ...]
+Hole = Tuple[Dict[str, str], str]  # the cells, and why they do not count
 Found = Tuple[int, Dict[str, str], Optional[float], str]  # rank, and what `records` gives
 
 
@@ -47,17 +47,13 @@ def merge(shares: Iterable[Share]) -> Tuple[bytes, List[Dict[str, Any]], List[Di
     :raises JobFault: there are more rows than anybody could mean.
     """
     names, found = _read(shares)
-    telling = _telling(found)
-    groups: Dict[Identity, Dict[int, List[Row]]] = {}
-    holes: Dict[Identity, Tuple[Dict[str, str], str]] = {}
-    for rank, cells, value, why in found:
-        identity = _identity(cells, telling)
-        if value is None:
-            holes.setdefault(identity, (cells, why))
-        else:
-            groups.setdefault(identity, {}).setdefault(rank, []).append((cells, value))
-    merged = [_merged(identity, rows, names, telling) for identity, rows in groups.items()]
-    left_out = [{**_named(identity, cells), "reason": why} for identity, (cells, why) in holes.items() if identity not in groups]
+    telling = identity.telling([(rank, cells) for rank, cells, _value, _why in found])
+    groups, holes = _grouped(found, telling)
+    for less, more in identity.paired(groups).items():  # the narrowest first
+        groups[more].update(groups.pop(less))
+    _without_unmeasured(groups)
+    merged = [_merged(what, dict(sorted(rows.items())), names, telling) for what, rows in groups.items()]
+    left_out = [{**_named(what, cells), "reason": why} for what, (cells, why) in holes.items() if what not in groups]
     return _text(merged), [how for _cells, how in merged], left_out[:_MOST_LEFT_OUT]
 
 
@@ -65,67 +61,73 @@ def _read(shares: Iterable[Share]) -> Tuple[List[str], List[Found]]:
     """Return the names of the nodes, and their rows with the rank of each."""
     names: List[str] = []
     found: List[Found] = []
+    spelling = identity.Spelling()
     for rank, (name, stream) in enumerate(shares):
         names.append(name)
-        for record in records(stream):
-            found.append((rank, *record))
+        for cells, value, why in records(stream):
+            found.append((rank, spelling.unified(cells), value, why))
             if len(found) > _MOST_ROWS * len(names):
                 raise JobFault("results: too many rows to merge", "use the policy richest", limit=_MOST_ROWS)
     return names, found
 
 
-def _telling(found: Sequence[Found]) -> Set[str]:
-    """Return the columns that tell what a row measured: by their names, unless what they hold gives them away.
-
-    A parameter has the same few values on every node, or other whole ones on each; fractions of which hardly any is on two
-    nodes were measured, whatever the column is called (``power_w``, ``speedup``).
-    """
-    named = {name for _rank, cells, _value, _why in found for name in cells if metric_kinds.identifies(name)}
-    return {"model", "metric"} | {name for name in named if metric_kinds.is_setting(name) or not _is_measured(name, found)}
-
-
-def _is_measured(column: str, found: Sequence[Found]) -> bool:
-    held: Dict[int, Set[float]] = {}
-    for rank, cells, _value, _why in found:
-        if cells.get(column):
-            number = figure(cells[column])
-            if number is None:
-                return False
-            held.setdefault(rank, set()).add(number[0])
-    every = Counter(value for mine in held.values() for value in mine)
-    fractions = sum(not value.is_integer() for value in every)
-    common = sum(nodes > 1 for nodes in every.values())
-    return len(held) > 1 and 2 * fractions > len(every) > 2 * common
+def _grouped(found: Sequence[Found], telling: Set[str]) -> Tuple[Dict[Identity, Dict[int, List[Row]]], Dict[Identity, Hole]]:
+    """Return the rows with a number by what they measured and whose they are, and of those without one the first."""
+    groups: Dict[Identity, Dict[int, List[Row]]] = {}
+    holes: Dict[Identity, Hole] = {}
+    for rank, cells, value, why in found:
+        what = identity.identity(cells, telling)
+        if value is None:
+            holes.setdefault(what, (cells, why))
+        else:
+            groups.setdefault(what, {}).setdefault(rank, []).append((cells, value))
+    return groups, holes
 
 
-def _identity(cells: Dict[str, str], telling: Set[str]) -> Identity:
-    """Return what a row measured: ``8``, ``8.0`` and `` 8`` are one concurrency, ``FP8`` and ``fp8`` one precision."""
-    return tuple((name, _alike(cells[name])) for name in sorted(telling.intersection(cells)) if cells[name])
+def _without_unmeasured(groups: Dict[Identity, Dict[int, List[Row]]]) -> None:
+    """Take out what a node wrote where it measured nothing (a -1, the zeros of a benchmark that did not run), if another has a number."""
+    has_run: Dict[Tuple[int, Identity], bool] = {}
+    for what, rows in groups.items():
+        for rank, mine in rows.items() if _like(rows) == metric_kinds.RATE else ():
+            has_run[rank, _point(what)] = has_run.get((rank, _point(what)), False) or any(value > 0 for _cells, value in mine)
+    for what, rows in groups.items():
+        like = _like(rows)
+        nothing = [rank for rank, mine in rows.items() if _is_nothing(mine, like, has_run.get((rank, _point(what)), True))]
+        for rank in nothing if len(nothing) < len(rows) else ():
+            del rows[rank]
 
 
-def _alike(text: str) -> str:
-    found = figure(text)
-    return text.casefold() if found is None else repr(found[0])
+def _is_nothing(mine: List[Row], like: str, has_run: bool) -> bool:
+    values = [value for _cells, value in mine]
+    return max(values) <= 0 and (not has_run or (min(values) < 0 and like in _NEVER_NEGATIVE))
 
 
-def _merged(
-    identity: Identity, rows: Dict[int, List[Row]], names: Sequence[str], telling: Set[str]
-) -> Tuple[Dict[str, str], Dict[str, Any]]:
-    first = next(iter(rows.values()))[0][0]
-    is_percentage = any(cells["performance"].endswith("%") for mine in rows.values() for cells, _value in mine)
-    like = metric_kinds.SHARE if is_percentage else metric_kinds.kind(first["metric"])
+def _like(rows: Dict[int, List[Row]]) -> str:
+    """Return the kind of a merged row; whatever its name, a percentage is a share."""
+    every = [cells for mine in rows.values() for cells, _value in mine]
+    return metric_kinds.SHARE if any(cells["performance"].endswith("%") for cells in every) else metric_kinds.kind(every[0]["metric"])
+
+
+def _point(what: Identity) -> Identity:
+    """Return at which point of a sweep a row was measured: what it says without its metric."""
+    return tuple(item for item in what if item[0] != "metric")
+
+
+def _merged(what: Identity, rows: Dict[int, List[Row]], names: Sequence[str], telling: Set[str]) -> Tuple[Dict[str, str], Dict[str, Any]]:
+    like = _like(rows)
     how, combine = _RULES[like]
-    value = combine([_mean([value for _cells, value in mine]) if len(mine) > 1 else mine[0][1] for mine in rows.values()])
+    value = combine([_mean([value for _cells, value in mine]) for mine in rows.values()])
     text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
     lacking = [plain(name) for rank, name in enumerate(names) if rank not in rows]
-    note: Dict[str, Any] = {**_named(identity, first), "how": how}
+    carried = _carried(rows, telling)
+    note: Dict[str, Any] = {**_named(what, carried), "how": how}
     note.update(kind=like, nodes=len(rows), lacking=lacking[:_MOST_NAMED])
-    return {**_carried(rows, telling), "performance": text}, {**note, "performance": text, "value": value}
+    return {**carried, "performance": text}, {**note, "performance": text, "value": value}
 
 
-def _named(identity: Identity, cells: Dict[str, str]) -> Dict[str, Any]:
+def _named(what: Identity, cells: Dict[str, str]) -> Dict[str, Any]:
     """Return what tells a row from others, in words."""
-    further = {plain(name): plain(cells[name]) for name, _text in identity if name not in ("model", "metric")}
+    further = {plain(name): plain(cells[name]) for name, _text in what if cells.get(name) and name not in ("model", "metric")}
     return {"model": plain(cells["model"]), "metric": plain(cells["metric"]), "identity": further}
 
 
@@ -133,6 +135,8 @@ def _carried(rows: Dict[int, List[Row]], telling: Set[str]) -> Dict[str, str]:
     """Return the columns that a merged row has: what the nodes' rows agree on, and what they measured is nobody's any more."""
     every = [cells for mine in rows.values() for cells, _value in mine]
     found = dict(every[0])
+    for cells in every[1:]:
+        found.update((name, text) for name, text in cells.items() if name in telling and text and not found.get(name))
     for name in found:
         if name not in telling and any(cells.get(name, "") not in ("", found[name]) for cells in every):
             found[name] = ""
@@ -140,9 +144,9 @@ def _carried(rows: Dict[int, List[Row]], telling: Set[str]) -> Dict[str, str]:
 
 
 def _sum(values: List[float]) -> float:
-    """Return the exactly rounded sum, or the largest number there is."""
+    """Return the sum as one would write it, or the largest number there is."""
     try:
-        return math.fsum(values)
+        return _written(math.fsum(values), values)
     except OverflowError:
         scaled, largest = _scaled(values)
         return max(-sys.float_info.max, min(scaled * largest, sys.float_info.max))
@@ -150,10 +154,16 @@ def _sum(values: List[float]) -> float:
 
 def _mean(values: List[float]) -> float:
     try:
-        return math.fsum(values) / len(values)
+        return _written(math.fsum(values) / len(values), values)
     except OverflowError:
         scaled, largest = _scaled(values)
         return scaled / len(values) * largest
+
+
+def _written(value: float, values: List[float]) -> float:
+    """Return *value* without what binary fractions add: 100.1 and 200.2 are 300.3, and not 300.29999999999995."""
+    short = float(f"{value:.14g}")
+    return short if len(values) > 1 and math.isfinite(short) and len(repr(short)) + 3 < len(repr(value)) else value
 
 
 def _scaled(values: List[float]) -> Tuple[float, float]:

@@ -507,6 +507,28 @@ def test_a_lease_spares_the_blobs_until_it_is_released(leader: images.Daemon, pa
     assert lease.leased(ImageStore(path), time.time()) == set()
 
 
+@pytest.mark.parametrize("who", ["a job", "a job, from an archive", "a job of a site's account", "a playbook"])
+def test_what_is_loaded_from_the_store_is_leased_meanwhile_whoever_loads_it(leader: images.Daemon, path: str, who: str) -> None:
+    daemon, store = images.Daemon(), ImageStore(path)
+    if who == "a job, from an archive":
+        os.mkdir(path)
+        Path(path, "a_1.tar").write_bytes(leader._save(BASE, ["a:1"]))
+    else:
+        distribute.release([publish(leader, path, namespace="site")])
+    leased, pull = [], daemon.pull
+    daemon.pull = lambda *args, **named: leased.append(lease.leased(store, time.time())) or pull(*args, **named)  # type: ignore[method-assign]
+    if who == "a playbook":
+        distribute.load(daemon, path, "a:1", ["site"], within())  # type: ignore[arg-type]
+    else:
+        options = transports.TransportOptions(is_site_s=who == "a job of a site's account")
+        distribute.ensure_all(daemon, path, ["a:1"], "1001", within(), options)  # type: ignore[arg-type]
+    stored = store.find(Reference.parse("a:1"), ["1001", "site"])
+    assert stored is not None
+    assert leased == [set(stored.digests)]
+    assert os.listdir(store.leases) == []
+    assert daemon.images["a:1"] == BASE
+
+
 def test_loading_by_name_takes_what_the_store_has(leader: images.Daemon, member: images.Daemon, path: str) -> None:
     publish(leader, path, namespace="site")
     assert distribute.load(member, path, "a:1", ["site"], within())["method"] == "pull"

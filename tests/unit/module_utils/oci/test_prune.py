@@ -12,7 +12,7 @@ from typing import Any, List, Set
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import ShareFault
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, save
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease, prune
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.folder import Folder
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
@@ -45,7 +45,7 @@ def publish(store: ImageStore, name: str, *contents: bytes, namespace: str = "si
 
 
 def needed(store: ImageStore, name: str, namespace: str = "site") -> Set[str]:
-    return set(save.digests_of(store.find(Reference.parse(name), [namespace])))  # type: ignore[arg-type]
+    return set(store.find(Reference.parse(name), [namespace]).digests)  # type: ignore[union-attr]
 
 
 def names(decided: prune.Plan) -> List[str]:

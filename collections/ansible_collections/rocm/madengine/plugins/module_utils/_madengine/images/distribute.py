@@ -19,7 +19,6 @@ from ..core.deadline import Deadline
 from ..core.errors import Fault, ShareFault
 from ..docker import archive
 from ..docker.engine import Engine
-from ..oci import lease
 from ..oci.image import Identity, Reference
 from ..oci.store import ImageStore
 from ..slurm import sbcast
@@ -193,9 +192,7 @@ def load(engine: Engine, store_path: str, reference: str, namespaces: Sequence[s
     done = {"reference": str(name), "identity": stored.identity.digest}
     if loading.is_here(engine, name, stored.identity.digest):
         return {**done, **Figures.since(started, "none", stored.layers).to_dict()}
-    with lease.held(store, save.digests_of(stored)):
-        loading.require_whole(store, stored, name)
-        loaded = loading.load(engine, loading.FromStore(store, stored), name, deadline)
+    loaded = loading.from_store(engine, store, stored, name, deadline)
     figures = Figures.since(started, loaded.method, stored.layers, (loaded.layers, loaded.size_bytes), loaded.reason)
     return {**done, **figures.to_dict()}
 

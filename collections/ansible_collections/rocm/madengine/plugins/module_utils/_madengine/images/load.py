@@ -29,7 +29,7 @@ from ..docker import archive
 from ..docker.answers import Refused
 from ..docker.daemon import Info
 from ..docker.engine import Engine
-from ..oci import endpoint
+from ..oci import endpoint, lease
 from ..oci.image import Reference
 from ..oci.image_manifest import CONFIG_TYPE, MANIFEST_TYPE, Layer, Stored
 from ..oci.store import ImageStore
@@ -118,6 +118,13 @@ class Loaded:
     layers: int
     size_bytes: int
     reason: str = ""
+
+
+def from_store(engine: Engine, store: ImageStore, stored: Stored, name: Reference, deadline: Deadline) -> Loaded:
+    """Load an image that the store holds, and goes on holding meanwhile; faults as `load`."""
+    with lease.held(store, stored.digests):
+        require_whole(store, stored, name)
+        return load(engine, FromStore(store, stored), name, deadline)
 
 
 def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) -> Loaded:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
@@ -103,17 +103,12 @@ def _is_whole(store: ImageStore, each: Layer) -> bool:
     return store.blobs.counted(each.digest, each.size_bytes) is not None
 
 
-def digests_of(stored: Stored) -> List[str]:
-    """Return the digests of all blobs that the image needs."""
-    return [stored.manifest_digest, stored.config_digest, *(each.digest for each in stored.layers)]
-
-
 def _kept(store: ImageStore, name: Reference, namespace: str, identity: Identity, taken: lease.Lease) -> Optional[Stored]:
     """Return the image if the store holds it and will go on doing so."""
     stored = intact(store, name, [namespace, SITE])
     if stored is None or stored.identity != identity:
         return None
-    lease.extend(store, taken, digests_of(stored))
+    lease.extend(store, taken, stored.digests)
     store.touch(name, namespace)
     # Once more, now that the lease names all of it: the pruner may have been faster.
     return stored if intact(store, name, [namespace, SITE]) == stored else None
@@ -165,7 +160,7 @@ def _foretell(
     layers = {**before, **coming}
     store.require_space(sum(each.size_bytes for each in coming.values()))
     stored = store.put_documents(config, [layers[diff_id] for diff_id in identity.diff_ids])
-    lease.extend(store, taken, digests_of(stored))
+    lease.extend(store, taken, stored.digests)
     early(stored)
 
 

@@ -23,13 +23,11 @@ from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault
 from ..docker.answers import Refused
 from ..docker.engine import Engine
-from ..oci import lease
 from ..oci.image import Identity, Reference, is_digest
-from ..oci.image_manifest import Stored
 from ..oci.root import SITE
 from ..oci.store import ImageStore
 from . import load
-from .save import digests_of, intact
+from .save import intact
 
 RECORD = "/var/lib/madengine/site_images.json"
 _LARGEST_BYTES = 1 << 20
@@ -49,7 +47,7 @@ def ensure(engine: Engine, store: Optional[ImageStore], name: Reference, deadlin
     if local is not None and local.digest == wanted:
         return "local", local
     if store is not None and stored is not None:
-        _load(engine, store, stored, name, deadline)
+        load.from_store(engine, store, stored, name, deadline)
         return "store", stored.identity
     remedy = "name it by its digest, or have the site distribute it (image_distribute)"
     raise JobFault("image: none that the site has distributed", remedy, image=str(name))
@@ -92,8 +90,3 @@ def _pulled(engine: Engine, name: Reference, deadline: Deadline) -> Tuple[str, I
     if identity is None:
         raise JobFault("image: it is gone again", "look at who removes images on this node", image=str(name))
     return "registry", identity
-
-
-def _load(engine: Engine, store: ImageStore, stored: Stored, name: Reference, deadline: Deadline) -> None:
-    with lease.held(store, digests_of(stored)):
-        load.load(engine, load.FromStore(store, stored), name, deadline)

@@ -15,14 +15,12 @@ from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import build
 from ..docker.answers import Refused
 from ..docker.engine import Engine
-from ..oci import lease
 from ..oci.folder import Foreign
 from ..oci.image import Identity, Reference
 from ..oci.root import SITE
 from ..oci.store import ImageStore
 from . import conflict, holders, load, plain_archive
 from .request import ImageRequest
-from .save import digests_of
 
 SOURCES = ("local", "store", "archive", "registry", "hub", "build")
 
@@ -62,8 +60,7 @@ class _Search:
             return "no"
         if store.missing(stored):
             return "damaged"
-        with lease.held(store, digests_of(stored)):
-            load.load(self.engine, load.FromStore(store, stored), self.request.reference, self.deadline)
+        load.from_store(self.engine, store, stored, self.request.reference, self.deadline)
         return ""
 
     def _from_archive(self, store: ImageStore) -> str:
@@ -74,7 +71,7 @@ class _Search:
                 return "no"
             stored = plain_archive.fetched(store, name, self.namespaces, found)
         store.point(name, self.namespaces[0], stored)
-        load.load(self.engine, load.FromStore(store, stored), name, self.deadline)
+        load.from_store(self.engine, store, stored, name, self.deadline)
         return ""
 
     def _from_registry(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from ..core.errors import JobFault, ShareFault
 from . import compression
@@ -48,6 +48,11 @@ class Stored:
     @property
     def size_bytes(self) -> int:
         return sum(each.size_bytes for each in self.layers)
+
+    @property
+    def digests(self) -> List[str]:
+        """Return the digests of all blobs that the image needs."""
+        return [self.manifest_digest, self.config_digest, *(each.digest for each in self.layers)]
 
     @property
     def created(self) -> str:

@@ -162,6 +162,12 @@ def test_one_piece_that_fails_fails_all_with_its_answer(bin_path: Path, tmp_path
         sbcast.send(cut([bytes(3 * STRIPE)], tmp_path, 3), "/nowhere", "7", Deadline(30), path=path)
 
 
+def test_a_broadcast_that_cannot_enter_the_jobs_namespace_says_what_does_without(bin_path: Path, tmp_path: Path) -> None:
+    path = answering(bin_path, 'echo "sbcast: error: REQUEST_FILE_BCAST(n2): Unknown error 255" >&2; exit 255')
+    with pytest.raises(ShareFault, match=r"sbcast failed .*set ImageStore, or Transport=registry"):
+        sbcast.send(cut([bytes(3)], tmp_path, 1), "/nowhere", "7", Deadline(30), path=path)
+
+
 # What each release says, and its status, where three nodes are asked for a file below a file; it writes nothing anywhere.
 ASKED = {
     "22.05.8": ("REQUEST_FILE_BCAST(n1): Not a directory", "REQUEST_FILE_BCAST(n2): Not a directory", 2),

@@ -215,7 +215,11 @@ def test_serial_is_a_problem_of_the_sites_unless_no_two_jobs_share_a_node(cluste
     assert all(problem.is_the_sites and "wait for each other until Deadline" in str(problem) for problem in problems)
 
 
-@pytest.mark.parametrize(("key", "value"), [("JobContainerType", "job_container/tmpfs"), ("NamespaceType", "namespace/tmpfs")])
+@pytest.mark.parametrize(("key", "value"), [
+    ("JobContainerType", "job_container/tmpfs"),
+    ("NamespaceType", "namespace/tmpfs"),
+    ("NamespaceType", "namespace/linux"),
+])  # fmt: skip
 def test_a_namespace_of_the_jobs_own_is_a_problem_where_images_travel_by_sbcast(key: str, value: str) -> None:
     seen = settings("24.11", "ready", **{key: value})
     assert slurm.judge(seen, *WANTED, 600) == []

@@ -32,6 +32,9 @@ _WIDTH_SINCE = (24, 11)
 _LONGEST_CHAIN = 32  # nodes; a block's way along a longer one takes longer than sending it twice
 _ABSENT = re.compile(r"REQUEST_FILE_BCAST\(([^()\s]+)\): No such file or directory")
 _LOOK_SECONDS = 10.0
+# What slurmd makes of a namespace that is not there yet (measured with 24.11.5 and 26.05.5).
+_CLOSED = "Unknown error 255"
+_CLOSED_REMEDY = "where jobs have namespaces of their own (NamespaceType, JobContainerType), set ImageStore, or Transport=registry"
 _BLOCKS, _SMALLEST_BLOCK, _LARGEST_BLOCK = 8, 128 << 10, 4 << 20  # of a piece, bytes; each slurmd holds a block of each piece
 
 
@@ -176,7 +179,8 @@ def send(sources: Sequence[str], target: str, job_id: str, deadline: Deadline, w
         raise ShareFault("broadcast: the time is up", "share a store, or raise Deadline", job=job_id) from error
     for status, answer in answers:
         if status != 0:
-            raise ShareFault("broadcast: sbcast failed", "read its answer, or share a store", job=job_id, target=target, answer=answer)
+            remedy = _CLOSED_REMEDY if _CLOSED in answer else "read its answer, or share a store"
+            raise ShareFault("broadcast: sbcast failed", remedy, job=job_id, target=target, answer=answer)
 
 
 def without(paths: Sequence[str], source: str, job_id: str, path: str = process.PATH) -> List[str]:

@@ -247,9 +247,10 @@ def _serial(settings: Mapping[str, str], cluster: Cluster) -> Optional[Problem]:
 
 
 def _namespace(settings: Mapping[str, str], cluster: Cluster) -> Optional[Problem]:
+    # slurmd enters the job's namespace for sbcast, whatever plugin makes it, and from a prolog there is none yet.
     for key in ("JobContainerType", "NamespaceType"):
         value = settings.get(key, "")
-        if cluster.needs_sbcast and value.rpartition("/")[2] == "tmpfs":
+        if cluster.needs_sbcast and value.rpartition("/")[2] not in ("", "none"):
             reason = "sbcast cannot enter the job's namespace from a prolog; set ImageStore, or Transport=registry"
             return Problem(key, value, "unset where images travel by sbcast", reason, is_the_sites=True)
     return None

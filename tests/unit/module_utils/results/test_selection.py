@@ -478,6 +478,19 @@ def test_the_zeros_of_a_failed_benchmark_do_not_beat_a_number(tmp_path: Path, ze
     assert settle(tmp_path, exit_code="1:0")["selected"]["node"] == "n2"  # also where the scores are known from before
 
 
+def test_a_row_that_failed_among_good_ones_does_not_count_and_takes_the_others_not_with_it(tmp_path: Path) -> None:
+    chosen = settle(csvs.collection(tmp_path, [FAILED, MEASURED + "c,0.00,p99_ttft_ms,FAILURE\n"], name="perf.csv"), name="perf.csv")
+    assert (chosen["selected"]["node"], chosen["selected"]["scored"], chosen["best"]["performance"]) == ("n2", 2, "1234.5")
+
+
+@pytest.mark.parametrize("zeros", [csvs.table(0, 0, 300), csvs.HEADER + "m,0,ttft_ms\nm,0,tpot_ms\nm,0,x\n"])
+def test_zeros_among_the_numbers_and_other_zeros_than_throughputs_do_not_beat_a_number_either(tmp_path: Path, zeros: str) -> None:
+    csvs.collection(tmp_path, [zeros, csvs.table(100, 200)])
+    for _time in range(2):  # again, with the scores known from before
+        assert settle(tmp_path)["selected"]["node"] == "n2"
+        csvs.node(tmp_path, 2)
+
+
 @pytest.mark.parametrize("ledger", ["perf.csv", "perf_super.csv", "perf_entry.csv", "perf_entry_super.csv", "workdir__perf.csv"])
 @pytest.mark.parametrize("name", ["named", ""])
 def test_madengine_s_ledgers_are_history_and_never_the_result(tmp_path: Path, ledger: str, name: str) -> None:

@@ -63,9 +63,10 @@ class Candidate:
     refusal: str = ""
     score: Score = Score(0, 0, "not read")
 
-    def order(self) -> Tuple[bool, int, int, int, List[Any]]:
+    def order(self) -> Tuple[bool, int, int, int, int, List[Any]]:
         """Return the position among all: numbers before zeros, more rows that count, more rows, lower rank, then the name."""
-        return self.score.is_zero, -self.score.scored, -self.score.rows, self.rank, natural(self.path)
+        score = self.score
+        return score.is_zero, score.zeros - score.scored, -score.scored, -score.rows, self.rank, natural(self.path)
 
     def to_dict(self) -> Dict[str, Any]:
         """Return what ``selection.json`` says of it; `scored` reads it back."""
@@ -78,6 +79,7 @@ class Candidate:
             "reason": self.score.reason,
             "is_usable": not self.refusal,
             "is_zero": self.score.is_zero,
+            "zeros": self.score.zeros,
             "is_history": self.score.is_history,
             "size_bytes": self.size_bytes,
             "mtime_ns": self.mtime_ns,
@@ -159,9 +161,10 @@ def scored(collection_dir: str, candidates: Sequence[Candidate], known: Sequence
         seen = earlier.get((candidate.path, candidate.size_bytes, candidate.mtime_ns), {})
         if candidate.refusal:
             score = Score(0, 0, candidate.refusal)
-        elif seen.get("is_usable") is True and _is_count(seen.get("rows")) and _is_count(seen.get("scored")):
-            zero, history = seen.get("is_zero") is True, seen.get("is_history") is True
-            score = Score(seen["rows"], seen["scored"], plain(str(seen.get("reason"))), is_zero=zero, is_history=history)
+        elif seen.get("is_usable") is True and all(_is_count(seen.get(key)) for key in ("rows", "scored", "zeros")):
+            is_zero, is_history = seen.get("is_zero") is True, seen.get("is_history") is True
+            reason = plain(str(seen.get("reason")))
+            score = Score(seen["rows"], seen["scored"], reason, is_zero=is_zero, zeros=seen["zeros"], is_history=is_history)
         else:
             score = score_of(os.path.join(collection_dir, candidate.path))
         if score.is_history and provenance.is_ledger(os.path.basename(candidate.path)):

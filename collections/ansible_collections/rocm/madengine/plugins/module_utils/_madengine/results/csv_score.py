@@ -49,7 +49,8 @@ class Score:
     :param values: the first rows that count, as ``{model, performance, metric, value}``.
     :param reason: one sentence that says why the score is what it is.
     :param headline: the row to show when there is room for one, as in *values*; None where none is a rate or a throughput.
-    :param is_zero: there are throughputs, and all of them are 0 or less: what a benchmark writes that did not run.
+    :param is_zero: all throughputs, or where there are none all numbers, are 0 or less: what a benchmark writes that did not run.
+    :param zeros: how many of *scored* are throughputs of 0 or less.
     :param is_history: rows of other runs are among them, as madengine's own ledgers have them.
     """
 
@@ -59,6 +60,7 @@ class Score:
     values: Tuple[Dict[str, Any], ...] = ()
     headline: Optional[Dict[str, Any]] = None
     is_zero: bool = False
+    zeros: int = 0
     is_history: bool = False
 
 
@@ -158,12 +160,12 @@ def score(stream: IO[bytes]) -> Score:
         if value is not None:
             tally.add(row, value)
         elif not table.is_no_data(row):
-            tally.refuse(why)
+            tally.refuse(row, why)
     if tally is None:
         return Score(0, 0, _reason(table))
     rows = tally.scored + sum(tally.refused.values())
     reason = _counted(table, rows, tally) if rows else _reason(table)
-    return Score(rows, tally.scored, reason, tuple(tally.values), tally.headline(), tally.is_zero(), tally.is_history())
+    return Score(rows, tally.scored, reason, tuple(tally.values), tally.headline(), tally.is_zero(), tally.zeros, tally.is_history())
 
 
 def records(stream: IO[bytes]) -> Iterator[Tuple[Dict[str, str], Optional[float], str]]:
@@ -222,11 +224,12 @@ class _Tally:
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
         self.refused: Dict[str, int] = {}
-        self.scored = self._throughputs = self._zeros = 0
+        self.scored = self.zeros = self._throughputs = self._positive = 0
         self.values: List[Dict[str, Any]] = []
         self._best: Tuple[int, Optional[Dict[str, Any]]] = (0, None)
         self._ranks: Dict[str, Tuple[int, bool]] = {}
         self._seen: Set[Tuple[str, ...]] = set()
+        self._failed: Dict[Tuple[str, ...], bool] = {}
         self._is_repeated = False
 
     def add(self, row: List[str], value: float) -> None:
@@ -236,7 +239,8 @@ class _Tally:
             self._ranks[metric] = metric_kinds.headline(metric), metric_kinds.kind(metric) == metric_kinds.RATE
         rank, is_throughput = self._ranks[metric]
         self._throughputs += is_throughput
-        self._zeros += is_throughput and value <= 0
+        self.zeros += is_throughput and value <= 0
+        self._positive += value > 0
         if len(self.values) < MOST_VALUES:
             self.values.append(_shown(row, self.reading.places, value))
         if rank:
@@ -246,24 +250,50 @@ class _Tally:
                 self._best = worth, _shown(row, self.reading.places, value)
         self._note(row)
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, row: List[str], why: str) -> None:
         self.refused[why] = self.refused.get(why, 0) + 1
+        if why == FAILED and len(self._failed) < _MOST_COMPARED:
+            self._failed[self._what(row)] = not row[self.reading.places[1]].strip()
 
     def headline(self) -> Optional[Dict[str, Any]]:
         return self._best[1]
 
     def is_zero(self) -> bool:
-        return 0 < self._throughputs == self._zeros
+        return 0 < self._throughputs == self.zeros or (self.scored > 0 and not self._positive)
+
+    def zeros_in_words(self) -> List[str]:
+        if self.is_zero():
+            return ["no throughput is above 0" if self._throughputs else "no number is above 0"]
+        return [f"{self.zeros} throughputs are not above 0"] if self.zeros else []
 
     def is_history(self) -> bool:
-        return self._is_repeated or self.reading.is_ledger or bool(FAILED in self.refused and self.scored)
+        return self._is_repeated or self.reading.is_ledger or bool(self.scored and self._has_failed_before())
+
+    def _has_failed_before(self) -> bool:
+        """Say whether a row that failed cannot be of the run that the good rows are of.
+
+        A benchmark writes what failed of a sweep, or of its metrics. A ledger has a row without a metric, one for what another run
+        measured well, or one for a model of its own beside those of earlier runs.
+        """
+        models, metrics = {what[0] for what in self._seen}, {what[1] for what in self._seen}
+        for what, is_blank in self._failed.items():
+            model, metric, *further = what
+            if not metric or what in self._seen or (not any(further) and model not in models and (is_blank or metric in metrics)):
+                return True
+        return False
 
     def _note(self, row: List[str]) -> None:
         """Take note of what *row* measures: who measures the same twice keeps a history."""
         if not self._is_repeated and self.scored <= _MOST_COMPARED:
-            what = tuple(row[column].strip() for column in self.reading.identity if column < len(row))
+            what = self._what(row)
             self._is_repeated = what in self._seen
             self._seen.add(what)
+
+    def _what(self, row: List[str]) -> Tuple[str, ...]:
+        """Return what *row* measures: its model, its metric, and what else tells it from others."""
+        model, _performance, metric = self.reading.places
+        columns = (model, metric, *(column for column in self.reading.identity if column not in (model, metric)))
+        return tuple(row[column].strip() if column < len(row) else "" for column in columns)
 
 
 def _tally(table: Table) -> Optional[_Tally]:
@@ -301,7 +331,7 @@ def _reason(table: Table) -> str:
 
 def _counted(table: Table, rows: int, tally: _Tally) -> str:
     counts = *tally.refused.items(), ("broken", table.broken), ("repeated headers", table.repeated)
-    notes = [f"{count} {what}" for what, count in counts if count] + (["no throughput is above 0"] if tally.is_zero() else [])
+    notes = [f"{count} {what}" for what, count in counts if count] + (tally.zeros_in_words())
     verb = "holds" if tally.scored == 1 else "hold"
     return f"{tally.scored} of {rows} rows {verb} a finite performance" + (f" ({', '.join(notes)})" if notes else "")
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from .cells import tells_outcome
+
 RATE, COUNT, LATENCY, MEMORY, SHARE, OTHER = "throughput", "count", "latency", "memory", "share", "other"
 
 _UNIT = (
@@ -41,6 +43,8 @@ _COUNT = re.compile(
     r"tokens?(?![a-z])|samples|images|requests|queries|prompts|sequences|steps|iterations|epochs|(?<![a-z])tok(?![a-z])|errors|failures"
 )
 _TIME = re.compile(r"time(?!out)|duration|elapsed|wall[ _-]?clock|seconds|delay|(?<![a-z])(ms|us|ns|sec)(?![a-z])")
+_NOT_MEASURED = re.compile(r"expected|baseline|target|reference|theoretical|roofline|golden|(?<![a-z])(?:ref|goal)(?![a-z])")
+_OF_A_PART = re.compile(r"warm[ _-]?up|(?<![a-z])(?:min(?:imum)?|worst|p\d{1,3}|percentile|median)(?![a-z])")
 _FAILING = re.compile(r"fail|error|abort|drop|reject|timeout|retr(y|ie)|cancel")
 _SETTING = re.compile(
     r"^(max|min|target|requested|num|random|sonnet|input|output)_?.*(concurrency|len(gth)?|batch|size)|request[ _-]rate([ _-]rps)?$"
@@ -102,16 +106,18 @@ def kind(metric: str) -> str:
 
 
 def headline(metric: str) -> int:
-    """Return how well *metric* heads a report: 2 for a rate or throughput of the whole, 1 for one per GPU or user, 0 for no rate.
+    """Return how well *metric* heads a report: 2 for a rate or throughput of the whole, 1 for one per GPU, per user or of a part, 0 for no
+    rate and for one that was not measured.
 
     >>> headline("tok/s"), headline("tokens_per_second_per_gpu"), headline("failed_requests"), headline("Total input tokens")
     (2, 1, 0, 0)
     """
     text = _words(metric)
-    if not _RATE.search(text) or _SPREAD.search(text) or _FAILING.search(text) or _WAIT.search(text) or _SETTING.search(text):
+    if not _RATE.search(text) or any(pattern.search(text) for pattern in (_SPREAD, _FAILING, _WAIT, _SETTING, _NOT_MEASURED)):
         return 0
-    like = kind(metric)
-    return 2 if like == RATE else int(not _PERCENTAGE.search(text))
+    if kind(metric) == RATE:
+        return 1 if _OF_A_PART.search(text) else 2
+    return int(not _PERCENTAGE.search(text))
 
 
 def identifies(column: str) -> bool:
@@ -123,7 +129,7 @@ def identifies(column: str) -> bool:
     text = _words(column)
     if is_setting(column):
         return True
-    if not text or text == "performance" or _OF_THE_RUN.fullmatch(text):
+    if not text or text == "performance" or is_of_the_run(column):
         return False
     if _MEASURED_COUNT.search(text) or _SPREAD.search(text):
         return False
@@ -137,7 +143,7 @@ def is_setting(column: str) -> bool:
 
 def is_of_the_run(column: str) -> bool:
     """Say whether *column* tells where, when or with what outcome a row was measured."""
-    return _OF_THE_RUN.fullmatch(_words(column)) is not None
+    return _OF_THE_RUN.fullmatch(_words(column)) is not None or tells_outcome(column)
 
 
 def is_doubtful(column: str) -> bool:

@@ -232,7 +232,7 @@ def _values(notes: Sequence[Any]) -> List[Dict[str, Any]]:
 def _headline(notes: Sequence[Any]) -> Optional[Dict[str, Any]]:
     """Return the merged row that heads a report: of the whole rather than of a GPU, a number rather than a zero, the first."""
     rates = [(metric_kinds.headline(note["metric"]), note) for note in notes]
-    ranked = sorted((-(rank + 2 * (note["value"] != 0)), row) for row, (rank, note) in enumerate(rates) if rank)
+    ranked = sorted((-(rank + 2 * (note["value"] > 0)), row) for row, (rank, note) in enumerate(rates) if rank)
     return _values([notes[ranked[0][1]]])[0] if ranked else None
 
 

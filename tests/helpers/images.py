@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gzip
 import hashlib
 import http.client
@@ -278,8 +279,8 @@ class Daemon:
     def untag(self, name: str) -> bool:
         return self.images.pop(name, None) is not None
 
-    def names(self) -> List[str]:
-        return list(self.images)
+    def names(self, pattern: str) -> List[str]:
+        return [name for name in self.images if fnmatch.fnmatchcase(name.partition("@")[0], pattern)]
 
     def registry_has(self, reference: Reference, timeout_seconds: float) -> str:
         return ""

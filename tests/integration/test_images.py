@@ -73,7 +73,8 @@ class Docker:
     @property
     def loopback(self) -> List[str]:
         """Return what is left of the names under which an endpoint on the loopback was asked."""
-        return [name for name in self.engine.names() if name.startswith("127.0.0.1:")]
+        names = self("image", "ls", "--all", "--digests", "--format", "{{.Repository}}").decode().split()
+        return [name for name in names if name.startswith("127.0.0.1:")]
 
     @property
     def leftovers(self) -> List[str]:

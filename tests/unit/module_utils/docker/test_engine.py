@@ -33,6 +33,7 @@ class Daemon:
         self.asked: List[Tuple[str, str]] = []
         self.bodies: List[bytes] = []
         self.hangs_up_on = ""
+        self.api_version = "1.41"
 
     def answer(self, method: str, path: str, body: Any, status: int = 200) -> None:
         self.answers[method, path] = (status, body)
@@ -52,10 +53,13 @@ class Daemon:
                     self.close_connection = True
                     return
                 daemon.bodies.append(self.body())
-                status, body = daemon.answers.get((self.command, path), (404, {"message": f"no such thing: {path}"}))
+                unknown = (200, b"OK") if path == "/_ping" else (404, {"message": f"no such thing: {path}"})
+                status, body = daemon.answers.get((self.command, path), unknown)
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json")
+                if daemon.api_version:
+                    self.send_header("Api-Version", daemon.api_version)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -118,6 +122,33 @@ def test_an_image_is_what_the_daemon_inspects(daemon: Daemon, docker: engine.Eng
     assert docker.inspect("b:1") is None
 
 
+@pytest.mark.parametrize(
+    ("ping", "said", "asked"),
+    [
+        (200, "1.41", []),
+        (200, "", ["/version"]),  # something in front of the daemon that leaves it out
+        (200, "one", ["/version"]),
+        (403, "1.30", ["/version"]),  # an authorization plugin
+    ],
+)
+def test_the_version_of_the_api_costs_the_daemon_no_work(
+    daemon: Daemon, docker: engine.Engine, ping: int, said: str, asked: List[str]
+) -> None:
+    daemon.answer("GET", "/_ping", b"OK", ping)
+    daemon.answer("GET", "/images/a:1/json", inspected(B))
+    daemon.api_version = said
+    assert docker.inspect("a:1") == docker.inspect("a:1") == inspected(B)
+    assert [path for _method, path in daemon.asked] == ["/_ping", *asked, "/images/a:1/json", "/images/a:1/json"]
+    assert docker._client().api_version == "1.41"
+
+
+def test_names_are_looked_for_by_the_daemon(daemon: Daemon, docker: engine.Engine) -> None:
+    by_tag, by_digest = {"RepoTags": ["r/a:1"], "RepoDigests": ["r/a@" + A]}, {"RepoTags": None, "RepoDigests": ["r/a@" + A]}
+    daemon.answer("GET", "/images/json", [by_tag, by_digest])
+    assert docker.names("r/*") == ["r/a:1", "r/a@" + A]
+    assert daemon.asked[-1][1].replace("+", " ") == '/images/json?only_ids=0&all=0&filters={"reference": ["r/*"]}'
+
+
 def test_the_kind_of_store_is_told_apart(daemon: Daemon, docker: engine.Engine) -> None:
     daemon.answer(
         "GET",
@@ -158,6 +189,7 @@ def test_the_classic_store_holds_a_layer_only_on_top_of_those_below(
         daemon.answer("GET", f"/images/i{number}/json", inspected(*layers))
     assert docker.layers_held(wanted, is_containerd_store=False) == classic
     assert docker.layers_held(wanted, is_containerd_store=True) == containerd
+    assert ("GET", "/images/json?only_ids=1&all=0") in daemon.asked  # a step of a build is in what was built of it
 
 
 def test_an_archive_streams_both_ways(daemon: Daemon, docker: engine.Engine) -> None:

@@ -201,6 +201,19 @@ def test_a_blob_that_is_on_its_way_is_waited_for(tmp_path: Path) -> None:
     assert (box[0][0], box[0][2]) == (200, LAYER)
 
 
+@pytest.mark.parametrize(("after", "looks"), [(0.002, 4), (0.05, 15), (1.0, 25), (60.0, 150)])
+def test_a_blob_is_found_a_quarter_of_its_time_late_at_most_and_half_a_second(after: float, looks: int) -> None:
+    pauses: list = []
+
+    class Late(endpoint.Document):
+        def is_ready(self) -> bool:
+            return sum(pauses) >= after
+
+    assert endpoint.is_ready(Late(b"", "x"), Deadline(600), pauses.append)
+    assert sum(pauses) - after <= max(0.001, min(0.25 * after + 0.001, 0.5))
+    assert len(pauses) <= looks
+
+
 @pytest.mark.parametrize("deadline", [None, Deadline(0)])
 def test_a_blob_that_never_comes_is_noted(tmp_path: Path, deadline: Any) -> None:
     with endpoint.Endpoint({digest(LAYER): endpoint.File(str(tmp_path / "never"), 5, "x")}, deadline) as server:

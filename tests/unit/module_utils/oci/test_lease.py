@@ -34,6 +34,30 @@ def test_a_lease_names_its_digests_until_it_is_given_back(store: ImageStore) -> 
     assert lease.leased(store, time.time()) == set()
 
 
+def test_a_lease_is_written_anew_only_where_it_names_more(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, write = [], Folder.write  # type: ignore[var-annotated]
+    monkeypatch.setattr(Folder, "write", lambda *given: written.append(given[1]) or write(*given))
+    taken, other = lease.take(store, [DIGEST]), "sha256:" + "1" * 64
+    lease.extend(store, taken, [DIGEST])
+    assert written == [taken.name]
+    lease.extend(store, taken, [other])
+    lease.extend(store, taken, [other, DIGEST])
+    assert written == [taken.name] * 2
+    assert lease.leased(store, time.time()) == {DIGEST, other}
+    nothing = lease.take(store, [])
+    assert written[2:] == [nothing.name]  # its number is what proves the store
+
+
+def test_a_lease_that_could_not_be_written_is_written_the_next_time(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = lease.take(store, [])
+    with monkeypatch.context() as broken:
+        broken.setattr(Folder, "write", lambda *_given: os.open("/proc/self/nothing", os.O_RDONLY))
+        with pytest.raises(ShareFault):
+            lease.extend(store, taken, [DIGEST])
+    lease.extend(store, taken, [DIGEST])
+    assert lease.leased(store, time.time()) == {DIGEST}
+
+
 def test_a_lease_that_nobody_gave_back_counts_for_nothing_once_it_is_old(store: ImageStore) -> None:
     taken = lease.take(store, [DIGEST])
     later = time.time() + lease.LIFETIME_SECONDS + 60

@@ -142,24 +142,29 @@ def obtain(engine: Engine, document: Mapping[str, Any], deadline: Deadline, floc
     delivery = transports.Delivery(engine, offer, deadline, started)
     with contextlib.ExitStack() as stack:
         stack.callback(way.taken, offer)
-        if loading.is_here(engine, offer.reference, offer.identity):
-            way.skip(delivery)
-            return {**done, **Figures.since(started, "none").to_dict()}
-        stack.enter_context(locks.try_flock(flocks, f"load.{offer.identity[7:]}", deadline))
-        if flocks and loading.is_here(engine, offer.reference, offer.identity):
-            way.skip(delivery)
-            return {**done, **Figures.since(started, "none").to_dict()}
         before = _held(engine, offer.reference, "this node")
+        if not _is_of(before, offer):
+            stack.enter_context(locks.try_flock(flocks, f"load.{offer.identity[7:]}", deadline))
+            if flocks:  # another job may have loaded it meanwhile
+                before = _held(engine, offer.reference, "this node")
+        if _is_of(before, offer):
+            way.skip(delivery)
+            return {**done, **Figures.since(started, "none").to_dict()}
         figures = way.take(delivery)
-        now = _held(engine, offer.reference, "the first node") if before else None
+        # A name by digest is never another image's.
+        now = _held(engine, offer.reference, "the first node") if before and not offer.reference.digest else None
         decision = conflict.lost(str(offer.reference), before, now) if before and now else ""
         return {**done, **figures.to_dict(), **({"decision": decision} if decision else {})}
 
 
 def _held(engine: Engine, name: Reference, who: str) -> Optional[conflict.Holder]:
-    """Return what the daemon has under *name*, if a tag says so: a digest is never another image's."""
-    document = None if name.digest else engine.inspect(str(name))
+    """Return what the daemon has under *name*."""
+    document = engine.inspect(str(name))
     return conflict.Holder(who, Identity.of_inspect(document).digest, str(document.get("Created") or "")) if document else None
+
+
+def _is_of(held: Optional[conflict.Holder], offer: Offer) -> bool:
+    return held is not None and held.identity == offer.identity
 
 
 def release(offers: Iterable[Mapping[str, Any]]) -> None:

@@ -14,7 +14,6 @@ import json
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ..core.errors import JobFault, ShareFault
-from ..docker.engine import Engine
 from ..oci.folder import Foreign
 from ..oci.image import Identity, Reference
 from ..oci.store import ImageStore
@@ -29,12 +28,18 @@ REBUILT = "was built from another Dockerfile or other arguments than the manifes
 
 
 def decided(
-    engine: Engine, store: Optional[ImageStore], request: ImageRequest, namespaces: Sequence[str], sources: Sequence[str], on_conflict: str
+    document: Optional[Mapping[str, Any]],
+    store: Optional[ImageStore],
+    request: ImageRequest,
+    namespaces: Sequence[str],
+    sources: Sequence[str],
+    on_conflict: str,
 ) -> Tuple[Tuple[str, ...], str]:
     """Return where to look first, if those who have an image of this name do not agree, and why.
 
     An archive that is meant has the name in the store by then.
 
+    :param document: what the daemon says of the image of this name, if it has one (`Engine.inspect`).
     :param store: None where it is no source.
     :raises JobFault: they do not agree, and it cannot be decided.
     :raises ShareFault: an archive that is meant cannot be stored.
@@ -42,7 +47,7 @@ def decided(
     name = request.reference
     if name.digest:
         return (), ""
-    local = _of_daemon(engine, request)
+    local = _of_daemon(document, request) if document is not None else None
     kept = _of_store(store, request, namespaces, local is not None) if store is not None else None
     known = [each for each in (local, kept) if each is not None]
     archived, said = None, ""
@@ -81,10 +86,7 @@ def _give_name(store: ImageStore, name: Reference, namespaces: Sequence[str]) ->
             store.point(name, namespaces[0], plain_archive.fetched(store, name, namespaces, found))
 
 
-def _of_daemon(engine: Engine, request: ImageRequest) -> Optional[Holder]:
-    document = engine.inspect(str(request.reference))
-    if document is None:
-        return None
+def _of_daemon(document: Mapping[str, Any], request: ImageRequest) -> Holder:
     tagged = conflict.seconds_of(str((document.get("Metadata") or {}).get("LastTagTime") or ""))
     here, recorded = _in_registry(request, document), request.recorded
     is_recorded = recorded is not None and recorded in here

@@ -17,6 +17,7 @@ diffID"); containerd stores blobs under the digest of what came; the integration
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import socket
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from typing import AbstractSet, Dict, FrozenSet, Iterator, Optional, Protocol
 
 from ..core import files, socket_owner
 from ..core.deadline import Deadline
-from ..core.errors import Fault, JobFault, ShareFault
+from ..core.errors import Fault, JobFault, NodeFault, ShareFault
 from ..docker import archive
 from ..docker.answers import Refused
 from ..docker.daemon import Info
@@ -36,6 +37,7 @@ from ..oci.store import ImageStore
 
 PULL, LOAD = "pull", "load"
 _ENDPOINT = re.compile(re.escape(endpoint.HOST) + r":([0-9]{1,5})/madengine/[0-9a-f]{32}@sha256:[0-9a-f]{64}")
+_PATTERN = f"{endpoint.HOST}:*/madengine/*"
 
 
 class Supply(Protocol):
@@ -140,28 +142,47 @@ def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) ->
         remedy = "let every node reach its registry, or name it by tag"
         raise JobFault("loading: an image by digest comes from its registry alone", remedy, image=str(name))
     info = engine.info()
-    held = engine.layers_held(stored.identity.diff_ids, info.is_containerd_store)
+    held = _Held(engine, stored, info.is_containerd_store)
     # The containerd store finds what it has by itself; of the classic one see above.
-    refused = frozenset() if info.is_containerd_store else frozenset(held)
-    _require_room(engine, info, sum(each.size_bytes for each in archive.wanted(stored, held)))
+    refused = frozenset() if info.is_containerd_store else held.diff_ids
+    _require_room(engine, info, stored, held)
     with endpoint.Endpoint(contents(supply, refused), supply.awaited, uids=socket_owner.trusted(engine.socket)) as server:
         try:
             return _pulled(engine, server, stored, name, deadline)
         except Refused as fault:
             reason = _reason(supply, server, fault, refused)
-    return _archived(engine, supply, name, held, deadline, reason)
+    return _archived(engine, supply, name, held.diff_ids, deadline, reason)
 
 
-def _require_room(engine: Engine, info: Info, lacking_bytes: int) -> None:
+class _Held:
+    """Which of an image's layers the daemon has: a question for each of its images, so it is asked where it matters, and once."""
+
+    def __init__(self, engine: Engine, stored: Stored, is_containerd_store: bool) -> None:
+        self._engine, self._wanted, self._is_containerd_store = engine, stored.identity.diff_ids, is_containerd_store
+
+    @functools.cached_property
+    def diff_ids(self) -> FrozenSet[str]:
+        return frozenset(self._engine.layers_held(self._wanted, self._is_containerd_store))
+
+
+def _require_room(engine: Engine, info: Info, stored: Stored, held: _Held) -> None:
     """Do nothing if the daemon's own disk has room for what it lacks; what it stages on the way comes on top of that.
 
     :raises NodeFault: it has not (part ``disk``).
     """
     path = info.data_dir if "://" not in engine.socket else ""
     # Blob and unpacked layer both stay in the containerd store; of the classic one's, only the layer does.
-    needed = lacking_bytes * (2 if info.is_containerd_store else 1)
+    copies = 2 if info.is_containerd_store else 1
     with contextlib.suppress(OSError):  # the daemon's files are not of this machine, or not to be seen by this user
-        files.require_space(path, needed)
+        try:
+            files.require_space(path, copies * _size(stored, frozenset()))
+        except NodeFault:  # for all of it; mostly the daemon has some
+            files.require_space(path, copies * _size(stored, held.diff_ids))
+
+
+def _size(stored: Stored, held: AbstractSet[str]) -> int:
+    """Return how many bytes of the image a daemon lacks that has *held*."""
+    return sum(each.size_bytes for each in archive.wanted(stored, held))
 
 
 def contents(supply: Supply, refused: FrozenSet[str] = frozenset()) -> Dict[str, endpoint.Content]:
@@ -210,7 +231,7 @@ def _forget(engine: Engine, pulled: str) -> None:
     with contextlib.suppress(Fault):
         engine.untag(pulled)
     with contextlib.suppress(Fault):
-        for match in filter(None, map(_ENDPOINT.fullmatch, engine.names())):
+        for match in filter(None, map(_ENDPOINT.fullmatch, engine.names(_PATTERN))):
             if not _listens(int(match[1])):
                 engine.untag(match[0])
 

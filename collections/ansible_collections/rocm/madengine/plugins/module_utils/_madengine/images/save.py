@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
@@ -34,6 +34,7 @@ def publish(
     name: Reference,
     namespace: str,
     identity: Identity,
+    document: Mapping[str, Any],
     deadline: Deadline,
     reader: Optional[Source],
     taken: lease.Lease,
@@ -42,6 +43,7 @@ def publish(
 ) -> Tuple[Stored, str, Tuple[int, int]]:
     """Bring the image into the store; return it, how, and how many layers and bytes that took.
 
+    :param document: what the daemon says of it; empty if it has it no more.
     :param reader: what reads the daemon's own layer files; without one, or where it fails, ``docker save`` is used.
     :param taken: a lease on the image's layers; it is extended to all that the image needs.
     :param kind: how new layers are packed; one that the store has stays as it is.
@@ -53,7 +55,6 @@ def publish(
     stored = _kept(store, name, namespace, identity, taken)
     if stored is not None:
         return stored, "none", (0, 0)
-    document = engine.inspect(str(name)) or {}
     before = present(store, identity, [namespace, SITE] if kind != compression.NONE else [])
     lease.extend(store, taken, [*identity.diff_ids, *(each.digest for each in before.values())])
     image_id, unpacked = str(document.get("Id")), None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
@@ -118,7 +118,8 @@ def ensure(
     faults: Dict[str, Fault] = {}
     namespaces = list(dict.fromkeys([namespace, SITE]))
     ways = _Search(engine, store, request, namespaces, deadline).ways()
-    first, decision = holders.decided(engine, store if "store" in sources else None, request, namespaces, sources, on_conflict)
+    local = engine.inspect(str(request.reference))
+    first, decision = holders.decided(local, store if "store" in sources else None, request, namespaces, sources, on_conflict)
     first = tuple(each for each in first if each in ways)
     for source in (each for each in [*first, *sources] if each in ways):
         place, bring = ways[source]
@@ -130,8 +131,9 @@ def ensure(
             if source in first and source != "registry":  # it was decided for this one: another must not run in its place
                 raise
             reason, faults[source] = str(fault), fault
-        identity = None if reason else engine.identity(request.reference)
-        if identity is not None and source != "build" and _is_stale(engine, request):
+        document = None if reason else local if source == "local" else engine.inspect(str(request.reference))
+        identity = None if document is None else Identity.of_inspect(document)
+        if document is not None and identity is not None and source != "build" and _is_stale(document, request):
             said = f"the image {request.reference} of {place} {holders.REBUILT}"
             if "build" not in sources:
                 return source, identity, "; ".join(filter(None, (decision, said + "; it runs, for this site lets no job build")))
@@ -146,11 +148,9 @@ def ensure(
     raise nowhere(str(request.reference), looked, **{source: str(fault) for source, fault in faults.items()})
 
 
-def _is_stale(engine: Engine, request: ImageRequest) -> bool:
+def _is_stale(document: Mapping[str, Any], request: ImageRequest) -> bool:
     """Say whether the daemon's image was built from something else than the manifest says now, as far as its labels tell."""
-    if request.recipe is None:
-        return False
-    return request.is_stale(((engine.inspect(str(request.reference)) or {}).get("Config") or {}).get("Labels"))
+    return request.recipe is not None and request.is_stale((document.get("Config") or {}).get("Labels"))
 
 
 def _present(engine: Engine, name: Reference) -> Identity:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence, Tuple
 
@@ -79,12 +80,19 @@ class Publication:
     def name(self) -> Reference:
         return self.request.reference
 
+    @functools.cached_property
+    def document(self) -> Mapping[str, Any]:
+        """What the daemon says of the image, asked once for all who want to know something of it; empty if it is gone."""
+        return self.engine.inspect(str(self.name)) or {}
+
     def save(
         self, store: ImageStore, namespace: str, taken: lease.Lease, early: Optional[Callable[[Stored], None]] = None
     ) -> Tuple[Stored, str, Tuple[int, int]]:
         """Bring the image into a store, as `save.publish`."""
         kind, reader = _packing(self.engine, self.options), self.options.reader
-        return save.publish(self.engine, store, self.name, namespace, self.identity, self.deadline, reader, taken, kind, early)
+        return save.publish(
+            self.engine, store, self.name, namespace, self.identity, self.document, self.deadline, reader, taken, kind, early
+        )
 
 
 @dataclass(frozen=True)

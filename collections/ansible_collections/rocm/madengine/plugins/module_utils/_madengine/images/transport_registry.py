@@ -52,7 +52,7 @@ class Registry(Way):
         request = image.request
         registry = request.registry or request.reference
         is_named = registry.has_registry or request.registry or "hub" in image.options.sources
-        for text in (image.engine.inspect(str(request.reference)) or {}).get("RepoDigests") or []:
+        for text in image.document.get("RepoDigests") or []:
             with contextlib.suppress(JobFault):
                 if is_named and Reference.parse(str(text)).name == registry.name:
                     return Reference.parse(str(text)).full

@@ -40,7 +40,8 @@ _LONGEST_HEAD = 16 << 10
 _HEAD_SECONDS = 10.0
 _SEND_SECONDS = 600.0  # a daemon reads no further while its disk is busy
 _TLS = 0x16  # the first byte of a greeting
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5  # seconds between two looks at a blob that is not there yet
+_FIRST_PAUSE, _LONGER, _LONGEST_PAUSE = 0.001, 1.25, 0.5  # seconds between two looks at a blob that is not there yet
+_NO_DESCRIPTOR_SECONDS = 0.005
 _PATH = re.compile(r"/v2/([a-z0-9/-]+)/(manifests|blobs)/(sha256:[0-9a-f]{64})")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Found", 416: "Range Not Satisfiable"}
@@ -140,7 +141,7 @@ class Endpoint:
             try:
                 peer, _address = listener.accept()
             except OSError:
-                if self._is_over.wait(_FIRST_PAUSE):
+                if self._is_over.wait(_NO_DESCRIPTOR_SECONDS):
                     return
                 continue  # no descriptor was left
             if socket_owner.of_peer(peer) not in self._uids:
@@ -204,7 +205,7 @@ def is_ready(content: Content, deadline: Optional[Deadline], rest: Callable[[flo
     while not content.is_ready():
         if deadline is None or deadline.has_passed() or rest(pause):
             return False
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        pause = min(pause * _LONGER, _LONGEST_PAUSE)
     return True
 
 

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Iterable, Iterator, List, Set
 
 from ..core.errors import ShareFault
@@ -37,10 +37,14 @@ _CLOCK_SECONDS = 60.0  # by which a lease of this instant may seem to lie ahead
 
 @dataclass(frozen=True)
 class Lease:
-    """A file of the store's ``leases`` directory, and the number in it."""
+    """A file of the store's ``leases`` directory, and the number in it.
+
+    :ivar written: the digests that its holder has written there.
+    """
 
     name: str
     nonce: str
+    written: Set[str] = field(default_factory=set, compare=False)
 
 
 def take(store: ImageStore, digests: Iterable[str], job_id: str = "") -> Lease:
@@ -56,16 +60,20 @@ def take(store: ImageStore, digests: Iterable[str], job_id: str = "") -> Lease:
 
 
 def extend(store: ImageStore, lease: Lease, digests: Iterable[str]) -> None:
-    """Write *lease* anew, on *digests*.
+    """Have *lease* name *digests*, too; where it does already, nothing is written: each time costs a share two syncs.
 
     :raises ShareFault: the store cannot be written.
     """
-    document = json.dumps({"nonce": lease.nonce, "digests": sorted(set(digests))})
+    wanted = lease.written | set(digests)
+    if wanted == lease.written and wanted:
+        return
+    document = json.dumps({"nonce": lease.nonce, "digests": sorted(wanted)})
     try:
         with store.root.folder("leases") as folder:
             folder.write(_checked(lease.name), document.encode(), store.root.file_mode)
     except OSError as error:
         raise store.unwritable(error) from error
+    lease.written.update(wanted)
 
 
 @contextlib.contextmanager

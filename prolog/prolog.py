@@ -100,10 +100,11 @@ def lead(together: session.Session, images: job_images.JobImages, probe: shared_
             facts.update(job_images.totals(offers))
         offering.complete(offers)
         with log.step("rendezvous", nodes=nodes):
-            faults = together.declined()
+            faults = together.declined(functools.partial(job_images.has_another_way, offers))
+            if not faults:
+                together.finish()
         if faults:
             offers = otherwise(together, images, wanted, offering, held, faults, log)
-        together.finish()
     return offers
 
 
@@ -117,16 +118,13 @@ def otherwise(
     log: Timeline,
 ) -> Any:
     """Offer the images another way, for some nodes cannot take them the first; once, for each node says what it likes."""
-    declined = job_images.declined(offering.offers, faults)
-    if not declined:
-        raise faults[0]
     with log.step("publish") as facts:
+        declined = job_images.declined(offering.offers, faults)
         offers = together.run_child(images.stage(wanted.images, False, held, declined))
         facts.update(job_images.totals(offers))
     offering.complete(offers)
     with log.step("rendezvous"):
-        for fault in together.declined():
-            raise fault
+        together.finish()
     return offers
 
 
@@ -150,8 +148,8 @@ def loaded_with(together: session.Session, images: job_images.JobImages, probe: 
         except Fault as fault:
             if not job_images.may_decline(offers, fault):
                 raise
+            facts["reason"] = str(fault)
             together.decline(fault)
-            raise
         facts.update(job_images.totals(loaded))
     probe.leave_marker(together)
     with log.step("rendezvous"):

@@ -40,6 +40,8 @@ class JobImages:
     failing: ClassVar[Dict[str, Exception]] = {}
     early: ClassVar[Dict[str, Any]] = {}  # what of each offer is told otherwise, before it is known; {} for no word
     more: ClassVar[Dict[str, Any]] = {}  # of each offer
+    loaded: ClassVar[Dict[str, Any]] = {}  # what of each offer is another when it is loaded
+    fifo: ClassVar[str] = ""  # where who publishes waits, after its early word, until somebody has tried to load what that says
 
     def __init__(self, site: Site, store: str, user: process.Account, *_: Any) -> None:
         self._user = user
@@ -54,12 +56,15 @@ class JobImages:
 
     def stage(self, images: Sequence[Any], alone: bool, held: Sequence[str], declined: Any = None) -> process.Child:
         offers = [{**_offer(image, alone), **({"way": "sbcast"} if declined else self.more)} for image in images]
-        return process.start_telling(self._user, _staged, self.early, offers)
+        return process.start_telling(self._user, _staged, self.early, offers, self.fifo)
 
     def load(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
+        loaded = [{**offer, "method": "pull", **self.loaded} for offer in offers]
         if all(offer.get("way") == "sbcast" for offer in offers):
-            return process.start(self._user, _answer, "load again", [{**offer, "method": "pull"} for offer in offers])
-        return process.start(self._user, _answer, "load", [{**offer, "method": "pull"} for offer in offers])
+            return process.start(self._user, _answer, "load again", loaded)
+        if any(offer.get("is_coming") for offer in offers) and "load early" in self.failing:
+            return process.start(self._user, _answer, "load early", loaded, self.fifo)
+        return process.start(self._user, _answer, "load", loaded)
 
     def release(self, offers: Sequence[Mapping[str, Any]]) -> process.Child:
         return process.start(self._user, _answer, "release", None)
@@ -70,14 +75,18 @@ def _offer(image: Any, alone: bool) -> Dict[str, Any]:
     return {"reference": reference, "identity": IDENTITY, "transport": "shared", "method": "none", **({} if alone else {"lease": "l"})}
 
 
-def _staged(tell: Any, early: Dict[str, Any], offers: List[Dict[str, Any]]) -> Any:
+def _staged(tell: Any, early: Dict[str, Any], offers: List[Dict[str, Any]], fifo: str) -> Any:
     if early:
         for _ in range(3):
             tell([{**offer, **early} for offer in offers])
+    if fifo:
+        Path(fifo).read_text()
     return _answer("stage", offers)
 
 
-def _answer(doing: str, answer: Any) -> Any:
+def _answer(doing: str, answer: Any, fifo: str = "") -> Any:
+    if fifo:
+        Path(fifo).write_text("")
     if doing in JobImages.failing:
         raise JobImages.failing[doing]
     return answer
@@ -401,6 +410,47 @@ def test_what_was_told_early_is_given_back_where_it_comes_to_nothing(key: str, m
     found = together(key, [LEADER, "n2"], **{LEADER: {"stage": ShareFault("layout: full", "look")}})
     assert all("layout: full" in verdict for _, verdict, *_ in found.values())
     assert found[LEADER][3] == {"manifest": "ok", "publish": "share", "release": "ok"}
+
+
+UNREACHED = ShareFault("lease: not the store of the publishing node", "give a store that all nodes share", store="/s")
+
+
+@pytest.mark.parametrize("early", [{"is_coming": True}, {"is_coming": True, "manifest": "another"}])
+def test_a_node_that_cannot_reach_what_may_be_withdrawn_fails_the_job_only_where_it_is_not(
+    key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, early: Dict[str, Any]
+) -> None:
+    os.mkfifo(tmp_path / "tried")
+    monkeypatch.setattr(JobImages, "early", early)
+    monkeypatch.setattr(JobImages, "fifo", str(tmp_path / "tried"))
+    found = together(key, [LEADER, "n2", "n3"], n2={"load early": UNREACHED})
+    verdicts = {name: end[1] for name, end in found.items()}
+    if "manifest" in early:
+        assert verdicts == dict.fromkeys(verdicts, "ready")
+        assert found["n2"][3]["load"] == "ok"
+    else:
+        told = f"madengine: share: n2: {UNREACHED}"
+        assert verdicts == {LEADER: told, "n2": f"madengine: share: {UNREACHED}", "n3": told}
+        assert found[LEADER][3] == {"manifest": "ok", "publish": "ok", "rendezvous": "share", "release": "ok"}
+        assert found["n2"][3]["load"] == "share"
+
+
+@pytest.mark.parametrize("fault", [JobFault("loading: refused", "mend the image"), NodeFault("engine: no answer", "start docker")])
+def test_a_fault_that_no_other_offer_can_heal_ends_the_job_while_the_leader_still_publishes(
+    key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
+) -> None:
+    os.mkfifo(tmp_path / "nobody")  # who publishes waits there for ever
+    monkeypatch.setattr(JobImages, "early", {"is_coming": True, "manifest": "another"})
+    monkeypatch.setattr(JobImages, "fifo", str(tmp_path / "nobody"))
+    found = together(key, [LEADER, "n2"], n2={"load": fault})
+    assert [str(fault) in end[1] for end in found.values()] == [True, True]
+    assert found[LEADER][3]["publish"] == ("job" if isinstance(fault, JobFault) else "share")
+
+
+def test_a_node_that_loaded_another_image_is_in_the_leader_s_timeline(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobImages, "loaded", {"identity": "sha256:" + "5f" * 32})
+    found = together(key, [LEADER, "n2"])
+    assert "n2: rendezvous: the node loaded another image" in found[LEADER][1]
+    assert found[LEADER][3]["rendezvous"] == "share"
 
 
 DECLINED = ShareFault(transports.DECLINED, "let every node reach the registry", answer="no route")

@@ -7,15 +7,15 @@ import os
 import pwd
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, PeerFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, PeerFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from helpers import dockerinfo, images
 
@@ -90,6 +90,22 @@ def test_who_cannot_take_an_offer_is_named_and_the_way_alone_that_has_another_be
     assert job_images.declined(offers, faults)["registry"].count("test: no route") == 3
     assert job_images.declined(offers, faults)["registry"].startswith("n2: test: no route")
     assert job_images.declined(offers[1:], faults) == {}
+
+
+@pytest.mark.parametrize(("fault", "of_the_way", "on_its_way"), [
+    (ShareFault(transports.DECLINED, "nothing"), True, True),
+    (ShareFault("lease: not the store", "nothing"), False, True),
+    (JobFault("loading: another image", "nothing"), False, False),
+    (NodeFault("engine: no answer", "nothing"), False, False),
+    (PeerFault("n3", ShareFault("lease: not the store", "nothing")), False, False),
+])  # fmt: skip
+def test_a_node_waits_for_another_offer_where_one_may_come_and_can_help(fault: Fault, of_the_way: bool, on_its_way: bool) -> None:
+    whole: Dict[str, Any] = {"transport": "shared"}
+    other, coming = {"transport": "registry", "otherwise": True}, {**whole, "is_coming": True}
+    assert not job_images.may_decline([whole], fault)
+    assert job_images.may_decline([other, whole], fault) == job_images.has_another_way([other, whole], fault) == of_the_way
+    assert job_images.may_decline([whole, coming], fault) == on_its_way
+    assert not job_images.has_another_way([whole, coming], fault)
 
 
 def test_a_job_of_one_node_publishes_nothing(user: process.Account, daemon: images.Daemon, tmp_path: Path) -> None:

@@ -334,6 +334,80 @@ def test_a_member_says_nothing_of_what_is_withdrawn_by_then(at: str, tmp_path: P
     assert joined.leader_node.ended["value"] == "go"
 
 
+CANNOT = ShareFault("lease: not the store of the publishing node", "give a store that all nodes share", store="/s")
+
+
+def has_declined(joined: Any) -> None:
+    joined._serve(lambda: bool(joined._state.declined()))
+
+
+def or_decline(joined: Any) -> Any:
+    """Load what is offered, but for what is old; return all that was offered to this node."""
+    seen = []
+    while True:
+        seen.append(_identities(joined.images()))
+        with contextlib.suppress(session.Withdrawn):
+            if seen[-1] == ["old"]:
+                joined.decline(CANNOT)
+            joined.loaded(seen[-1])
+            return seen
+
+
+def test_who_cannot_load_what_may_still_be_withdrawn_waits_for_the_leader_s_next_word(at: str) -> None:
+    def lead(joined: Any) -> Any:
+        joined.publish([{"identity": "old"}])
+        has_declined(joined)
+        joined.publish([{"identity": "new"}])
+        joined.finish()
+        return "go"
+
+    out = peers.run({"n0": lead, "n1": or_decline, "*": until_loaded}, THREE, at)
+    assert out["n0"].get("value") == "go", out
+    assert out["n1"]["value"] == [["old"], ["new"]]
+    assert out["n2"]["value"][-1] == ["new"]
+
+
+@pytest.mark.parametrize("is_at_work", [False, True])
+def test_where_the_offer_stands_nobody_waits_for_those_who_are_still_loading(at: str, tmp_path: Path, is_at_work: bool) -> None:
+    # n1 cannot load what n2 would load for ever; the leader knows it before it says that its offer stands, or hears it afterwards.
+    def lead(joined: Any) -> Any:
+        joined.publish([{"identity": "old"}])
+        if is_at_work:
+            has_declined(joined)
+        return joined.finish()
+
+    slow = functools.partial(until_loaded, doing=(_load_for_ever, str(tmp_path / "loading")))
+    out = peers.run({"n0": lead, "n1": or_decline, "*": slow}, THREE, at, within=3600)
+    assert {out[name]["line"] for name in ("n0", "n2")} == {f"madengine: share: n1: {CANNOT}"}
+    assert out["n1"]["line"] == f"madengine: share: {CANNOT}"  # its own fault, and not a peer's
+
+
+def test_where_another_offer_can_help_all_are_heard_before_it_is_made(at: str, tmp_path: Path) -> None:
+    def lead(joined: Any) -> Any:
+        joined.publish([{"identity": "old"}])
+        return [fault.node for fault in joined.declined(lambda fault: (tmp_path / "one has declined").touch() or True)]
+
+    def later(joined: Any) -> Any:
+        joined.images()
+        joined.run_child(process.start(peers.me(), _wait_for, [str(tmp_path / "one has declined")]))
+        joined.decline(CANNOT)
+
+    out = peers.run({"n0": lead, "n1": or_decline, "*": later}, THREE, at)
+    assert out["n0"].get("value") == ["n1", "n2"], out
+
+
+def test_at_the_deadline_it_is_said_who_could_not_load_and_why(at: str) -> None:
+    def lead(joined: Any) -> Any:
+        joined.publish([{"identity": "old"}])
+        has_declined(joined)
+        joined._limit = Deadline(0)
+        joined._serve(lambda: False)
+
+    out = peers.run({"n0": lead, "n1": or_decline, "*": until_loaded}, THREE, at)
+    assert out["n0"]["fault"]["what"] == "rendezvous: the time is up"
+    assert out["n0"]["fault"]["seen"]["cannot_load"] == f"n1: {CANNOT}"
+
+
 def test_words_of_the_other_part_are_a_defect(at: str) -> None:
     with leading(at) as joined:
         for word in (joined.images, lambda: joined.loaded([])):

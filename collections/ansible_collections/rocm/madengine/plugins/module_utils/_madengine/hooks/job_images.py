@@ -15,10 +15,11 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from ..core import locks, process
 from ..core.deadline import Deadline
-from ..core.errors import Fault, JobFault, PeerFault
+from ..core.errors import Fault, JobFault, PeerFault, ShareFault
 from ..docker import engine, layer_server
 from ..images import distribute, sources, transports
 from ..images.distribute import Image
+from ..images.offer import COMING
 from ..images.request import ImageRequest
 from ..images.transports import TransportOptions
 from ..oci.image import Reference
@@ -187,9 +188,18 @@ def _published(
     return distribute.publish_all(docker, store, images, namespace, within, options, tell)
 
 
-def may_decline(offers: Iterable[Mapping[str, Any]], fault: Fault) -> bool:
-    """Say whether *fault* keeps this node from taking one of *offers* in a way to which there is another."""
+def has_another_way(offers: Iterable[Mapping[str, Any]], fault: Fault) -> bool:
+    """Say whether *fault* keeps a node from taking one of *offers* in a way to which there is another."""
     return fault.what == transports.DECLINED and any(offer.get(transports.OTHERWISE) is True for offer in offers)
+
+
+def may_decline(offers: Sequence[Mapping[str, Any]], fault: Fault) -> bool:
+    """Say whether the leader may have something else for this node, which *fault* keeps from taking *offers*.
+
+    What is still on its way may be withdrawn yet, so who could not reach it, or found it wrong, waits for the leader's word.
+    """
+    is_coming = any(offer.get(COMING) is True for offer in offers)
+    return has_another_way(offers, fault) or (is_coming and isinstance(fault, ShareFault))
 
 
 def declined(offers: Iterable[Mapping[str, Any]], faults: Sequence[PeerFault]) -> Dict[str, str]:

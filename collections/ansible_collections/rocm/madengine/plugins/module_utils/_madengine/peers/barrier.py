@@ -14,10 +14,10 @@ from __future__ import annotations
 import contextlib
 import time
 from types import TracebackType
-from typing import Any, Callable, List, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, Type
 
 from ..core.deadline import Deadline
-from ..core.errors import Fault, PeerFault
+from ..core.errors import Fault, PeerFault, ShareFault
 from ..core.process import Child
 from ..slurm.allocation import Allocation
 from . import addresses
@@ -138,8 +138,14 @@ class Leader(Server[LeaderState, LeaderEnd]):
         self._serve(self._state.has_all)
         return sorted(self._state.common())
 
-    def declined(self) -> List[PeerFault]:
-        self._serve(self._state.have_all_answered)
+    def declined(self, can_help: Callable[[Fault], bool] = lambda fault: False) -> List[PeerFault]:
+        def have_all_answered() -> bool:
+            for fault in self._state.declined():
+                if not can_help(fault):
+                    raise fault
+            return self._state.have_all_answered()
+
+        self._serve(have_all_answered)
         return self._state.declined()
 
     def finish(self, identities: Optional[Sequence[Any]] = None) -> None:
@@ -150,8 +156,7 @@ class Leader(Server[LeaderState, LeaderEnd]):
         :raises PeerFault: a member gave up, vanished, cannot load what is offered, or loaded something else.
         :raises ShareFault: the time is up; it names the nodes that everybody waited for.
         """
-        for fault in self.declined():
-            raise fault
+        self.declined()
         odd = self._state.first_mismatch(identities)
         if odd is not None:
             raise odd
@@ -259,11 +264,20 @@ class Member(Client[MemberEnd]):
         self._serve(lambda: self._end.is_released)
         self._is_done = True
 
-    def decline(self, fault: Fault) -> None:
-        self._check()
-        self._end.declined(fault)
-        self._flush()
-        self._serve(lambda: self._end.is_released)
+    def decline(self, fault: Fault) -> NoReturn:
+        try:
+            self._check()
+            self._end.declined(fault)
+            self._flush()
+            self._serve(lambda: False)
+        except Withdrawn:
+            raise
+        except PeerFault as said:
+            if said.node != self.allocation.node:
+                raise
+        except ShareFault:
+            pass  # no word in time: this node knows better what was wrong
+        raise fault
 
     def _check(self) -> None:
         super()._check()

@@ -20,6 +20,8 @@ def late(leader: LeaderState, waited_seconds: float) -> ShareFault:
         seen["never_arrived"] = listed(missing)
     if not_loaded:
         seen["not_loaded"] = listed(not_loaded)
+    for fault in leader.declined()[:1]:
+        seen["cannot_load"] = f"{fault.node}: {fault}"
     seen.update(leader.strangers())
     first = (missing or not_loaded or [leader.allocation.leader])[0]
     return ShareFault("rendezvous: the time is up", f"read the prolog log of {first}, or raise Deadline", **seen)

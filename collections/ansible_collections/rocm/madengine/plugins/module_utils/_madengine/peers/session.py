@@ -11,7 +11,7 @@ from __future__ import annotations
 import selectors
 import socket
 from types import TracebackType
-from typing import Any, Callable, List, Optional, Sequence, Type
+from typing import Any, Callable, List, NoReturn, Optional, Sequence, Type
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, PeerFault, ShareFault
@@ -108,8 +108,12 @@ class Session:
         """Wait for all members; return the layers that every one of them has (its ``have``), sorted."""
         raise TypeError("only the leader asks")
 
-    def declined(self) -> List[PeerFault]:
-        """Wait until each member has loaded what is offered or said that it cannot; return why those cannot who said so."""
+    def declined(self, can_help: Callable[[Fault], bool] = lambda fault: False) -> List[PeerFault]:
+        """Wait until each member has loaded what is offered or said that it cannot; return why those cannot who said so.
+
+        :param can_help: says of a reason whether another offer can help.
+        :raises PeerFault: none can, so nobody waits for those who are still loading.
+        """
         raise TypeError("only the leader asks")
 
     def finish(self, identities: Optional[Sequence[Any]] = None) -> None:
@@ -129,11 +133,12 @@ class Session:
         """
         raise TypeError("only a member reports")
 
-    def decline(self, fault: Fault) -> None:
+    def decline(self, fault: Fault) -> NoReturn:
         """Say why this node cannot load what is offered, and wait for something else.
 
         :raises Withdrawn: the leader offers it, which `images` returns.
-        :raises PeerFault: it has nothing else, or another node gave up.
+        :raises Fault: *fault*, where the leader has nothing else.
+        :raises PeerFault: another node gave up.
         """
         raise TypeError("only a member declines")
 
@@ -189,7 +194,7 @@ class SoloBarrier(Session):
     def common(self) -> List[str]:
         return []
 
-    def declined(self) -> List[PeerFault]:
+    def declined(self, can_help: Callable[[Fault], bool] = lambda fault: False) -> List[PeerFault]:
         return []
 
     def finish(self, identities: Optional[Sequence[Any]] = None) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Type
 
 import pytest
@@ -76,8 +77,11 @@ def test_a_user_s_text_cannot_write_lines_or_colours_of_its_own(text: str) -> No
     fault.line().encode()
 
 
-def test_a_long_value_is_cut() -> None:
-    assert len(JobFault("a: b", "c", value="x" * 100_000).line()) < 400
+def test_a_long_value_is_cut_between_its_beginning_and_its_end_where_the_cause_is() -> None:
+    fault = JobFault("a: b", "c", value="resolve: " + "x" * 100_000 + ": connection refused")
+    for told in (fault, errors.from_dict(fault.to_dict())):
+        assert len(told.line()) < 400
+        assert re.search("value='resolve: x[x…]+x: connection refused'", told.line())
 
 
 def test_a_peer_s_broken_node_is_no_fault_of_this_one() -> None:

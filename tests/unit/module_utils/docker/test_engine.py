@@ -211,8 +211,16 @@ def test_an_archive_that_the_daemon_does_not_like_is_refused(daemon: Daemon, doc
 
 
 @pytest.mark.parametrize("status", [200, 500])
+def test_the_cause_stands_at_the_end_of_a_long_answer_and_is_not_cut_off(daemon: Daemon, docker: engine.Engine, status: int) -> None:
+    text = "failed to resolve: " + "a" * 400 + ": connection refused"
+    daemon.answer("POST", "/images/create", {"error": text} if status == 200 else {"message": text}, status)
+    with pytest.raises(engine.Refused, match=r"failed to resolve.*connection refused'"):
+        docker.pull(Reference.parse("r.io/a:1"), 5)
+
+
+@pytest.mark.parametrize("status", [200, 500])
 def test_a_full_disk_of_the_daemon_is_the_nodes_fault(daemon: Daemon, docker: engine.Engine, status: int) -> None:
-    text = "write /var/lib/docker/tmp/x: no space left on device"
+    text = f"write /var/lib/docker/tmp/{'x' * 400}: no space left on device"
     daemon.answer("POST", "/images/load", {"error": text} if status == 200 else {"message": text}, status)
     with pytest.raises(NodeFault) as caught:
         docker.load([b"x"], 5)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from typing import Any, Dict, Mapping, Optional, Type
 
-from .text import printable
+from .text import cut, printable
 
 _LONGEST_VALUE = 300
 
@@ -133,7 +133,7 @@ def from_dict(document: Mapping[str, Any]) -> Fault:
         raise ValueError(f"not a fault: {str(document)[:200]!r}")
     what, remedy = str(document.get("what"))[:1000], str(document.get("remedy"))[:1000]
     fault = kind(what, remedy)
-    fault.seen = {str(name)[:40]: str(value)[:_LONGEST_VALUE] for name, value in list(seen.items())[:12]}
+    fault.seen = {str(name)[:40]: cut(str(value), _LONGEST_VALUE) for name, value in list(seen.items())[:12]}
     if isinstance(fault, NodeFault):
         fault.part = next((part for part in Part if part == document.get("part")), None)
     if document.get("node"):
@@ -142,5 +142,4 @@ def from_dict(document: Mapping[str, Any]) -> Fault:
 
 
 def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, (str, bytes)) else str(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+    return cut(repr(value) if isinstance(value, (str, bytes)) else str(value), _LONGEST_VALUE)

@@ -23,6 +23,16 @@ def printable(text: str, instead: str = " ") -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else instead for char in text)
 
 
+def cut(text: str, longest: int) -> str:
+    """Return *text*, or its beginning and its end where it is longer: who passes an error on puts words before the cause.
+
+    >>> cut("resolve: request: connection refused", 27), cut("short", 5)
+    ('resolve: …onnection refused', 'short')
+    """
+    head = longest // 3
+    return text if len(text) <= longest else text[:head] + "…" + text[head + 1 - longest :]
+
+
 def visible(text: str, keeps_lines: bool = False) -> str:
     """Return *text* so that it shows as what it is: controls as pictures, direction marks by their number, no colours.
 

@@ -12,6 +12,9 @@ import errno
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from ..core.errors import Fault, JobFault, NodeFault, Part, ShareFault
+from ..core.text import cut
+
+_LONGEST_ANSWER = 290  # with its quotes, no longer than what a fault shows of a value
 
 
 class Refused(JobFault):
@@ -41,13 +44,19 @@ def fault_of(error: Exception, doing: str, seen: Mapping[str, Any]) -> Optional[
     numbers = [each.errno for each in chain if isinstance(each, OSError)]
     if errno.EACCES in numbers or errno.EPERM in numbers:
         return JobFault("engine: no Docker access", "ask the admin to let this account use Docker", **seen)
-    text = " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())
     if "no space left on device" in text or errno.ENOSPC in numbers:
         return NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, **seen)
     if getattr(error, "response", None) is not None and hasattr(error, "explanation"):  # docker.errors.APIError
         return Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=_answer(error), **seen)
     if any(type(each).__module__.split(".")[0] in ("docker", "requests", "urllib3", "http") for each in chain) or numbers:
-        return NodeFault(f"engine: no answer to docker {doing}", "see that the Docker daemon runs", part=Part.DOCKER, error=text, **seen)
+        return NodeFault(
+            f"engine: no answer to docker {doing}",
+            "see that the Docker daemon runs",
+            part=Part.DOCKER,
+            error=cut(text, _LONGEST_ANSWER),
+            **seen,
+        )
     return None
 
 
@@ -69,7 +78,8 @@ def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
 
 def _answer(error: Any) -> str:
     text = error.explanation
-    return " ".join((text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text or error)).split())[:300]
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text or error)
+    return cut(" ".join(words.split()), _LONGEST_ANSWER)
 
 
 def or_none(ask: Any, absent: Tuple[int, ...] = (404,)) -> Any:
@@ -89,7 +99,8 @@ def follow(answers: Any, doing: str, image: str = "") -> None:
     text = ""
     for answer in answers or ():  # also what follows an error: only behind the end is the connection free for another question
         text = text or str((answer.get("error") or answer.get("message") or "") if isinstance(answer, Mapping) else "")
+    seen = cut(text, _LONGEST_ANSWER)
     if "no space left on device" in text:
-        raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, answer=text[:300])
+        raise NodeFault(f"engine: no space left for docker {doing}", "free space on this node", part=Part.DISK, answer=seen)
     if text:
-        raise Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=text[:300], image=image)
+        raise Refused(f"engine: docker {doing} was refused", "read the daemon's answer", answer=seen, image=image)

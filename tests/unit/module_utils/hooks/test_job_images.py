@@ -85,10 +85,10 @@ def test_a_digest_that_the_manifest_has_recorded_gets_nobody_past_a_pattern_with
 
 def test_who_cannot_take_an_offer_is_named_and_the_way_alone_that_has_another_behind_it() -> None:
     offers = [{"transport": "registry", "otherwise": True}, {"transport": "shared"}]
-    faults = [PeerFault(f"n{number}", ShareFault("test: no route", "nothing")) for number in range(2, 9)]
-    assert list(job_images.declined(offers, faults)) == ["registry"]
-    assert job_images.declined(offers, faults)["registry"].count("test: no route") == 3
-    assert job_images.declined(offers, faults)["registry"].startswith("n2: test: no route")
+    faults = [PeerFault(f"n{number}", ShareFault("test: no way", "nothing", answer=f"no route {number}")) for number in range(2, 8)]
+    faults.insert(1, PeerFault("n9", ShareFault("test: no way", "nothing")))
+    why = {"n2": "no route 2", "n9": "test: no way; nothing", "n3": "no route 3"}
+    assert job_images.declined(offers, faults) == {"registry": why}
     assert job_images.declined(offers[1:], faults) == {}
 
 

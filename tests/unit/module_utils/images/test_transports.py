@@ -709,9 +709,11 @@ def test_a_member_that_cannot_pull_declines_where_there_is_another_way_and_takes
     with pytest.raises(ShareFault, match=r"cannot take the image this way .*no route to host") as caught:
         distribute.obtain(member, offer, within())
     assert (caught.value.what, member.images) == (transports.DECLINED, {})
-    again = publish(leader, "", "r.io/a:1", declined={"registry": f"n2: {caught.value}"}, **spool)
+    answers = {node: 'Get "http://r.io/v2/a/manifests/sha256:' + "d" * 64 + f'": the reason of {node}' for node in ("n2", "n-3", "n4")}
+    again = publish(leader, "", "r.io/a:1", declined={"registry": answers}, **spool)
     assert again["transport"] == "sbcast"
-    assert "a node cannot take it this way (way='registry', said=" in again["instead_of"]
+    assert "a node cannot take it this way (way='registry', n2='Get " in again["instead_of"]
+    assert [f"the reason of {node}" in again["instead_of"] for node in answers] == [True] * 3
     arrive(again)
     assert distribute.obtain(member, again, within())["method"] == "pull"
     assert member.images["r.io/a:1"] == BASE

@@ -77,7 +77,7 @@ class JobImages:
         engine.preload()
 
     def stage(
-        self, images: Sequence[Image], alone: bool, held: Sequence[str] = (), declined: Optional[Mapping[str, str]] = None
+        self, images: Sequence[Image], alone: bool, held: Sequence[str] = (), declined: Optional[Mapping[str, Mapping[str, str]]] = None
     ) -> process.Child:
         """Begin to get the images onto the leader and, unless it is *alone*, to the others' reach; the result is the offers.
 
@@ -202,9 +202,9 @@ def may_decline(offers: Sequence[Mapping[str, Any]], fault: Fault) -> bool:
     return has_another_way(offers, fault) or (is_coming and isinstance(fault, ShareFault))
 
 
-def declined(offers: Iterable[Mapping[str, Any]], faults: Sequence[PeerFault]) -> Dict[str, str]:
-    """Return way → why nodes cannot take it, of those ways of *offers* to which there is another."""
-    why = "; ".join(f"{fault.node}: {fault}" for fault in faults[:_MOST_NAMED])
+def declined(offers: Iterable[Mapping[str, Any]], faults: Sequence[PeerFault]) -> Dict[str, Dict[str, str]]:
+    """Return way → node → why it cannot take it, of those ways of *offers* to which there is another."""
+    why = {fault.node: str(fault.seen.get("answer") or fault) for fault in faults[:_MOST_NAMED]}
     return {str(offer["transport"]): why for offer in offers if offer.get(transports.OTHERWISE) is True}
 
 

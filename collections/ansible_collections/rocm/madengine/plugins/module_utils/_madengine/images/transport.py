@@ -43,7 +43,7 @@ class TransportOptions:
     :param compression: how new layers are packed where this node's daemon, and so the others', takes them so: ``none``,
         ``gzip`` or ``zstd``.
     :param on_conflict: what is done where the daemon and the store have different images: one of `conflict.POLICIES`.
-    :param declined: way → why a node could not take it, of ways that were offered before; they are not offered again.
+    :param declined: way → node → why it could not take it, of ways that were offered before; they are not offered again.
     :param is_site_s: whether only images of the site's count, see `site_images`; then no other source does.
     """
 
@@ -59,7 +59,7 @@ class TransportOptions:
     compression: str = compression.NONE
     on_conflict: str = conflict.NEWEST
     is_site_s: bool = False
-    declined: Mapping[str, str] = field(default_factory=dict)
+    declined: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from ..core.errors import Fault, JobFault, ShareFault
 from .offer import Figures, Offer
@@ -36,6 +36,7 @@ class Nothing(Way):
 
 _ALL: Tuple[Transport, ...] = (Shared(), Registry(), Broadcast(), Nothing())  # in the order in which ``auto`` tries them
 TRANSPORTS: Dict[str, Transport] = {each.name: each for each in _ALL}
+_LONGEST_REASON = 1000  # of one way that failed; it goes to every node
 NAMES = (AUTO, *(each.name for each in _ALL if each.name != Nothing.name))  # what a site or a job may ask for
 
 
@@ -69,8 +70,10 @@ def choose(image: Publication) -> Offer:
     raise failed[0]
 
 
-def _declined(name: str, why: str) -> ShareFault:
-    return ShareFault("transport: a node cannot take it this way", TRANSPORTS[name].remedy, way=name, said=why)
+def _declined(name: str, why: Mapping[str, str]) -> ShareFault:
+    fault = ShareFault("transport: a node cannot take it this way", TRANSPORTS[name].remedy)
+    fault.seen = {"way": name, **why}  # a value a node, so that none is cut for another's sake
+    return fault
 
 
 def _has_more(image: Publication, ways: Sequence[Transport], way: Transport) -> bool:
@@ -83,7 +86,7 @@ def _offered(image: Publication, way: Transport, failed: Sequence[Fault], has_mo
     if has_more and way.name == Registry.name:
         details = {**details, OTHERWISE: True}
     if failed:
-        details = {**details, "instead_of": "; ".join(str(fault)[:300] for fault in failed)}
+        details = {**details, "instead_of": "; ".join(str(fault)[:_LONGEST_REASON] for fault in failed)}
     return Offer(image.name, image.identity.digest, way.name, details=details, figures=figures)
 
 

@@ -120,12 +120,6 @@ def test_users_with_a_docker_of_their_own_are_looked_at_each_at_theirs(tmp_path:
         docker_probe.docker(site, ["nobody"], 5)
 
 
-def test_containerd_is_looked_for_where_it_was_moved_to(tmp_path: Path) -> None:
-    assert docker_probe.containerd_roots("/d", str(tmp_path / "none")) == ["/var/lib/containerd", "/d/containerd"]
-    (tmp_path / "config.toml").write_text('version = 2\n# root = "/old"\nroot = "/data/containerd"\n[plugins]\n  root = "/other"\n')
-    assert docker_probe.containerd_roots("/d", str(tmp_path / "config.toml")) == ["/data/containerd", "/d/containerd"]
-
-
 def test_who_asks_is_one_of_the_users_where_the_node_knows_the_name(tmp_path: Path) -> None:
     (tmp_path / "sock").touch()
     assert docker_probe.users([], config.Site(docker_socket=str(tmp_path / "sock")), "nobody-of-this-name") == {

@@ -10,17 +10,22 @@ Source: Docker Engine API v1.41, ``GET /_ping`` and ``GET /info``; HTTP/1.0, who
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import socket
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
+from ..core import files
 from ..core.deadline import Deadline
-from ..core.errors import NodeFault, Part
+from ..core.errors import JobFault, NodeFault, Part
 
 SECONDS = 10.0
 _CONTAINERD, _CONTAINERD_SOCKET = "/var/lib/containerd", "/run/containerd/containerd.sock"
+_CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+_CONTAINERD_ROOT = re.compile(r"""\s*root\s*=\s*(["'])(.*?)\1""")
 _LARGEST_ANSWER = 4 << 20
 _CHUNK_BYTES = 64 << 10
 _REMEDY = "start docker on this node, and read `journalctl -u docker` if it does not stay up"
@@ -51,12 +56,23 @@ class Info:
     def data_dir(self) -> str:
         """Return where the daemon of this node keeps its images: its own directory, or that of a containerd which it has found."""
         is_found = self.is_containerd_store and os.path.exists(_CONTAINERD_SOCKET)  # as dockerd itself decides
-        return _CONTAINERD if is_found else self.root_dir
+        return containerd_root() if is_found else self.root_dir
 
     @property
     def storage(self) -> Tuple[str, str, bool]:
         """Return what `layer_server.source_of` wants to know."""
         return self.driver, self.root_dir, self.is_containerd_store
+
+
+def containerd_root(path: str = _CONTAINERD_CONFIG) -> str:
+    """Return where this node's own containerd keeps its files, or where its configuration has moved them to.
+
+    Source: containerd-config.toml(5), ``root``.
+    """
+    lines: List[str] = []
+    with contextlib.suppress(JobFault):
+        lines = files.read(os.path.realpath(path), 1 << 20).decode("ascii", "replace").splitlines()
+    return next((match.group(2) for match in map(_CONTAINERD_ROOT.match, lines) if match), _CONTAINERD)
 
 
 def info(path: str, seconds: float = SECONDS) -> Info:

@@ -31,7 +31,6 @@ from .layerdb import Unexpected
 _FAILED = 1 << 31
 _LONGEST_FRAME = 4 << 20
 _LONGEST_QUESTION = 4096
-_CONTAINERD = "/var/lib/containerd"
 
 
 class Source(Protocol):
@@ -49,7 +48,7 @@ class Source(Protocol):
 def source_of(driver: str, root_dir: str, is_containerd_store: bool) -> Optional[Source]:
     """Return what reads the files of a daemon of this node, or None if they are of an unknown kind or not for this user."""
     if is_containerd_store:
-        return layerdb.ContentStore((_CONTAINERD, os.path.join(root_dir, "containerd", "daemon")))
+        return layerdb.ContentStore((daemon.containerd_root(), os.path.join(root_dir, "containerd", "daemon")))
     is_ours = driver == "overlay2" and os.access(os.path.join(root_dir, "image", driver), os.R_OK | os.X_OK)
     return layerdb.GraphDriverLayers(root_dir, driver) if is_ours else None
 

@@ -13,20 +13,16 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
-import re
 import shutil
 import stat
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, Optional, Sequence, Set
 
-from ..core import files, process
+from ..core import process
 from ..core.errors import Fault, JobFault, NodeFault
 from ..docker import daemon
 from ..hooks import config
 
 _GIB = 1 << 30
-_CONTAINERD = "/var/lib/containerd"
-_CONTAINERD_CONFIG = "/etc/containerd/config.toml"
-_CONTAINERD_ROOT = re.compile(r"""\s*root\s*=\s*(["'])(.*?)\1""")
 
 
 def docker(site: config.Site, users: Sequence[str], seconds: float) -> Dict[str, Any]:
@@ -40,7 +36,7 @@ def docker(site: config.Site, users: Sequence[str], seconds: float) -> Dict[str,
     if not path:
         return {}
     info = daemon.info(path, seconds)
-    roots = containerd_roots(info.root_dir) if info.is_containerd_store else []
+    roots = [daemon.containerd_root(), os.path.join(info.root_dir, "containerd")] if info.is_containerd_store else []
     places = [info.root_dir, docker_temporary(info.root_dir), *roots]
     return {
         "version": info.version,
@@ -60,15 +56,6 @@ def docker_temporary(root: str, pid_file: str = "/run/docker.pid", proc: str = "
                 if pair.startswith(b"DOCKER_TMPDIR="):
                     return os.fsdecode(pair.partition(b"=")[2])
     return os.path.join(root, "tmp")
-
-
-def containerd_roots(root: str, path: str = _CONTAINERD_CONFIG) -> List[str]:
-    """Return where containerd may keep what Docker gives it: where its configuration has moved it to, and where Docker runs its own."""
-    lines: List[str] = []
-    with contextlib.suppress(JobFault):
-        lines = files.read(os.path.realpath(path), 1 << 20).decode("ascii", "replace").splitlines()
-    moved = [match.group(2) for match in map(_CONTAINERD_ROOT.match, lines) if match]
-    return [*(moved[:1] or [_CONTAINERD]), os.path.join(root, "containerd")]
 
 
 def free_gib(paths: Iterable[str]) -> Dict[str, float]:

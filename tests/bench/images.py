@@ -6,10 +6,11 @@
 Three nodes are containers with a dockerd of their own; what they share is a directory of this machine. At ``--scale 1`` the
 image has 1.6 GB in seven layers: large binaries, 21000 small files, a small top layer that the second image replaces. The
 default is a third of that, but for the number of files, so that five rounds with both stores end within a quarter of an hour;
-what a process costs weighs the more in its short rows. Ours and the peers take turns within each round, and a ratio is that of
+what does not depend on the bytes weighs the more in its short rows. Ours and the peers take turns within each round, and a ratio is that of
 two times of one round; before each step everything is synced, and all files are in the page cache for all of them alike.
-A time is that of a whole process, imports included, but not of ``docker exec``; from end to end it is from the leader's
-start to the last member's end, while the members load what the leader still publishes.
+Ours is what the hook does: a process that has imported everything waits for the word, and forks when it comes; the time is from
+the word to the child's answer. The rows called fresh are those of a whole process, imports included. A peer is a command, as it is
+typed. From end to end it is from the leader's word to the last member's end, while the members load what the leader still publishes.
 
 Peers: ``docker save`` to the shared directory and ``docker load`` from it, which is what madengine's own tar cache does, and
 pulls from Debian's docker-registry on the first node, whose layers are packed. The floor is the unpacking alone: ``ctr snapshots
@@ -20,9 +21,12 @@ With ``--peers``, in a run of its own since they are slow: push to the registry;
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import resource
+import select
 import shutil
 import signal
 import statistics
@@ -33,15 +37,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARY = "ansible_collections.rocm.madengine.plugins.module_utils._madengine"
 IMAGE = "madengine-bench-node:1"
 PACKAGES = "docker.io docker-cli docker-registry skopeo zstd iproute2 iptables python3 python3-docker procps ca-certificates"
 NODES = ["mad-bench-1", "mad-bench-2", "mad-bench-3"]
 OLD, NEW = "bench/model:1", "bench/model:2"
 STORES = ("classic", "containerd")
+WORKER = "python3 -I -X pycache_prefix=/tmp/pyc /repo/tests/bench/images.py"
 LIMITS: Dict[str, Dict[str, float]] = {
     "publish cold": {"docker save": 0.35},
     "publish delta": {"docker save": 0.02},
@@ -56,47 +60,64 @@ RUN += [word for option in ("seccomp", "apparmor", "systempaths") for word in ("
 RUN += ["-v", "/var/lib/containerd", "-v", "/sys/fs/cgroup:/sys/fs/cgroup:rw", "--cgroupns=host", "-v", f"{ROOT}:/repo:ro"]
 
 
-def worker(action: str, reference: str) -> None:
-    """Do one step of ours inside a node; print its figures as JSON. The clock starts before the imports."""
+def worker(action: str, reference: str, is_fresh: bool) -> None:
+    """Be the hook on a node for one step of ours; print its figures as JSON.
+
+    As the hook, it has imported everything when the word comes, and forks then. A fresh process does not wait: its clock starts
+    before its imports.
+    """
     began = time.monotonic()
     sys.path.insert(0, "/repo/collections")
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import descendants, process
     from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import engine, layer_server
-    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
+    from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute
 
-    handle = layer_server.start("/var/run/docker.sock") if action == "publish" else -1
-    docker, within = engine.Engine(), Deadline(3600)
+    site, me = Site(compression=os.environ["PACK"]), process.Account("root", 0, 0, (0,), "/root")
+    node = job_images.JobImages(site, "/shared/store", me, Deadline(3600), nodes=len(NODES))
+    node.prepare()
+    descendants.adopt()  # so that the reader beside the child is waited for, too
+    if not is_fresh:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        began = time.monotonic()
     path = Path(f"/shared/{reference.replace('/', '_')}.offer")
-
-    def tell(offer: Dict[str, Any]) -> None:
-        path.with_suffix(".new").write_text(json.dumps(offer))
-        path.with_suffix(".new").rename(path)
-
     if action == "publish":
-        options = transports.TransportOptions(sources=("local",), reader=layer_server.LayerClient(handle), compression=os.environ["PACK"])
-        report = distribute.publish(docker, "/shared/store", reference, "site", within, options, tell)
-        if not path.exists() or not distribute.are_kept([json.loads(path.read_text())], [report]):
-            tell(report)
+        reports = _published(node.stage([reference], alone=False), path, distribute.are_kept)
     else:
         while action == "await" and not path.exists():
-            time.sleep(0.005)
-        report = distribute.obtain(docker, json.loads(path.read_text()), within)
+            time.sleep(0.001)
+        reports = node.load(json.loads(path.read_text())).result()
     ended = time.monotonic()
-    figures = {key: report[key] for key in distribute.FIGURES if key in report and key != "seconds"}
-    print(json.dumps({"began": began, "ended": ended, "seconds": ended - began, "rss_mib": _peak_rss_mib(), **figures}))
+    with contextlib.suppress(ChildProcessError):
+        while os.wait():
+            pass
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # the largest child, and what all took
+    figures = {key: reports[0][key] for key in distribute.FIGURES if key in reports[0] and key != "seconds"}
+    costs = {"rss_mib": used.ru_maxrss / 1024, "cpu_s": used.ru_utime + used.ru_stime}
+    print(json.dumps({"began": began, "ended": ended, "seconds": ended - began, **costs, **figures}))
 
 
-def _peak_rss_mib() -> float:
-    """Return the largest of this process and the reader beside it, which has the same command line."""
-    peaks, mine = [], Path("/proc/self/cmdline").read_bytes()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_bytes() == mine:
-                lines = (process / "status").read_text().splitlines()
-                peaks += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
-        except OSError:
-            continue
-    return max(peaks)
+def _published(child: Any, path: Path, are_kept: Callable[..., bool]) -> List[Dict[str, Any]]:
+    """Tell what the child tells, as soon as it does, and what it says in the end if that is something else."""
+    told: List[List[Dict[str, Any]]] = []
+    is_over = False
+    while not is_over:
+        select.select([child], [], [])
+        is_over = child.receive()
+        for offers in child.news():
+            told.append(offers)
+            _tell(path, offers)
+    found: List[Dict[str, Any]] = child.result()
+    if not told or not are_kept(told[-1], found):
+        _tell(path, found)
+    return found
+
+
+def _tell(path: Path, offers: List[Dict[str, Any]]) -> None:
+    path.with_suffix(".new").write_text(json.dumps(offers))
+    path.with_suffix(".new").rename(path)
 
 
 class Machine:
@@ -127,11 +148,31 @@ class Machine:
         """Return the seconds that a shell script takes, measured inside."""
         return float(self.sh(f's=$(date +%s.%N); {{ {script}; }} >/dev/null; e=$(date +%s.%N); awk "BEGIN{{print $e-$s}}"'))
 
-    def ours(self, action: str, reference: str) -> Dict[str, Any]:
-        found: Dict[str, Any] = json.loads(
-            self.sh(f"PACK={self.compression} python3 -I -X pycache_prefix=/tmp/pyc /repo/tests/bench/images.py {action} {reference}")
-        )
+    def fresh(self, action: str, reference: str) -> Dict[str, Any]:
+        """Do one step of ours in a process that begins with it."""
+        found: Dict[str, Any] = json.loads(self.sh(f"PACK={self.compression} {WORKER} {action} {reference} fresh"))
         return found
+
+    def waiting(self, action: str, reference: str) -> Callable[[], Dict[str, Any]]:
+        """Start the hook's process, which waits for the word; what is returned gives it, and returns the step's figures."""
+        words = ["docker", "exec", "-i", "--env", f"PACK={self.compression}", self.name, *WORKER.split(), action, reference]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if process.stdout is None or process.stdout.readline() != "ready\n":
+            raise SystemExit(f"{self.name}: {action} {reference}: it did not get as far as to wait")
+
+        def go() -> Dict[str, Any]:
+            out, _err = process.communicate("go\n")
+            if process.returncode:
+                raise SystemExit(f"{self.name}: {action} {reference} failed")
+            found: Dict[str, Any] = json.loads(out)
+            return found
+
+        return go
+
+    def daemon_cpu(self) -> float:
+        """Return the seconds of a core that dockerd, its containerd and what they have started have taken."""
+        script = "for each in $(pgrep -x 'dockerd|containerd'); do cat /proc/$each/stat; done | awk '{s += $14+$15+$16+$17} END {print s}'"
+        return float(self.sh(script)) / os.sysconf("SC_CLK_TCK")
 
     def forget(self, *references: str) -> None:
         self.sh(f"docker rmi -f {' '.join(references)} >/dev/null 2>&1 || true; docker image prune -f >/dev/null")
@@ -204,21 +245,29 @@ class Bench:
         self.leader, *self.members = [Machine(name, shared, store == "containerd", compression) for name in NODES]
         self.times: Dict[str, List[Dict[str, float]]] = {}  # row → who took how long, a round each
         self.facts: Dict[str, Dict[str, Any]] = {}
+        self.cpu: Dict[str, Dict[str, List[float]]] = {}  # row → of whom → seconds of a core, a round each
         self._jobs, self._floors = 0, 0
         self.layers: List[str] = []
         self.registry = f"{self.leader.address}:5000"
         self.leader.sh("docker load -qi /shared/old.tar; docker load -qi /shared/new.tar")
         for node in (self.leader, *self.members):  # as installed: compiled
-            node.sh("python3 -I -X pycache_prefix=/tmp/pyc /repo/tests/bench/images.py obtain none 2>/dev/null || true")
+            node.sh(f"PACK=none {WORKER} obtain none fresh 2>/dev/null || true")
         config = '{"version": 0.1, "storage": {"filesystem": {"rootdirectory": "/var/lib/docker/registry"}}, "http": {"addr": ":5000"}}'
         self.leader.sh(f"echo '{config}' > /run/registry.yml; docker-registry serve /run/registry.yml >/run/registry.log 2>&1 &")
         self.leader.sh("until grep -q 'listening on' /run/registry.log; do sleep 0.1; done")
         for reference in (OLD, NEW):
             self.leader.sh(f"docker tag {reference} {self.registry}/{reference}; docker push -q {self.registry}/{reference}")
 
-    def note(self, row: str, who: str, work: Callable[[], Any]) -> None:
+    def note(self, row: str, who: str, work: Callable[[], Any], node: Optional[Machine] = None) -> None:
+        """Do *work*; note how long that took, and what its processes and the daemon of *node* took of the cores."""
         subprocess.run(["sync"], check=True)
+        before = node.daemon_cpu() if node else 0.0
         result = work()
+        spent = self.cpu.setdefault(row, {})
+        if node:
+            spent.setdefault(f"dockerd, {who}", []).append(node.daemon_cpu() - before)
+        if isinstance(result, dict) and "cpu_s" in result:
+            spent.setdefault(who, []).append(result["cpu_s"])
         seconds = result["seconds"] if isinstance(result, dict) else result
         if isinstance(result, dict):
             worst = max(result["rss_mib"], self.facts.get(row, {}).get("peak_rss_mib", 0))
@@ -229,7 +278,7 @@ class Bench:
         if who in rounds[-1]:
             rounds.append({})
         rounds[-1][who] = seconds
-        print(f"  {self.store:10} {row:18} {who:16} {seconds:8.3f} s", flush=True)
+        print(f"  {self.store:10} {row:20} {who:16} {seconds:8.3f} s", flush=True)
 
     def round(self) -> None:
         self.publishing()
@@ -239,13 +288,15 @@ class Bench:
     def publishing(self) -> None:
         one = self.leader
         self.empty_store()
-        self.note("publish cold", "ours", lambda: one.ours("publish", OLD))
-        manifest = json.loads(one.sh("cat /shared/bench_model:1.offer"))["manifest"]
+        self.note("publish cold", "ours", one.waiting("publish", OLD), one)
+        manifest = json.loads(one.sh("cat /shared/bench_model:1.offer"))[0]["manifest"]
         layers = json.loads((self.shared / "store" / "blobs" / "sha256" / manifest[7:]).read_text())["layers"]
         self.layers = [each["digest"][7:] for each in layers]
-        self.note("publish delta", "ours", lambda: one.ours("publish", NEW))
+        self.note("publish delta", "ours", one.waiting("publish", NEW), one)
+        self.forget_stored()
+        self.note("publish delta, fresh", "ours", partial(one.fresh, "publish", NEW))
         for row, reference, file in (("publish cold", OLD, "save-old"), ("publish delta", NEW, "save-new")):
-            self.note(row, "docker save", partial(one.timed, f"docker save -o /shared/{file}.tar {reference}"))
+            self.note(row, "docker save", partial(one.timed, f"docker save -o /shared/{file}.tar {reference}"), one)
         if not self.has_peers:
             return
         one.sh("rm -rf /var/lib/docker/registry/docker /shared/skopeo")
@@ -268,12 +319,14 @@ class Bench:
         rows = (("load cold", OLD), ("load delta", NEW))
         self.forget(two)
         for row, reference in rows:
-            self.note(row, "ours", partial(two.ours, "obtain", reference))
-        self.note("load warm", "ours", partial(two.ours, "obtain", NEW))
+            self.note(row, "ours", two.waiting("obtain", reference), two)
+        self.note("load warm", "ours", two.waiting("obtain", NEW), two)
+        two.forget(NEW)
+        self.note("load delta, fresh", "ours", partial(two.fresh, "obtain", NEW))
         for who, script in peers.items():
             self.forget(two)
             for row, reference in rows:
-                self.note(row, who, partial(two.timed, script(reference)))
+                self.note(row, who, partial(two.timed, script(reference)), two)
         self.forget(two)
         self.floor(two)
 
@@ -298,7 +351,7 @@ class Bench:
         self.empty_store()
         self.forget(*self.members)
         for row, reference in rows:
-            self.note(row, "ours", partial(self._overlapping, reference))
+            self.note(row, "ours", self._overlapping(reference))
         if not self.has_peers:
             self.warm()
         self.forget(*self.members)
@@ -323,16 +376,20 @@ class Bench:
         prologs.run(nodes, self._jobs, NEW)  # publishes what is in no store yet
         self.note("warm prolog", "ours", lambda: prologs.run(nodes, self._jobs + 1, NEW))
 
-    def _overlapping(self, reference: str) -> Dict[str, Any]:
-        """Return the time from the leader's start to the last end; the figures of all add up."""
+    def _overlapping(self, reference: str) -> Callable[[], Dict[str, Any]]:
+        """Have all nodes' hooks wait; what is returned says how long it takes from the leader's start to the last end, and the sums."""
         self.leader.sh(f"rm -f '/shared/{reference.replace('/', '_')}.offer'")
-        with ThreadPoolExecutor() as pool:
-            members = [pool.submit(one.ours, "await", reference) for one in self.members]
-            lead = self.leader.ours("publish", reference)
-            all_of_them = [lead, *(each.result() for each in members)]
-        seconds = max(each["ended"] for each in all_of_them) - lead["began"]
-        peak = max(each["rss_mib"] for each in all_of_them)
-        return {**lead, "seconds": seconds, "rss_mib": peak, "bytes_moved": sum(each["bytes_moved"] for each in all_of_them)}
+        members, lead = [one.waiting("await", reference) for one in self.members], self.leader.waiting("publish", reference)
+
+        def go() -> Dict[str, Any]:
+            with ThreadPoolExecutor() as pool:
+                loads = [pool.submit(member) for member in members]
+                every = [lead(), *(each.result() for each in loads)]
+            seconds = max(each["ended"] for each in every) - every[0]["began"]
+            sums = {key: sum(each[key] for each in every) for key in ("bytes_moved", "cpu_s")}
+            return {**every[0], **sums, "seconds": seconds, "rss_mib": max(each["rss_mib"] for each in every)}
+
+        return go
 
     def _one_after_the_other(self, reference: str) -> float:
         """Return the time of the leader's save and the slowest member's load."""
@@ -360,6 +417,16 @@ class Bench:
         for node in nodes:
             node.forget(*node.sh("docker images --format '{{.Repository}}:{{.Tag}}'").split())
 
+    def forget_stored(self) -> None:
+        """Take the second image, and what it alone has, out of the store."""
+        blobs = self.shared / "store" / "blobs" / "sha256"
+        manifest = json.loads((self.shared / f"{NEW.replace('/', '_')}.offer").read_text())[0]["manifest"][7:]
+        document = json.loads((blobs / manifest).read_text())
+        for digest in (manifest, document["config"]["digest"][7:], document["layers"][-1]["digest"][7:]):
+            (blobs / digest).unlink()
+        for each in (self.shared / "store" / "images").glob(f"*/*{NEW.rpartition(':')[0].rpartition('/')[2]}%3A2"):
+            shutil.rmtree(each)
+
     def empty_store(self) -> None:
         shutil.rmtree(self.shared / "store", ignore_errors=True)
 
@@ -378,7 +445,8 @@ def table(bench: Bench) -> List[Dict[str, Any]]:
             for who, at_most in {**LIMITS.get(row, {}), **({"floor": 0.0} if "floor" in medians else {})}.items()
             if who in medians
         ]
-        found = {"store": bench.store, "row": row, "ours_s": medians.pop("ours"), "peers_s": medians, "ratios": ratios}
+        cpu = {who: round(statistics.median(seconds), 2) for who, seconds in bench.cpu.get(row, {}).items()}
+        found = {"store": bench.store, "row": row, "ours_s": medians.pop("ours"), "peers_s": medians, "ratios": ratios, "cpu_s": cpu}
         rows.append({**found, **({"at_most_s": WARM_SECONDS} if row == "warm prolog" else {}), **bench.facts.get(row, {})})
     return rows
 
@@ -391,7 +459,8 @@ def show(rows: List[Dict[str, Any]]) -> None:
             f"{each['ratio']:.3f} of {each['peer']}" + (f" (≤ {each['at_most']})" if each["at_most"] else "") for each in row["ratios"]
         ]
         facts = f"{row.get('bytes_moved')} bytes, {row.get('method', '')}, peak {row.get('peak_rss_mib')} MiB"
-        print(f"{row['store']:10} {row['row']:17} {row['ours_s']:8.3f} s  {'; '.join(limits):60} {peers}; {facts}")
+        facts += "; CPU " + ", ".join(f"{who} {seconds} s" for who, seconds in row["cpu_s"].items()) if row["cpu_s"] else ""
+        print(f"{row['store']:10} {row['row']:20} {row['ours_s']:8.3f} s  {'; '.join(limits):60} {peers}; {facts}")
 
 
 def measured(asked: argparse.Namespace) -> List[Dict[str, Any]]:
@@ -441,7 +510,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] in ("publish", "obtain", "await"):
-        worker(sys.argv[1], sys.argv[2])
+    if len(sys.argv) in (3, 4) and sys.argv[1] in ("publish", "obtain", "await"):
+        worker(sys.argv[1], sys.argv[2], sys.argv[3:] == ["fresh"])
     else:
         main()

@@ -77,6 +77,22 @@ def replaced(cluster: Cluster, node: str, path: str, edit: str) -> Iterator[None
 
 
 @contextlib.contextmanager
+def namespaces(cluster: Cluster) -> Iterator[str]:
+    """Let the controller want a namespace for each job, for a while; give the setting. No job comes meanwhile: no slurmd needs it."""
+    conf, kept = "/etc/slurm/slurm.conf", "/run/slurm.conf.before"
+    known = cluster.run("c0", "scontrol show config")
+    plugin = "NamespaceType=namespace/tmpfs" if "NamespaceType" in known else "JobContainerType=job_container/tmpfs"
+    cluster.run("c0", f"cp -p {conf} {kept} && sed -i 's/^PrologFlags=.*/&,Contain/' {conf} && echo {plugin} >>{conf}")
+    try:
+        cluster.run("c0", "systemctl restart slurmctld")
+        cluster.wait_idle()
+        yield plugin
+    finally:
+        cluster.run("c0", f"cp -p {kept} {conf} && rm {kept} && systemctl restart slurmctld")
+        cluster.wait_idle()
+
+
+@contextlib.contextmanager
 def listening(cluster: Cluster, node: str, first: int, last: int) -> Iterator[None]:
     """Let a stranger hold ports of *node*; its end closes standard input, and that ends it there too."""
     text = f"import socket, sys; held = [socket.create_server(('', port)) for port in range({first}, {last} + 1)]; sys.stdin.read()"
@@ -203,3 +219,10 @@ def test_a_host_that_does_not_answer_and_a_slurm_that_does_not_fit_are_named(clu
     assert ("FAIL", "slurm", "cluster") in report.rows
     assert "Prolog=/etc/slurm/prolog.d/*" in report.details["FAIL", "slurm", "cluster"]
     assert "preflight: SLURM's settings do not fit" in report.output
+
+
+def test_where_jobs_have_namespaces_of_their_own_no_image_may_travel_by_broadcast(cluster: Cluster) -> None:
+    with namespaces(cluster) as plugin, cluster.setting("Transport=sbcast"):
+        report = preflight("--limit=n1")
+    assert_only(report, ("FAIL", "slurm", "cluster"), f"{plugin} should be unset where images travel by sbcast", "scontrol reconfigure")
+    assert "set ImageStore, or Transport=registry" in report.output

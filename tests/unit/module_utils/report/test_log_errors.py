@@ -154,45 +154,6 @@ def test_the_root_cause_is_named_and_not_the_last_line(log: str, cause: str) -> 
 
 
 @pytest.mark.parametrize(
-    "prefix",
-    [
-        "ERROR 11-20 12:00:00 [core.py:700] ",
-        "ERROR 11-20 12:00:00 core.py:700] ",
-        "(VllmWorker rank=3 pid=12) ERROR 11-20 12:00:00 [multiproc_executor.py:559] ",
-        "(EngineCore_DP0 pid=271) ",
-        "\x1b[1;36m(EngineCore pid=5)\x1b[0;0m ",
-        "\x1b[36m(train pid=12, ip=10.0.0.7)\x1b[0m ",
-        "(raylet, ip=10.0.0.7) ",
-        "[2025-02-26 12:01:56 DP1 TP2 EP0] ",
-        "[2025-02-26 12:01:56] ",
-        "[2025-02-26 12:01:56,789] [ERROR] [launch.py:325:sigkill_handler] ",
-        "3: ",
-        " 13: [rank13]: ",
-        "2025-02-26T12:01:56.123456789Z ",
-        "2025-02-26T12:01:56.123456789Z [rank0]: ",
-        "0: 2025-02-26T12:01:56.1Z (Worker pid=17) ERROR 02-26 12:01:56 [x.py:1] ",
-        "[20251120 12:00:00][rank-0/8][ERROR] [--------trainer.py:761] : ",
-        "[rank0]:[titan] 2025-02-26 12:01:56,123 - root - ERROR - ",
-        "2025-02-26 12:01:56,123 - root - ERROR - ",
-        "2025-02-26 12:01:56.123 | ERROR    | module:func:12 - ",
-        "2025-02-26 12:01:56 ERROR ",
-        "ERROR:root:",
-        "[default3]:",
-        "[1,3]<stderr>:",
-        "E1120 12:00:00.123456 1234 run.cpp:607] ",
-        "[E226 12:01:56.123456789 run.cpp:607] ",
-        "[ERROR|trainer.py:12] 2025-02-26 12:01:56 ",
-    ],
-)
-def test_what_a_logger_puts_before_a_line_is_taken_off(prefix: str) -> None:
-    assert list(log_errors.lines_of([prefix + line for line in REAL])) == [REAL[-1]]
-    assert list(log_errors.lines_of([prefix + "RuntimeError: HIP error: invalid device function"])) == [
-        "RuntimeError: HIP error: invalid device function"
-    ]
-    assert list(log_errors.lines_of([prefix + line for line in NOISE])) == []
-
-
-@pytest.mark.parametrize(
     "line",
     [
         'n1:17:20 [0] NCCL WARN Missing "iommu=pt" from kernel command line which can lead to system instablity or hang!',
@@ -272,3 +233,47 @@ def test_a_host_a_date_with_a_t_and_a_log_in_json_are_taken_off(line: str) -> No
 def test_what_only_looks_like_a_host_stays(line: str) -> None:
     assert log_errors.cause(list(log_errors.lines_of([line]))) == line
     assert len(list(log_errors.lines_of([PRIMUS] * 100))) == 20
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        ["WARNING 11-28 12:00:00 [x.py:1] " + line for line in REAL],
+        ["2026-11-28 12:00:00,1 - root - WARNING - ImportError: no flash_attn, falling back"],
+        ["INFO 11-28 12:00:00 [x.py:1] RuntimeError: not supported, using a fallback"],
+        ["[W1128 12:00:00.1 socket.cpp:1] RuntimeError: HIP error"],
+        ["/x/y.py:12: UserWarning: HIP error: ignored"],
+        ["Exception ignored in: <function f>", *REAL],
+        ["cat: /x/version: No such file or directory"],
+    ],
+)
+@pytest.mark.parametrize("cause", ["ValueError: bad", "Killed", "n1: rocBLAS error: no devices found"])
+def test_a_warning_is_no_cause_where_something_failed(before: List[str], cause: str) -> None:
+    assert cause.endswith(log_errors.cause(list(log_errors.lines_of([*before, cause]))))
+
+
+def test_a_warning_is_the_cause_where_there_is_nothing_else() -> None:
+    log = ["[rank-0/8][INFO ] [-----x.py:1] : " + line for line in REAL] + ["torch.distributed.elastic.ChildFailedError: "]
+    assert log_errors.cause(list(log_errors.lines_of(log))) == REAL[-1]
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("java.lang.RuntimeException: failed\n\tat a.b(C.java:1)\nCaused by: java.util.X: y\n\tat a.b(C.java:2)\n"
+         "Caused by: java.io.IOException: disk full\n\tat a.b(C.java:3)", "java.io.IOException: disk full"),
+        ("ValueError: Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  f()\nKeyError: 3",
+         "KeyError: 3"),
+        ("triton.runtime.errors.OutOfResources: out of resource", "triton.runtime.errors.OutOfResources: out of resource"),
+        ("bash: /x/run.sh: No such file or directory", "bash: /x/run.sh: No such file or directory"),
+        ("run.sh: line 3: FOO: unbound variable", "run.sh: line 3: FOO: unbound variable"),
+        ("run.sh: line 3: syntax error near unexpected token `fi'", "run.sh: line 3: syntax error near unexpected token `fi'"),
+        ("Unable to open /dev/kfd read-write: Permission denied", "Unable to open /dev/kfd read-write: Permission denied"),
+        ("x: error while loading shared libraries: libamdhip64.so.6: y", "x: error while loading shared libraries: libamdhip64.so.6: y"),
+        ("curl: (6) Could not resolve host: x\ncontainer exited with code 137", "curl: (6) Could not resolve host: x"),
+        ("container exited with code 137", "container exited with code 137"),
+        ("CMake Error at CMakeLists.txt:3 (find_package):\n  Could not find hip", "CMake Error at CMakeLists.txt:3 (find_package):"),
+    ],
+)  # fmt: skip
+def test_further_ways_to_say_what_failed(log: str, cause: str) -> None:
+    assert log_errors.cause(list(log_errors.lines_of(log.splitlines()))) == cause

@@ -3,80 +3,61 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which lines of a log speak of a failure, which of them is its cause, and which only look like one.
 
-What loggers and launchers put before a line (time, level, rank, process) is taken off before it is read, and tracebacks
-of several processes in one log are told apart by it. A cause is what failed first and of itself: a launcher that reports
-a dead child, a peer that misses it and an engine that points upwards come after.
+What stands before a line (`log_prefixes`) is taken off before it is read, and tracebacks of several processes in one log are
+told apart by it. A cause is what failed first and of itself: a peer that misses it, what its logger took for a warning, a launcher
+that reports a dead child and an engine that points upwards come after.
 
-Source: the prefixes of vLLM, SGLang, Ray, Megatron, Primus, torchrun, glog, Python's logging, ``srun -l`` and ``docker logs
--t`` as they appear in public logs; madengine 2.1, benign patterns of ``container_runner.py`` and pull request 112.
+Source: public logs of the programs that `log_prefixes` names; madengine 2.1, benign patterns of ``container_runner.py`` and pull
+request 112.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Dict, Iterable, Iterator, List, Sequence
 
+from .log_prefixes import ERROR, HEADER, WARNING, Leads, bare, opened
+
+_IGNORED = "Exception ignored in"
 BENIGN = (
     *("RuntimeError: Console script timeout", "rocEnvTool/console.py", "rocEnvTool/rocenv_tool.py"),
     # RCCL's advice at start-up, and Ray without its metrics.
-    *('Missing "iommu=pt"', "iommu=pt", "HSA_FORCE_FINE_GRAIN_PCIE", "Running out of retries to initialize the metrics agent"),
+    *(_IGNORED, 'Missing "iommu=pt"', "iommu=pt", "HSA_FORCE_FINE_GRAIN_PCIE", "Running out of retries to initialize the metrics agent"),
 )
-_HEADER = "Traceback (most recent call last):"
-_LONGEST_LINE = 4000
 _LONGEST_PATTERN = 200
 _MOST_PATTERNS = 50
 
-_CONTROL = re.compile(r"\x1b(?:\[[0-9;?]{0,30}[A-Za-z]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\))")
-_LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL|SUCCESS)"
-_DATE = r"(?:\d{4}[-/]?\d{2}[-/]?\d{2}|\d{2}-\d{2}(?:-\d{2,4})?)"
-_TIME = r"\d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?"
-_PREFIX = re.compile(
-    "|".join(
-        (
-            rf"{_DATE}T{_TIME} ",  # docker logs -t
-            r"[a-z](?!\w*(?:Error|Exception))[\w-]{0,40}\d: (?=\S)",  # pdsh: the host
-            r"\s{0,40}\| ",  # the margin of an exception group
-            r"\s{0,6}\d{1,6}: ",  # srun -l
-            r"\[\d+,\d+\]<std(?:out|err)>: ?",  # mpirun
-            r"\((?:[\w.:-]{1,80}[ ,]{1,2})?(?:rank=\d+[, ]+)?pid=\d+[^)]{0,60}\) ?",  # Ray, vLLM
-            r"\((?:raylet|autoscaler|gcs_server)[^)]{0,40}\) ?",
-            rf"{_LEVEL} {_DATE} {_TIME} (?:\[[\w./-]{{1,80}}:\d+\]|[\w./-]{{1,80}}:\d+\]) ?",  # vLLM, new and old
-            rf" ?\[{_DATE}[ T]{_TIME}[^\]]{{0,40}}\]:? ?",  # SGLang, Megatron, Primus
-            r'\{"(?:log|message|msg)": ?"',  # Docker's json-file, loggers that write JSON
-            rf"{_DATE} {_TIME} \| {_LEVEL} *\| [^|]{{0,120}}? - ",  # loguru
-            rf"{_DATE} {_TIME} - [\w.]{{1,80}} - {_LEVEL} - ",  # Python's logging, TorchTitan
-            rf"{_DATE} {_TIME},? {_LEVEL}:? ?",
-            rf"{_DATE} {_TIME} ",
-            r"[EWIF]\d{4} \d{2}:\d{2}:\d{2}(?:\.\d+)? +\d* ?[\w./-]{1,80}:\d+\] ?",  # glog, torchrun
-            r"\[[EWIF]\d{3,4} ?\d{2}:\d{2}:\d{2}(?:\.\d+)? [\w./-]{1,80}:\d+\] ?",  # torch's C++
-            rf"\[ ?{_LEVEL} ?(?:[|:][^\]]{{0,80}})?\](?: ?\[[^\]]{{1,80}}\])*(?: : ?|: ?| )?",  # DeepSpeed, transformers
-            rf"{_LEVEL}:[\w.]{{1,80}}: ?",  # Python's logging, unconfigured
-            r"\[(?:(?:default|rank|local_rank|node|n|worker|titan|stage)[-_ ]?\d*(?:/\d+)?)\]:? ?",
-            r"\[-+[\w./]{1,80}:\d+\](?: : ?|: ?| )?",  # Primus' place in the code
-            r"\[[\w./-]{1,80}\.py:\d+(?::\w+)?\] ?",
-        )
-    )
-)
-_SAYS_ERROR = re.compile(r"\b(?:ERROR|CRITICAL|FATAL)\b|^\[?[EF]\d{3,4} ")
-_WHO = re.compile(r"rank[-_=: ]?\d+|pid=\d+|ip=[\d.]+|\b[TDPE]P\d+\b|^\s*\d+: |\[\d+,\d+\]")
-_REPEATED = re.compile(r"\s*\[repeated \d+x across cluster\][^\n]{0,200}$")
-
+_MILD = re.compile(r"^WARNING: |(?<!\w)\w*Warning: ")
+_CAUSED_BY = "Caused by: "
 _EXCEPTION = re.compile(r"^\s*\w*(?:\.\w+)*(?:Error|Exception|Interrupt|Exit|Failure|Timeout|Fault)(?:\(\w+\))?\s*(?::|$)")
 _SIGN = re.compile(
     r"^\s*\w*(\.\w+)*(Error|Exception)\b(\(\w+\))?\s*:"
     r"|(?<!\w)(out of memory|OutOfMemory\w*|segmentation fault|core dumped|killed process|bus error|illegal instruction)(?!\w)"
-    r"|\b(CUDA|HIP|NCCL|RCCL|MIOpen|ROCm)\s+(error|failure)\b"
+    r"|\b(CUDA|HIP|NCCL|RCCL|MIOpen|ROCm|(?:roc|hip)[a-z]{3,10})\s+(error|failure)\b"
     r"|\bNCCL WARN\b|\bhipError\w+|\bcudaError\w+|Memory access fault by GPU|No space left on device|Connection refused"
     r"|\bGPU reset\b|\bHSA_STATUS_ERROR\w*|\bQueue\b.{0,80}\baborting\b|\bwatchdog\b.{0,80}\b(caught|timeout|timed out|stuck|terminat)"
     r"|\bcollective operation timeout\b|\bfailed \(exitcode: -?\d+\)|\bScheduler hit an exception\b|\bReceived sigquit from a child\b"
     r"|\bSIG(?:SEGV|ABRT|BUS|KILL|FPE|ILL)\b"
     r"|^\s*(FATAL|CRITICAL)\b|^\s*Killed\s*$|\bcommand not found\b"
     r"|^\S{1,120}: (?:line )?\d+: \s*\d+ (?:Killed|Aborted|Terminated|Segmentation|Bus|Illegal)\b"
-    r"|^\S{1,120}: (?:line )?\d+: .*: (?:not found|Permission denied|No such file)"
+    r"|^\S{1,120}: (?:line )?\d+: .*: (?:not found|Permission denied|No such file|unbound variable)|: syntax error near "
+    r"|^(?:/\S{0,60}/)?(?:ba|da|z|k)?sh: .{1,300}: (?:not found|Permission denied|No such file)|^CMake Error\b"
+    r"|\berror while loading shared libraries\b|^Caused by: [\w.$]{3,}|^(?:curl: \(\d+\)|wget: |fatal: )"
+    r"|^[\w.]{0,120}(?:errors?|exceptions?|exc)\.(?-i:[A-Z])\w{0,80}\s*(?::|$)"
     r"|^\S{1,120}: (?:fatal )?error: |\bError response from daemon\b|\bcan't open file\b|\boom_kill\b|\bDUE TO TIME LIMIT\b"
     r"|\bexited on signal \d+|^make(?:\[\d+\])?: \*\*\*|^E: |\bAssertion\b.{0,200}\bfailed\b|\bpanicked at\b|^panic: "
+    r"|\bexit(?:ed|s)? with (?:(?:exit|return) )?(?:code|status)[ =:]+-?[1-9]"
     r"|^\s*what\(\): |^terminate called|\bHW Exception by GPU\b|^Fatal Python error",
+    re.IGNORECASE,
+)
+# What the system says; scripts try files that are not there, too.
+_STRERROR = re.compile(
+    r": (?:Permission denied|Operation not permitted|No such (?:file or directory|device(?: or address)?)|Exec format error"
+    r"|Cannot allocate memory|Input/output error|Stale file handle|Read-only file system|Disk quota exceeded"
+    r"|Address already in use|Device or resource busy"
+    r"|Argument list too long|Too many open files|Resource temporarily unavailable)\.?$",
     re.IGNORECASE,
 )
 # Who says so points at somebody else's failure.
@@ -87,7 +68,9 @@ _FOLLOWS = re.compile(
     r"|worker.{0,40}(died|exited|failed unexpectedly|is dead)|child process.{0,20}(died|failed|exited)|sigquit from a child"
     r"|during handling of the above|direct cause of the following|KeyboardInterrupt|SystemExit|CancelledError|GeneratorExit"
     r"|CalledProcessError|non-zero exit status|Scheduler hit an exception|\bSIG(TERM|INT)\b|SignalException|stopped by signal"
+    r"|\bexit(?:ed|s)? with (?:(?:exit|return) )?(?:code|status)\b"
     r"|Console script|\bExited with exit code\b|\bexited on signal\b|^make(?:\[\d+\])?: \*\*\*|ExceptionGroup:|terminate called"
+    r"|\bCaught \w{1,80} in (?:DataLoader worker|pin memory|replica)"
     r"|\*\*\* (?:STEP|JOB) .{0,80} CANCELLED AT \S+ \*\*\*",
     re.IGNORECASE,
 )
@@ -120,28 +103,51 @@ def lines_of(log: Iterable[str], benign: Sequence[str] = ()) -> Iterator[str]:
     yield from weak if first is None else itertools.chain([first], signs)
 
 
+@dataclass
+class _Traceback:
+    """A traceback that is being read: its lines, the header first, and the level at which it was logged."""
+
+    lines: List[str]
+    level: str
+
+    def ended(self, known: Patterns) -> Iterator[str]:
+        if not any(map(known.match, self.lines)):
+            last = self.lines[-1].strip() or next((line.strip() for line in reversed(self.lines) if line.strip()), HEADER)
+            yield _marked(last, self.level)
+
+
 def _signs(log: Iterable[str], known: Patterns, weak: List[str]) -> Iterator[str]:
-    open_ones: Dict[str, List[str]] = {}
-    for raw in log:
-        who, line, is_error = _bare(raw)
-        traceback = _of(who, open_ones)
-        if line.rstrip().endswith(_HEADER):
-            if traceback is not None:
-                yield from _ended(open_ones.pop(traceback), known)
-            open_ones[who] = [line]
+    open_ones: Dict[str, _Traceback] = {}
+    leads, before = Leads(), ""
+    for raw in opened(log):
+        who, line, level = bare(raw, leads)
+        owner = _of(who, open_ones)
+        if line.rstrip().endswith(HEADER):
+            if owner is not None:
+                yield from open_ones.pop(owner).ended(known)
+            who, line = leads.learned(who, line)
+            # Of a destructor that failed nobody hears more than this.
+            open_ones[who] = _Traceback([before, line] if before.startswith(_IGNORED) else [line], level)
             if len(open_ones) > _MOST_TRACEBACKS:
                 oldest, *_younger = open_ones
-                yield from _ended(open_ones.pop(oldest), known)
-        elif traceback is not None and (not line.strip() or line[:1].isspace()) and len(open_ones[traceback]) < _MOST_FRAMES:
-            open_ones[traceback].append(line)
-        elif traceback is not None:
-            yield from _ended([*open_ones.pop(traceback), line], known)
-        elif _SIGN.search(line) and not known.match(line):
-            yield line.strip()
-        elif is_error and line.strip() and len(weak) < _MOST_WEAK and not known.match(line):
+                yield from open_ones.pop(oldest).ended(known)
+        elif owner is not None and (not line.strip() or line[:1].isspace()) and len(open_ones[owner].lines) < _MOST_FRAMES:
+            open_ones[owner].lines.append(line)
+        elif owner is not None:
+            open_ones[owner].lines.append(line)
+            yield from open_ones.pop(owner).ended(known)
+        elif (_SIGN.search(line) or _STRERROR.search(line)) and not known.match(line):
+            yield _marked(line.strip(), level)
+        elif level == ERROR and line.strip() and len(weak) < _MOST_WEAK and not known.match(line):
             weak.append(line.strip())
-    for lines in open_ones.values():
-        yield from _ended(lines, known)
+        before = line
+    for traceback in open_ones.values():
+        yield from traceback.ended(known)
+
+
+def _marked(line: str, level: str) -> str:
+    """Return *line* so that it shows that its logger took it for less than an error."""
+    return f"{WARNING}: {line}" if level == WARNING else line
 
 
 def cause(lines: Sequence[str]) -> str:
@@ -150,12 +156,17 @@ def cause(lines: Sequence[str]) -> str:
     >>> cause(["ValueError: bad", "RuntimeError: Engine core initialization failed. See root cause above."])
     'ValueError: bad'
     """
-    return min(lines, key=_distance, default="")  # the first of those that are nearest
+    nearest = min(range(len(lines)), key=lambda place: _distance(lines[place]), default=-1)  # the first of them
+    while 0 <= nearest < len(lines) - 1 and lines[nearest + 1].startswith(_CAUSED_BY):  # as Java writes it, the innermost last
+        nearest += 1
+    return re.sub(f"^(?:{WARNING}: )?(?:{_CAUSED_BY})?", "", lines[nearest]) if lines else ""
 
 
 def _distance(line: str) -> int:
-    """Return how far from the cause *line* is: 0 for a failure of its own, 3 for the report of another's."""
+    """Return how far from the cause *line* is: 0 for a failure of its own, 3 for a warning, 4 for the report of another's failure."""
     if _FOLLOWS.search(line):
+        return 4
+    if _MILD.search(line):
         return 3
     if _OUTSIDE.search(line):
         return 2
@@ -203,26 +214,8 @@ def _compiled(text: str) -> re.Pattern[str] | None:
         return None
 
 
-def _bare(raw: str) -> Tuple[str, str, bool]:
-    """Return who said *raw* (rank, process; empty if it does not tell), it without what was put before, and if that calls it an error."""
-    line = _CONTROL.sub("", raw[:_LONGEST_LINE].rstrip("\r\n"))
-    taken = 0
-    while True:
-        found = _PREFIX.match(line, taken)
-        if not found or found.end() == taken:
-            break
-        taken = found.end()
-    who = " ".join(_WHO.findall(line[:taken]))
-    return who, _REPEATED.sub("", line[taken:]), _SAYS_ERROR.search(line[:taken]) is not None
-
-
-def _of(who: str, open_ones: Dict[str, List[str]]) -> str | None:
+def _of(who: str, open_ones: Dict[str, _Traceback]) -> str | None:
     """Return whose open traceback a line of *who* goes on with; a line that does not tell goes on with the latest."""
     if who in open_ones:
         return who
     return next(reversed(open_ones)) if open_ones and not who else None
-
-
-def _ended(traceback: List[str], known: Patterns) -> Iterator[str]:
-    if traceback and not any(map(known.match, traceback)):
-        yield traceback[-1].strip() or next((line.strip() for line in reversed(traceback) if line.strip()), _HEADER)

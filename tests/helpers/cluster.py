@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import testinfra
 
@@ -38,6 +38,25 @@ for folder in {_FOLDERS}; do
     [ ! -e $folder.kept ] || mv $folder.kept $folder
     rm -rf $folder.gone
 done
+"""
+
+# Source: fanotify(7): a permission event holds up who reads, until it is answered or nobody listens any more.
+_HOLD_READS = """
+import ctypes, os, struct, sys
+library, path, passes = ctypes.CDLL(None, use_errno=True), os.fsencode(sys.argv[1]), int(sys.argv[2])
+FAN_CLASS_CONTENT, FAN_MARK_ADD, FAN_ACCESS_PERM, FAN_ALLOW, AT_FDCWD = 0x4, 0x1, 0x20000, 0x1, -100
+events = library.fanotify_init(FAN_CLASS_CONTENT, os.O_RDONLY)
+if library.fanotify_mark(events, FAN_MARK_ADD, ctypes.c_uint64(FAN_ACCESS_PERM), AT_FDCWD, path):
+    sys.exit(os.strerror(ctypes.get_errno()))
+print("ready", flush=True)
+while passes >= 0:
+    for _length, _version, _reserved, _metadata, _mask, handle, _pid in struct.iter_unpack("=IBBHQii", os.read(events, 24)):
+        if passes > 0:
+            os.write(events, struct.pack("=iI", handle, FAN_ALLOW))
+        os.close(handle)
+        passes -= 1
+print("held", flush=True)
+sys.stdin.read()
 """
 
 
@@ -123,6 +142,24 @@ class Cluster:
 
     def free_docker(self, node: str) -> None:
         self.hosts[node].run("kill -CONT $(pidof dockerd)")
+
+    @contextlib.contextmanager
+    def holding_reads(self, node: str, path: str, after: int) -> Iterator[Callable[[], None]]:
+        """Hold up who reads the file *path* on *node*, once it has been read from *after* times; what is given waits for that."""
+        command = ["docker", "exec", "-i", container(node), "timeout", "120", "python3", "-c", _HOLD_READS, path, str(after)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            said = iter(holder.stdout.readline, "")
+
+            def wait() -> None:
+                assert next(said, "") == "held\n", self.evidence()
+
+            try:
+                assert next(said, "") == "ready\n"
+                yield wait
+            finally:
+                holder.stdin.close()
 
     @contextlib.contextmanager
     def setting(self, line: str, *nodes: str) -> Iterator[None]:

@@ -107,10 +107,15 @@ def test_a_child_that_leaves_by_the_wrong_door_says_so_on_stderr(capfd: pytest.C
     assert "KeyboardInterrupt: \\ud800" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("how", [lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: sys.exit(3)])
+@pytest.mark.parametrize("how", [lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGSEGV), lambda: sys.exit(3)])
 def test_a_child_that_dies_without_an_answer_is_a_defect(how: Any, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="ended without an answer, wait status"):
         process.run(ME, _call, how)
+
+
+def test_a_child_that_the_kernel_or_an_admin_kills_is_no_defect() -> None:
+    with pytest.raises(ShareFault, match="process: it was killed"):
+        process.run(ME, _call, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 NO_ANSWERS = [b"", b"{", b"5", b"null", b"[]", b'"value"', b"{}", b"[" * 100_000, b"\xff", b"9" * 9999]

@@ -108,7 +108,7 @@ class Child:
         self._answer = bytearray()
         self._received_bytes, self._has_news = 0, False
         self._status: Optional[int] = None
-        self._is_over = False
+        self._is_over, self._is_ended = False, False
 
     def fileno(self) -> int:
         return self._handle
@@ -145,7 +145,7 @@ class Child:
         """Wait for the child and return what its function returned, as JSON knows it.
 
         :raises Fault: the one that the function raised.
-        :raises ShareFault: *deadline* passed first; the child is dead then, or as good as dead.
+        :raises ShareFault: *deadline* passed first; the child is dead then, or as good as dead. Or somebody else has killed it.
         :raises RuntimeError: the child died without an answer or raised something else: a defect of ours.
         """
         if not self.ends(deadline):
@@ -171,7 +171,7 @@ class Child:
         One in uninterruptible sleep cannot be ended: it is left behind, and dies when the kernel lets go of it.
         """
         if not self._is_over:
-            self._leave(descendants.end(self.pid))
+            self._leave(self._end())
 
     def _is_ready(self, deadline: Optional[Deadline]) -> bool:
         # poll, for select cannot wait for a descriptor above 1023, and a leader may have thousands
@@ -183,9 +183,13 @@ class Child:
         """Be done with the child, as far as that is possible."""
         if not self._is_over:
             # It has closed its pipe and does not end: a file that the kernel cannot close, perhaps.
-            self._status = descendants.end(self.pid) if status is None else status
+            self._status = self._end() if status is None else status
             self._is_over = True
             os.close(self._handle)
+
+    def _end(self) -> Optional[int]:
+        self._is_ended = True
+        return descendants.end(self.pid)
 
     def _decoded(self) -> Any:
         self.news()
@@ -197,8 +201,13 @@ class Child:
                 raise RuntimeError(f"in a child process:\n{answer['defect']}")
             fault = from_dict(answer["fault"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise RuntimeError(f"child {self.pid} ended without an answer, wait status {self._status}") from None
+            raise self._unanswered() from None
         raise fault
+
+    def _unanswered(self) -> Exception:
+        if self._status == signal.SIGKILL and not self._is_ended:  # the kernel without memory, mostly: our children go first
+            return ShareFault("process: it was killed", "look with dmesg whether this node had no memory left", pid=self.pid)
+        return RuntimeError(f"child {self.pid} ended without an answer, wait status {self._status}")
 
 
 def start(user: Account, work: Callable[..., Any], *args: Any, keep: Tuple[int, ...] = ()) -> Child:

@@ -10,7 +10,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping
 
 from helpers.images import Image, chain_ids, digest
 
@@ -68,6 +68,12 @@ def containerd(root: Path, image: Image, is_gzip: bool = False, has_index: bool 
     for data in (*layers, image.config, manifest, attestation, json.dumps(index).encode()):
         _write(blobs / digest(data)[7:], data)
     return digest(json.dumps(index).encode() if has_index else manifest)
+
+
+def content(root: Path, blobs: Mapping[str, bytes]) -> None:
+    """Write blobs, by their digests, into a containerd content store below *root*."""
+    for name, data in blobs.items():
+        _write(root / "io.containerd.content.v1.content" / "blobs" / "sha256" / name[7:], data)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -124,6 +124,14 @@ def test_a_wrong_blob_is_named_and_leaves_nothing(engine: Engine, store: ImageSt
     assert (engine.inspect(str(name)), loopback(engine)) == (None, [])
 
 
+@pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
+def test_a_wrong_blob_in_an_archive_is_named_and_leaves_nothing(
+    engine: Engine, store: ImageStore, name: Reference, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint.Endpoint, "name", property(lambda _self: f"127.0.0.1:9/madengine/{'0' * 32}"))
+    test_a_wrong_blob_is_named_and_leaves_nothing(engine, store, name, damage)
+
+
 def test_two_pulls_at_once_end_well(engine: Engine, store: ImageStore, name: Reference) -> None:
     supply, box = load.FromStore(store, stored(store, fresh(300_000, 3_000_000))), []  # type: ignore[var-annotated]
     engines = [Engine(engine.socket) for _ in range(3)]
@@ -257,7 +265,7 @@ def test_a_registry_that_is_out_of_reach_is_declined_where_there_is_another_way(
         pull = f"127.0.0.1:{nobody.getsockname()[1]}/lab/a@sha256:{'ab' * 32}"
         details = {"pull": pull, **({"otherwise": True} if otherwise else {})}
         offer = Offer(name, fresh(9).identity.digest, "registry", details=details).to_dict()
-        with pytest.raises(ShareFault if otherwise else Refused, match="connection refused") as caught:
+        with pytest.raises(ShareFault if otherwise else Refused, match="dial tcp") as caught:
             distribute.obtain(engine, offer, within())
     assert (caught.value.what == transports.DECLINED) is otherwise
     assert engine.identity(name) is None

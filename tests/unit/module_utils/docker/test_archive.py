@@ -22,6 +22,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.imag
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image_manifest import Layer, Stored
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
+from helpers.pinned import by_registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -319,6 +320,22 @@ def test_an_image_named_by_digest_gets_no_tag(store: ImageStore) -> None:
     name = Reference.parse("a/b@sha256:" + "0" * 64)
     members = images.members_of(b"".join(archive.write(stored(store), name, store.chunks)))
     assert json.loads(members["manifest.json"])[0]["RepoTags"] is None
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+@pytest.mark.parametrize("tag", ["", ":1"])
+def test_an_image_by_digest_keeps_what_its_digest_is_of(store: ImageStore, tag: str, has_index: bool) -> None:
+    has = by_registry(IMAGE, has_index)
+    for data in has.blobs.values():
+        store.blobs.put([data])
+    kept, name = store.read(has.manifest_digest, has.digest), Reference.parse(f"a/b{tag}@{has.digest}")
+    whole, bare = (images.members_of(b"".join(each)) for each in (archive.write(kept, name, store.chunks), archive.naming(kept, name)))
+    assert {images.digest(data): data for path, data in whole.items() if path.startswith("blobs/")} == has.blobs
+    [entry] = json.loads(whole["index.json"])["manifests"]
+    assert (entry["digest"], entry["mediaType"]) == (has.digest, has.contents[has.digest].media_type)
+    assert entry["annotations"]["io.containerd.image.name"] == f"docker.io/a/b@{has.digest}"
+    layers = {each.digest for each in kept.layers}
+    assert bare == {path: data for path, data in whole.items() if images.digest(data) not in layers}
 
 
 def test_compressed_layers_of_other_tools_are_handed_on_as_they_are(store: ImageStore) -> None:

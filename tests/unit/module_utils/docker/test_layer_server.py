@@ -18,6 +18,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker i
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import docker_root, images
+from helpers.pinned import by_registry
 
 IMAGE = images.make(b"base" * 300000, b"middle", b"base" * 300000, b"top")
 
@@ -202,6 +203,28 @@ def test_the_reader_answers_every_kind_of_question(tmp_path: Path, docker_socket
     assert b"".join(remote.layer(image_id, 3)) == IMAGE.layers[3]
     with pytest.raises(layerdb.Unexpected):
         list(remote.layer(image_id, 4))
+    with pytest.raises(layerdb.Unexpected, match="not kept"):
+        remote.documents(image_id)
+    with pytest.raises(layerdb.Unexpected, match="not kept"):
+        list(remote.packed(image_id, 0))
+    remote.close()
+    thread.join(10)
+    ours.close()
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_what_a_registry_has_sent_arrives_as_it_came(tmp_path: Path, has_index: bool) -> None:
+    has = by_registry(IMAGE, has_index)
+    docker_root.content(tmp_path, has.blobs)
+    source = layerdb.ContentStore((str(tmp_path),))
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=layer_server.serve, args=(ours, lambda: source))
+    thread.start()
+    remote = layer_server.LayerClient(theirs.detach())
+    assert remote.documents(has.digest) == source.documents(has.digest)
+    assert [b"".join(remote.packed(has.digest, index)) for index in range(4)] == [
+        b"".join(source.packed(has.digest, index)) for index in range(4)
+    ]
     remote.close()
     thread.join(10)
     ours.close()

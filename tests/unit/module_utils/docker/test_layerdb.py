@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layerdb
 from helpers import docker_root, images
+from helpers.pinned import by_registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,29 @@ def test_the_containerd_stores_blobs_give_the_very_bytes(tmp_path: Path, is_gzip
     assert len(source.sizes(image_id)) == 2
     if not is_gzip:
         assert [source.length(image_id, index) for index in range(2)] == [len(each) for each in image.layers]
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_what_a_registry_has_sent_is_given_as_it_came(tmp_path: Path, has_index: bool) -> None:
+    has = by_registry(images.make(b"base" * 1000, b"top"), has_index)
+    docker_root.content(tmp_path, has.blobs)
+    source = layerdb.ContentStore((str(tmp_path),))
+    root = [has.blobs[has.digest]] if has_index else []
+    assert source.documents(has.digest) == [has.blobs[has.manifest_digest], has.image.config, *root]
+    assert [b"".join(source.packed(has.digest, index)) for index in range(2)] == list(has.blobs.values())[-2:]
+    with pytest.raises(layerdb.Unexpected):
+        list(source.packed(has.digest, 2))
+    (tmp_path / "io.containerd.content.v1.content/blobs/sha256" / images.digest(has.image.config)[7:]).unlink()
+    with pytest.raises(layerdb.Unexpected, match="no such blob"):
+        source.documents(has.digest)
+
+
+def test_the_classic_store_has_nothing_as_it_came(tmp_path: Path) -> None:
+    image = images.make(b"x")
+    source, image_id = layerdb.GraphDriverLayers(str(tmp_path)), docker_root.classic(tmp_path, image)
+    for ask in (lambda: source.documents(image_id), lambda: list(source.packed(image_id, 0))):
+        with pytest.raises(layerdb.Unexpected, match="not kept"):
+            ask()
 
 
 def test_how_long_a_packed_layer_is_unpacked_is_not_known_beforehand(tmp_path: Path) -> None:
@@ -174,6 +198,10 @@ def test_an_unknown_image_is_unexpected(tmp_path: Path, image_id: str) -> None:
             list(source.layer(image_id, 0))
         with pytest.raises(layerdb.Unexpected):
             source.length(image_id, 0)
+        with pytest.raises(layerdb.Unexpected):
+            source.documents(image_id)
+        with pytest.raises(layerdb.Unexpected):
+            list(source.packed(image_id, 0))
 
 
 @pytest.mark.parametrize("entry", [[1], {"type": 3}, {}, {"type": 1, "size": "x"}, {"type": 2, "payload": "§"}])

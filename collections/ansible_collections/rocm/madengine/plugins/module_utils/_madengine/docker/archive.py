@@ -62,16 +62,29 @@ def write(
     :param omit: diff ids of layers to leave out, because the daemon has them.
     :raises ShareFault: instead of the archive's end, if *chunks* does.
     """
-    yield _member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-    yield _member("index.json", json.dumps(index_of(reference, stored.manifest_digest, len(stored.manifest_bytes))).encode())
-    yield _member("manifest.json", json.dumps([_docker_manifest(stored, reference)]).encode())
-    yield _member(_path(stored.config_digest), stored.config_bytes)
-    yield _member(_path(stored.manifest_digest), stored.manifest_bytes)
+    yield from _head(stored, reference)
     for each in wanted(stored, omit):
         yield _header(_path(each.digest), each.size_bytes)
         yield from chunks(each)
         yield bytes(-each.size_bytes % _BLOCK)
     yield bytes(2 * _BLOCK)
+
+
+def naming(stored: Stored, reference: Reference) -> Iterator[bytes]:
+    """Give an archive that has no layer and only gives an image that the containerd store has the further name *reference*.
+
+    It is the one way to a name by digest that needs no registry: Docker tags none so.
+    """
+    yield from _head(stored, reference)
+    yield bytes(2 * _BLOCK)
+
+
+def _head(stored: Stored, reference: Reference) -> Iterator[bytes]:
+    yield _member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    yield _member("index.json", json.dumps(index_of(reference, stored)).encode())
+    yield _member("manifest.json", json.dumps([_docker_manifest(stored, reference)]).encode())
+    for digest, (data, _media_type) in stored.documents.items():
+        yield _member(_path(digest), data)
 
 
 def wanted(stored: Stored, omit: AbstractSet[str]) -> List[Layer]:

@@ -15,6 +15,7 @@ Source: architecture.md, "Identities".
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -43,6 +44,10 @@ class Source(Protocol):
     def length(self, image_id: str, index: int) -> int: ...
 
     def layer(self, image_id: str, index: int) -> Iterator[bytes]: ...
+
+    def documents(self, image_id: str) -> List[bytes]: ...
+
+    def packed(self, image_id: str, index: int) -> Iterator[bytes]: ...
 
 
 def source_of(driver: str, root_dir: str, is_containerd_store: bool) -> Optional[Source]:
@@ -86,6 +91,12 @@ class LayerClient:
     def layer(self, image_id: str, index: int) -> Iterator[bytes]:
         return self._ask(ask="layer", image=image_id, index=index)
 
+    def documents(self, image_id: str) -> List[bytes]:
+        return [base64.b64decode(each) for each in json.loads(b"".join(self._ask(ask="documents", image=image_id)))]
+
+    def packed(self, image_id: str, index: int) -> Iterator[bytes]:
+        return self._ask(ask="packed", image=image_id, index=index)
+
     def close(self) -> None:
         self._stream.close()
         self._socket.close()
@@ -120,8 +131,11 @@ def _answered(source: Optional[Source], question: Dict[str, Any]) -> Iterator[by
     if source is None:
         raise Unexpected("the daemon keeps its layers in a way that is not known here")
     image_id = str(question["image"])
-    if question["ask"] == "layer":
-        return source.layer(image_id, int(question["index"]))
+    if question["ask"] in ("layer", "packed"):
+        layer = source.packed if question["ask"] == "packed" else source.layer
+        return layer(image_id, int(question["index"]))
+    if question["ask"] == "documents":
+        return iter([json.dumps([base64.b64encode(each).decode() for each in source.documents(image_id)]).encode()])
     if question["ask"] == "sizes":
         return iter([json.dumps(source.sizes(image_id)).encode()])
     if question["ask"] == "length":
@@ -144,7 +158,8 @@ def _answer(stream: IO[bytes]) -> Iterator[bytes]:
 
 def _send(peer: socket.socket, length: int, data: bytes) -> None:
     peer.sendall(struct.pack("!I", length))
-    peer.sendall(data)
+    if data:  # who has read the end of an answer may have gone
+        peer.sendall(data)
 
 
 def _live(ours: socket.socket, docker_socket: str) -> int:

@@ -81,6 +81,17 @@ class GraphDriverLayers:
             finally:
                 files_of.close()
 
+    def documents(self, image_id: str) -> List[bytes]:
+        """Return nothing: this store keeps no registry's manifest.
+
+        :raises Unexpected: always.
+        """
+        raise Unexpected(f"the manifest is not kept: {image_id}")
+
+    def packed(self, image_id: str, index: int) -> Iterator[bytes]:
+        """Give nothing, as `documents`."""
+        raise Unexpected(f"the layers are not kept as they came: {image_id}")
+
     def _split(self, place: str) -> gzip.GzipFile:
         return gzip.open(os.path.join(place, "tar-split.json.gz"), "rb")
 
@@ -129,16 +140,37 @@ class ContentStore:
             with files.opened(self._path(descriptor["digest"])) as stream:
                 yield from compression.inflated(digests.chunks_of(stream), kind)
 
-    def _manifest(self, image_id: str) -> Dict[str, Any]:
-        """Return the image manifest; an image of several platforms is none of ours, since only one of them is here."""
+    def documents(self, image_id: str) -> List[bytes]:
+        """Return the image's manifest, its config and, where that names the image, its registry's index: the very bytes.
+
+        :raises Unexpected: one is not there.
+        """
         with _unexpected():
-            document = json.loads(self._read(image_id))
+            digest, document = self._meant(image_id)
+            manifest, config = self._read(digest), self._read(document["config"]["digest"])
+            return [manifest, config, *([] if digest == image_id else [self._read(image_id)])]
+
+    def packed(self, image_id: str, index: int) -> Iterator[bytes]:
+        """Give one layer's blob as the registry has it, whatever its compression.
+
+        :raises Unexpected: it is not there.
+        """
+        with _unexpected(), files.opened(self._path(self._manifest(image_id)["layers"][index]["digest"])) as stream:
+            yield from digests.chunks_of(stream)
+
+    def _manifest(self, image_id: str) -> Dict[str, Any]:
+        return self._meant(image_id)[1]
+
+    def _meant(self, image_id: str) -> Tuple[str, Dict[str, Any]]:
+        """Return the image manifest and its digest; an image of several platforms is none of ours, since only one of them is here."""
+        with _unexpected():
+            digest, document = image_id, json.loads(self._read(image_id))
             present = [each["digest"] for each in document.get("manifests", []) if self._holds(each)]
             if len(present) == 1:
-                document = json.loads(self._read(present[0]))
+                digest, document = present[0], json.loads(self._read(present[0]))
             if not isinstance(document.get("layers"), list):
                 raise Unexpected(f"no image manifest: {image_id}")
-            return dict(document)
+            return digest, dict(document)
 
     def _packed_otherwise(self, diff_id: str) -> Mapping[str, Any]:
         """Return another image's descriptor of the layer, whose blob is there.

@@ -31,8 +31,8 @@ from ..docker.answers import Refused
 from ..docker.daemon import Info
 from ..docker.engine import Engine
 from ..oci import endpoint, lease
-from ..oci.image import Reference
-from ..oci.image_manifest import CONFIG_TYPE, MANIFEST_TYPE, Layer, Stored
+from ..oci.image import Identity, Reference
+from ..oci.image_manifest import Layer, Stored
 from ..oci.store import ImageStore
 
 PULL, LOAD = "pull", "load"
@@ -132,26 +132,43 @@ def from_store(engine: Engine, store: ImageStore, stored: Stored, name: Referenc
 def load(engine: Engine, supply: Supply, name: Reference, deadline: Deadline) -> Loaded:
     """Load what the daemon lacks and prove that it has the image now.
 
-    :param name: a name by tag.
+    :param name: with a digest, that of the image's manifest or index.
     :raises ShareFault: a blob is missing or damaged.
-    :raises JobFault: the daemon refuses the image, or has another one after all; *name* has a digest.
+    :raises JobFault: the daemon refuses the image, or has another one after all; or *name* has a digest, which the classic store does
+        not take so, or which is not the image's.
     """
-    stored = supply.stored
+    stored, info = supply.stored, engine.info()
     if name.digest:
-        # Docker keeps a name by digest only of what it pulled under that very name, and the digest is the registry's manifest's.
-        remedy = "let every node reach its registry, or name it by tag"
-        raise JobFault("loading: an image by digest comes from its registry alone", remedy, image=str(name))
-    info = engine.info()
+        _require_pinned(info, stored, name)
     held = _Held(engine, stored, info.is_containerd_store)
     # The containerd store finds what it has by itself; of the classic one see above.
     refused = frozenset() if info.is_containerd_store else held.diff_ids
     _require_room(engine, info, stored, held)
     with endpoint.Endpoint(contents(supply, refused), supply.awaited, uids=socket_owner.trusted(engine.socket)) as server:
         try:
-            return _pulled(engine, server, stored, name, deadline)
+            done = _pulled(engine, server, stored, name, deadline)
+            if done is not None:
+                return done
+            reason = "the daemon has layers of it under another compression"
         except Refused as fault:
             reason = _reason(supply, server, fault, refused)
-    return _archived(engine, supply, name, held.diff_ids, deadline, reason)
+    # A layer that is here under another compression is none of those that the name's digest stands for.
+    return _archived(engine, supply, name, frozenset() if name.digest else held.diff_ids, deadline, reason)
+
+
+def _require_pinned(info: Info, stored: Stored, name: Reference) -> None:
+    """Do nothing if the daemon can be given *stored* under a *name* by digest.
+
+    :raises JobFault: it cannot.
+    """
+    if not info.is_containerd_store:
+        # The classic store keeps such a name only of what it pulled under it: it neither loads nor tags one.
+        remedy = "let this node reach the registry, turn on Docker's containerd image store here, or name the image by tag"
+        raise JobFault("loading: this node's Docker takes an image by digest from its registry alone", remedy, image=str(name))
+    if stored.root_digest != name.digest:
+        raise JobFault(
+            "loading: the image is not the one of this digest", "publish it again", image=str(name), published=stored.root_digest
+        )
 
 
 class _Held:
@@ -193,9 +210,7 @@ def contents(supply: Supply, refused: FrozenSet[str] = frozenset()) -> Dict[str,
     stored = supply.stored
     given = {each.digest: supply.content(each) for each in stored.layers if each.diff_id not in refused}
     found = {digest: content for digest, content in given.items() if content is not None}
-    found[stored.config_digest] = endpoint.Document(stored.config_bytes, CONFIG_TYPE)
-    found[stored.manifest_digest] = endpoint.Document(stored.manifest_bytes, MANIFEST_TYPE)
-    return found
+    return {**found, **{digest: endpoint.Document(*document) for digest, document in stored.documents.items()}}
 
 
 def is_here(engine: Engine, name: Reference, wanted: str) -> bool:
@@ -213,12 +228,20 @@ def require(engine: Engine, name: Reference, wanted: str) -> None:
         raise _another(name)
 
 
-def _pulled(engine: Engine, server: endpoint.Endpoint, stored: Stored, name: Reference, deadline: Deadline) -> Loaded:
-    pulled = Reference.parse(f"{server.name}@{stored.manifest_digest}")
+def _pulled(engine: Engine, server: endpoint.Endpoint, stored: Stored, name: Reference, deadline: Deadline) -> Optional[Loaded]:
+    """Let the daemon pull; None if it cannot tell afterwards what it has.
+
+    The containerd store fetches no layer that it has unpacked from another blob, and Docker 28 describes no image whose blobs it lacks.
+    """
+    pulled = Reference.parse(f"{server.name}@{stored.root_digest}")
     try:
         engine.pull(pulled, deadline.left(), has_login=False)
-        require(engine, pulled, stored.identity.digest)
-        engine.tag(str(pulled), name)
+        if not is_here(engine, pulled, stored.identity.digest):
+            return None
+        if name.digest:
+            engine.load(archive.naming(stored, name), deadline.left())
+        else:
+            engine.tag(str(pulled), name)
         require(engine, name, stored.identity.digest)
     finally:
         _forget(engine, str(pulled))
@@ -273,16 +296,28 @@ def _archived(engine: Engine, supply: Supply, name: Reference, held: AbstractSet
         try:
             # The daemon proves every layer: on a busy node, doing it here as well costs a tenth of the whole load.
             engine.load(archive.write(stored, name, lambda layer: supply.chunks(layer, is_proved=False), omit), deadline.left())
-        except Refused:
-            # What the daemon has in the end is what counts: it may have hung up when it had all it wanted.
-            if not is_here(engine, name, stored.identity.digest):
+        except Refused as fault:
+            # What the daemon has in the end is what counts where it hung up, for it may have had all it wanted. Not so where it
+            # said no: the containerd store gives the name to an image of which it cannot unpack a layer.
+            if "answer" in fault.seen or not is_here(engine, name, stored.identity.digest):
                 if not omit:
+                    _drop(engine, name, stored)
                     prove(supply)
                     raise
                 continue
         if is_here(engine, name, stored.identity.digest):
             return Loaded(LOAD, len(sent), sum(each.size_bytes for each in sent), reason)
+    _drop(engine, name, stored)
+    prove(supply)  # Docker 28 says nothing of a blob that it has not got
     raise _another(name)
+
+
+def _drop(engine: Engine, name: Reference, stored: Stored) -> None:
+    """Take the name from an image that the daemon could not take whole, if it has got it."""
+    with contextlib.suppress(Fault):
+        document = engine.inspect(str(name))
+        if document and (document.get("Id") == stored.root_digest or Identity.of_inspect(document) == stored.identity):
+            engine.untag(str(name))
 
 
 def require_whole(store: ImageStore, stored: Stored, name: Reference) -> None:

@@ -26,6 +26,7 @@ from ..oci.image import Identity, Reference, digest_of
 from ..oci.image_manifest import Layer, Stored, manifest_of
 from ..oci.root import SITE
 from ..oci.store import ImageStore
+from . import pinned
 
 
 def publish(
@@ -49,12 +50,14 @@ def publish(
     :param kind: how new layers are packed; one that the store has stays as it is.
     :param early: is told of the image as soon as its documents lie there, if that is before its layers do. Should they turn out
         otherwise after all, another image is returned in the end.
-    :raises ShareFault: the store cannot be written, or is full.
+    :raises ShareFault: the store cannot be written, or is full; or the daemon does not have what is named by digest as its registry has it.
     :raises JobFault: the image is not what it was a moment ago.
     """
     stored = _kept(store, name, namespace, identity, taken)
     if stored is not None:
         return stored, "none", (0, 0)
+    if name.digest:
+        return _pinned(engine, store, name, namespace, identity, deadline, reader, taken)
     before = present(store, identity, [namespace, SITE] if kind != compression.NONE else [])
     lease.extend(store, taken, [*identity.diff_ids, *(each.digest for each in before.values())])
     image_id, unpacked = str(document.get("Id")), None
@@ -102,6 +105,24 @@ def present(store: ImageStore, identity: Identity, namespaces: Sequence[str]) ->
 
 def _is_whole(store: ImageStore, each: Layer) -> bool:
     return store.blobs.counted(each.digest, each.size_bytes) is not None
+
+
+def _pinned(
+    engine: Engine,
+    store: ImageStore,
+    name: Reference,
+    namespace: str,
+    identity: Identity,
+    deadline: Deadline,
+    reader: Optional[Source],
+    taken: lease.Lease,
+) -> Tuple[Stored, str, Tuple[int, int]]:
+    """Bring an image that is named by digest into the store as its registry has it; arguments and faults as `publish`."""
+    found, method, new = pinned.fetch(engine, store, name, identity, deadline, reader)
+    lease.extend(store, taken, found.digests)
+    stored = store.keep_as_it_is(found)
+    store.point(name, namespace, stored)
+    return stored, method, (len(new), sum(each.size_bytes for each in new))
 
 
 def _kept(store: ImageStore, name: Reference, namespace: str, identity: Identity, taken: lease.Lease) -> Optional[Stored]:

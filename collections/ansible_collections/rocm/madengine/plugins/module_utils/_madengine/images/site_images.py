@@ -41,7 +41,7 @@ def ensure(engine: Engine, store: Optional[ImageStore], name: Reference, deadlin
     :raises JobFault: the site has not distributed it, and its name has no digest; or its registry does not give it.
     """
     if name.digest:
-        return _pulled(engine, name, deadline)
+        return _pinned(engine, store, name, deadline)
     local, stored = engine.identity(name), intact(store, name, [SITE]) if store is not None else None
     wanted = stored.identity.digest if stored is not None else recorded(record).get(str(name))
     if local is not None and local.digest == wanted:
@@ -77,10 +77,18 @@ def recorded(record: str = "") -> Dict[str, str]:
     return {}
 
 
-def _pulled(engine: Engine, name: Reference, deadline: Deadline) -> Tuple[str, Identity]:
+def _pinned(engine: Engine, store: Optional[ImageStore], name: Reference, deadline: Deadline) -> Tuple[str, Identity]:
     identity = engine.identity(name)
     if identity is not None:
         return "local", identity
+    stored = intact(store, name, [SITE]) if store is not None and engine.info().is_containerd_store else None
+    if store is not None and stored is not None:
+        load.from_store(engine, store, stored, name, deadline)
+        return "store", stored.identity
+    return _pulled(engine, name, deadline)
+
+
+def _pulled(engine: Engine, name: Reference, deadline: Deadline) -> Tuple[str, Identity]:
     try:
         engine.pull(name, deadline.left())
     except Refused as fault:

@@ -38,8 +38,9 @@ class _Search:
     def ways(self) -> Dict[str, Tuple[str, Callable[[], str]]]:
         """Return source → (the place in words, what brings the image into the daemon and returns "" or why not)."""
         name, ways = self.request.reference, {"local": (f"docker of this node ({self.engine.socket})", lambda: "")}
-        if self.store is not None and not name.digest:  # of that, Docker keeps only what it pulled from its registry
+        if self.store is not None:
             ways["store"] = (f"store {self.store.path} ({', '.join(self.namespaces)})", functools.partial(self._from_store, self.store))
+        if self.store is not None and not name.digest:  # what an archive holds is no registry's
             ways["archive"] = (
                 os.path.join(self.store.path, plain_archive.names(name)[0]),
                 functools.partial(self._from_archive, self.store),

@@ -15,7 +15,7 @@ import os
 import socket
 import tempfile
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..core import files
 from ..core.deadline import Deadline
@@ -49,9 +49,7 @@ class Broadcast(Way):
             store = ImageStore(os.path.join(folder, "store"))
             store.ensure()
             stored, method, _moved = image.save(store, "site", lease.take(store, []))
-            chains = chain_ids(image.identity.diff_ids)
-            omitted = {diff_id for diff_id, chain in zip(image.identity.diff_ids, chains) if chain in options.held}
-            sent = archive.wanted(stored, omitted)
+            sent = archive.wanted(stored, _omitted(image))
             size_bytes = sum(each.size_bytes for each in sent)
             files.require_space(folder, 2 * size_bytes)  # the pieces, and this node's own copy of them
             index, plan = _index(stored, sent), sbcast.plan(options.nodes, image.deadline, **_programs(options))
@@ -122,14 +120,21 @@ class _FromBroadcast:
         return prove(chunks, layer.digest, layer.size_bytes, "broadcast")
 
 
+def _omitted(image: Publication) -> Set[str]:
+    """Return the diff ids of layers that every member has; none of an image by digest, which has to come as its registry has it."""
+    held = set(() if image.name.digest else image.options.held)
+    return {diff_id for diff_id, chain in zip(image.identity.diff_ids, chain_ids(image.identity.diff_ids)) if chain in held}
+
+
 def _index(stored: Stored, sent: Sequence[Layer]) -> bytes:
     """Return what says which blobs follow, in their order: digest and size in bytes; the first is the image's manifest."""
-    documents = [[digest_of(data), len(data)] for data in (stored.manifest_bytes, stored.config_bytes)]
+    documents = [[digest, len(data)] for digest, (data, _media_type) in stored.documents.items()]
     return json.dumps([*documents, *([each.digest, each.size_bytes] for each in sent)]).encode()
 
 
 def _blobs(index: bytes, store: ImageStore, stored: Stored, sent: Sequence[Layer]) -> Iterator[bytes]:
-    yield from (index, stored.manifest_bytes, stored.config_bytes)
+    yield index
+    yield from (data for data, _media_type in stored.documents.values())
     for each in sent:
         yield from store.chunks(each)
 
@@ -157,7 +162,7 @@ def _arrived(delivery: Delivery) -> _FromBroadcast:
     def read(digest: str) -> bytes:
         return part(*places.get(digest, (0, 0)), digest)
 
-    return _FromBroadcast(whole, places, read_image(next(iter(places)), read), awaited)
+    return _FromBroadcast(whole, places, read_image(next(iter(places)), read, delivery.offer.reference.digest), awaited)
 
 
 def _programs(options: TransportOptions) -> Dict[str, str]:

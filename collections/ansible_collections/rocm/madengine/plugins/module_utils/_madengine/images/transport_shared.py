@@ -65,7 +65,7 @@ class Shared(Way):
             time.sleep(random.uniform(0, min(_LONGEST_SPREAD, spread, delivery.deadline.left() / 10)))  # noqa: S311  not a secret
         store = ImageStore(delivery.detail("where"))
         lease.prove(store, lease.Lease(delivery.detail("lease"), delivery.detail("nonce")))
-        stored = store.read(delivery.detail("manifest"))
+        stored = store.read(delivery.detail("manifest"), delivery.offer.reference.digest)
         if delivery.offer.is_coming:
             return delivery.load(load.FromStore(store, stored, delivery.deadline))
         load.require_whole(store, stored, delivery.offer.reference)

@@ -8,14 +8,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..core.errors import Fault, JobFault, ShareFault
+from . import pinned
 from .offer import Figures, Offer
 from .transport import AUTO, DECLINED, OTHERWISE, Delivery, Publication, Transport, TransportOptions, Way
 from .transport_registry import Registry
 from .transport_sbcast import Broadcast
 from .transport_shared import Shared
+
+_WHY = "first_node"  # the detail of an offer of nothing: why the leader gives no image by digest, a text a way
 
 
 class Nothing(Way):
@@ -27,11 +30,19 @@ class Nothing(Way):
         return True
 
     def offer(self, image: Publication) -> Tuple[Dict[str, Any], Figures]:
-        return {}, Figures.since(image.started, "none")
+        is_lost = bool(image.name.digest) and not image.engine.info().is_containerd_store
+        return {_WHY: [str(pinned.not_kept(image.name))]} if is_lost else {}, Figures.since(image.started, "none")
 
     def take(self, delivery: Delivery) -> Figures:
+        name, why = str(delivery.offer.reference), delivery.offer.details.get(_WHY)
+        if delivery.offer.reference.digest:
+            fault = JobFault("transport: this node lacks the image by digest", "let every node reach its registry")
+            # A value a reason, so that none is cut for another's sake.
+            reasons = {f"{_WHY}_{number}": str(each) for number, each in enumerate(why if isinstance(why, list) else [], 1)}
+            fault.seen = {"image": name, **reasons}
+            raise fault
         remedy = "set ImageStore, or store= in the job's comment"
-        raise JobFault("transport: this node lacks the image and no store is shared", remedy, image=str(delivery.offer.reference))
+        raise JobFault("transport: this node lacks the image and no store is shared", remedy, image=name)
 
 
 _ALL: Tuple[Transport, ...] = (Shared(), Registry(), Broadcast(), Nothing())  # in the order in which ``auto`` tries them
@@ -53,14 +64,14 @@ def choose(image: Publication) -> Offer:
     """
     asked = image.options.transport
     ways = [each for each in _ALL if asked in (AUTO, each.name) and each.name not in image.options.declined and each.can(image)]
-    if image.name.digest:  # no other way brings it under that name
-        ways.sort(key=lambda each: each.name != Registry.name)
+    if image.name.digest:
+        ways = _by_digest(image, ways)
     if not ways:
         remedy = TRANSPORTS[asked].remedy if asked in TRANSPORTS else Nothing.remedy
         raise JobFault("transport: it cannot be used here", remedy, transport=asked)
     failed = [_declined(name, why) for name, why in image.options.declined.items()]
     for way in ways:
-        if failed and way.name == Nothing.name:
+        if failed and way.name == Nothing.name and (not image.name.digest or image.options.declined):
             break
         try:
             return _offered(image, way, failed, _has_more(image, ways, way))
@@ -68,6 +79,18 @@ def choose(image: Publication) -> Offer:
             failed.append(fault)
             image.deadline.check("transport: looking for a way")
     raise failed[0]
+
+
+def _by_digest(image: Publication, ways: Sequence[Transport]) -> List[Transport]:
+    """Return the ways of an image that is named by digest, in their order: its registry comes first, for every daemon can pull.
+
+    Only the containerd store has what the others bring. A digest is nobody else's, so where there is no way each node may have it.
+    """
+    found = sorted(ways, key=lambda each: each.name != Registry.name)
+    if image.engine.info().is_containerd_store or not found:
+        return found
+    pulling = [each for each in found if each.name == Registry.name]
+    return pulling if image.options.transport == Registry.name else [*pulling, TRANSPORTS[Nothing.name]]
 
 
 def _declined(name: str, why: Mapping[str, str]) -> ShareFault:
@@ -78,7 +101,7 @@ def _declined(name: str, why: Mapping[str, str]) -> ShareFault:
 
 def _has_more(image: Publication, ways: Sequence[Transport], way: Transport) -> bool:
     """Say whether there is another way behind *way*, should a node be unable to take that one."""
-    return not image.name.digest and any(each.name != Nothing.name for each in ways[ways.index(way) + 1 :])
+    return any(each.name != Nothing.name for each in ways[ways.index(way) + 1 :])
 
 
 def _offered(image: Publication, way: Transport, failed: Sequence[Fault], has_more: bool) -> Offer:
@@ -86,7 +109,8 @@ def _offered(image: Publication, way: Transport, failed: Sequence[Fault], has_mo
     if has_more and way.name == Registry.name:
         details = {**details, OTHERWISE: True}
     if failed:
-        details = {**details, "instead_of": "; ".join(str(fault)[:_LONGEST_REASON] for fault in failed)}
+        reasons = [str(fault)[:_LONGEST_REASON] for fault in failed]
+        details = {**details, "instead_of": "; ".join(reasons), **({_WHY: reasons} if way.name == Nothing.name else {})}
     return Offer(image.name, image.identity.digest, way.name, details=details, figures=figures)
 
 

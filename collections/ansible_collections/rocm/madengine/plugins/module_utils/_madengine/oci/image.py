@@ -87,6 +87,11 @@ class Reference:
         return self.name + self._suffix()
 
     @property
+    def pinned(self) -> Reference:
+        """Return the reference as Docker keeps it: of tag and digest the digest alone."""
+        return Reference(self.domain, self.path, None, self.digest) if self.digest else self
+
+    @property
     def has_registry(self) -> bool:
         """Say whether the name itself names a registry, other than by Docker's default."""
         return self.domain != DEFAULT_DOMAIN

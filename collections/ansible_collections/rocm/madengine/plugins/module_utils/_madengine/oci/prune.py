@@ -152,11 +152,11 @@ def _entry(store: ImageStore, namespace: str, reference: Reference, digest: str,
     with contextlib.suppress(OSError, Fault):
         age = _age(store.published(reference, namespace), now)
     try:
-        stored = store.read(digest)
+        stored = store.read(digest, reference.digest)
     except Fault:
         return Entry(namespace, reference, "", {digest: 0}, 0, age, True)
     digests = {each.digest: store.blobs.taken_bytes(each.digest) for each in stored.layers}
-    digests.update({each: store.blobs.taken_bytes(each) for each in (digest, stored.config_digest)})
+    digests.update({each: store.blobs.taken_bytes(each) for each in stored.documents})
     return Entry(namespace, reference, stored.identity.digest, digests, len(stored.layers), age, bool(store.missing(stored)))
 
 

@@ -87,7 +87,7 @@ class ImageStore:
         for namespace in namespaces:
             digest = self.pointer(reference, namespace)
             if digest is not None:
-                return self.read(digest)
+                return self.read(digest, reference.digest)
         return None
 
     def pointer(self, reference: Reference, namespace: str) -> Optional[str]:
@@ -122,12 +122,13 @@ class ImageStore:
         with self._image(reference, namespace) as folder:
             return folder.status("index.json")
 
-    def read(self, manifest_digest: str) -> Stored:
+    def read(self, manifest_digest: str, root_digest: Optional[str] = None) -> Stored:
         """Return the image with this manifest; its layers' presence is another matter (`missing`).
 
+        :param root_digest: as in `read_image`.
         :raises ShareFault: a document is missing, damaged, or of a form that no store of ours has.
         """
-        return read_image(manifest_digest, self.blobs.read)
+        return read_image(manifest_digest, self.blobs.read, root_digest)
 
     def missing(self, stored: Stored) -> List[Layer]:
         """Return the layers whose blob is not there in full length, readable; no byte is read for that."""
@@ -189,7 +190,15 @@ class ImageStore:
 
     def keep(self, config: bytes, layers: Sequence[Layer]) -> Stored:
         """Add what makes an image of *layers*, whose blobs are all there; no name leads to it yet. Faults as `commit`."""
-        stored = self.put_documents(config, layers)
+        return self._whole(self.put_documents(config, layers))
+
+    def keep_as_it_is(self, stored: Stored) -> Stored:
+        """Add the documents of *stored*, byte for byte as a registry has them, whose layers are all there. Faults as `commit`."""
+        for data, _media_type in stored.documents.values():
+            self.blobs.put_bytes(data)
+        return self._whole(self.read(stored.manifest_digest, stored.root_digest))
+
+    def _whole(self, stored: Stored) -> Stored:
         for absent in self.doubtful(stored):
             raise ShareFault("store: a blob is missing", "publish the image again", digest=absent.digest)
         return stored
@@ -244,7 +253,7 @@ class ImageStore:
 
     def point(self, reference: Reference, namespace: str, stored: Stored) -> None:
         """Make *reference* name *stored*, all of whose blobs are there; faults as `commit`."""
-        index = index_of(reference, stored.manifest_digest, len(stored.manifest_bytes))
+        index = index_of(reference, stored)
         try:
             with self._made(reference, namespace) as folder:
                 folder.write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}', self._file_mode)
@@ -294,7 +303,7 @@ class ImageStore:
     def _blobs_for(self, stored: Stored, namespace: str) -> str:
         """Return where the image's layout finds its blobs; beside the user's own copies it needs links to the others."""
         own = set(self.blobs.own_names()) if namespace == str(self.root.user) else set()
-        needed = {stored.manifest_digest, stored.config_digest, *(each.digest for each in stored.layers)}
+        needed = {*stored.documents, *(each.digest for each in stored.layers)}
         if not own & needed:
             return _BLOBS
         with self.blobs.own() as folder:

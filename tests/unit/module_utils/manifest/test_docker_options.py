@@ -170,6 +170,7 @@ def test_every_spelling_of_an_option_is_understood_as_docker_does(text: str, exp
         ("--rm -itv", "an option without its value", 6),
         ("--rm --mount", "an option without its value", 6),
         ("-e A=\\", "a backslash at the end", 6),
+        ("--rm \\\r\n--init", "sh joins no lines that end with a carriage return", 6),
     ],
 )
 def test_what_sh_or_docker_would_misread_is_a_fault_that_names_the_place(text: str, fact: str, character: int) -> None:

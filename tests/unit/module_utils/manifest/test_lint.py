@@ -54,6 +54,10 @@ CASES = [
     ("options", f"built_models.{KEY}.additional_docker_run_options", {"model": {"additional_docker_run_options": "-v '/a:/x"}}),
     ("options", f"built_models.{KEY}.additional_docker_run_options", {"model": {"additional_docker_run_options": "-v .:/myworkspace/"}}),
     ("options", f"built_models.{KEY}.additional_docker_run_options", {"model": {"additional_docker_run_options": "$EXTRA"}}),
+    ("options", f"built_models.{KEY}.additional_docker_run_options", {"model": {"additional_docker_run_options": "-v /a:b"}}),
+    ("options", f"built_models.{KEY}.additional_docker_run_options", {"model": {"additional_docker_run_options": "-v /a/*:/b"}}),
+    ("options", f"built_models.{KEY}.additional_docker_run_options", {"model": {"additional_docker_run_options": '-e A={"b":1,"c":2}'}}),
+    ("options", f"built_models.{KEY}.additional_docker_run_options", {"model": {"additional_docker_run_options": "-e A=$'b'"}}),
 ]
 
 
@@ -75,7 +79,7 @@ def test_each_likely_mistake_has_a_name_and_a_place(name: str, where: str, field
         {"model": {"name": "team/llama"}},
         {"model": {"env_vars": {}, "args": "--end <|eod|> --x <b>"}},
         {"model": {"additional_docker_run_options": manifests.REAL_OPTIONS}},
-        {"model": {"additional_docker_run_options": "-v $PWD:/x -v .:/myworkspace/data"}},
+        {"model": {"additional_docker_run_options": "-v $PWD:/x -v .:/myworkspace/data -e 'A={1,2}*' -e \\$\"a\""}},
     ],
 )
 def test_the_good_twin_of_each_mistake_has_no_warning(fields: Any) -> None:

@@ -167,3 +167,31 @@ def test_a_mount_point_named_twice_is_known_but_not_the_same_words_twice() -> No
 def test_cleaning_a_path_twice_is_cleaning_it_once(path: str) -> None:
     assert mounts.clean(mounts.clean(path)) == mounts.clean(path)
     assert not docker_options.has_expansion(mounts.clean(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("-v rel/x:/x", "-v /run/rel/x:/x"),
+        ("-v ../x:/x:ro", "-v /x:/x:ro"),
+        ("--mount type=bind,src=data,dst=/x", "--mount type=bind,src=/run/data,dst=/x"),
+        ("--mount type=volume,src=data,dst=/x", "--mount type=volume,src=data,dst=/x"),
+        ("-v data:/x -v $D/x:/x -v /a:$T", "-v data:/x -v $D/x:/x -v /a:$T"),
+        ("-v /a:/b\\\n:ro,z", "-v /a:/b:ro,z"),
+    ],
+)
+def test_what_docker_takes_for_no_path_is_made_one(text: str, found: str) -> None:
+    assert mounts.resolved(text, directory="/run") == found
+
+
+@pytest.mark.parametrize("text", ["-v :/x", "-v /a:", "-v /a:b", "-v a:/x", "-v ~bob/a:/x", "-v /a:/b:ro:z", "-v 'a b:/x'", "-v x"])
+def test_what_docker_would_refuse_when_the_job_runs_is_refused_before(text: str) -> None:
+    with pytest.raises(JobFault, match=r"mounts: no (host path|mount point)"):
+        mounts.resolved(text, directory="/run")
+
+
+@pytest.mark.parametrize("source", ["rel/x", "./x"])
+def test_a_manifest_s_own_mounts_are_resolved_alike(source: str) -> None:
+    assert mounts.wanted({"/x": source}, directory="/run")[0].source == "/run/" + source.replace("./", "")
+    with pytest.raises(JobFault, match="mounts: no host path"):
+        mounts.wanted({"/x": source})

@@ -48,11 +48,12 @@ _WITHIN = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.|[(){}]|[^'\"\\(){}]+", r
 
 @dataclass(frozen=True)
 class Word:
-    """A word as sh cuts it: where it stands in the string, and its value with expansions hidden (see `shown`)."""
+    """A word as sh cuts it: its place, its value with expansions hidden (`shown`), and it with a ``q`` for what is quoted or expanded."""
 
     start: int
     end: int
     value: str
+    bare: str
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,13 @@ def words(text: str, where: str = "options") -> List[Word]:
             return found
         if text[at] == "#":
             raise origin.fault("sh takes the rest for a comment", "quote the #", at)
-        start, value = at, ""
+        start, value, bare = at, "", ""
         while at < len(text) and not _BLANKS.match(text, at):
+            is_bare = text[at] not in "'\"\\`$"
+            is_dollar = text[at] == "$"
             piece, at = _piece(text, at, origin)
-            value += piece
-        found.append(Word(start, at, value))
+            value, bare = value + piece, bare + (piece if is_bare or (is_dollar and piece == "$") else "q")
+        found.append(Word(start, at, value, bare))
 
 
 def joined(text: str) -> str:
@@ -257,6 +260,8 @@ def _piece(text: str, at: int, origin: Origin) -> Tuple[str, int]:
     if char == "\\":
         if at + 1 == len(text):
             raise origin.fault("a backslash at the end", "remove it", at)
+        if text[at + 1] == "\r":
+            raise origin.fault("sh joins no lines that end with a carriage return", "end them with a newline alone", at)
         return text[at + 1], at + 2
     if char in "$`":
         return _expansion(text, at, origin)

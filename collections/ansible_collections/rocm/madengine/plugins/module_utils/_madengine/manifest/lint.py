@@ -26,6 +26,12 @@ Entrypoints = Callable[[str], Optional[List[str]]]
 _LOST = ("scripts", "args", "n_gpus", "timeout", "multiple_results", "additional_docker_run_options")
 _SOCKETS = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 _INTERFACES = (*_SOCKETS, "NCCL_IB_HCA")
+# What sh may read otherwise than it stands, by a word's unquoted text.
+_UNSETTLED = (
+    (re.compile(r"\{[^{}]*(?:,|\.\.)[^{}]*\}"), "bash makes several words of {…,…}"),
+    (re.compile(r"[*?]|\[[^\]]+\]"), "it is a pattern, and stays one only where no file is like it"),
+    (re.compile(r"\$q"), "a $ before a quote is one of the word in sh, and none in bash"),
+)
 _PLACEHOLDER = re.compile(r"<(?:FILL|YOUR|CHANGE|INSERT|REPLACE|TODO)[^<>]{0,60}>", re.IGNORECASE)
 
 
@@ -165,7 +171,7 @@ def _options(document: Document) -> Found:
         where = f"built_models.{entry.key}.additional_docker_run_options"
         text = entry.model.get("additional_docker_run_options") or ""
         try:
-            own = mounts.parse(text, where)
+            own = mounts.parse(mounts.resolved(text, where, "/"), where)
         except JobFault as fault:
             yield where, str(fault)
             continue
@@ -173,6 +179,8 @@ def _options(document: Document) -> Found:
             yield where, f"{target} is mounted twice, and Docker refuses that"
         if any(mount.target == mounts.WORK_DIR for mount in own):
             yield where, f"{mounts.WORK_DIR} is where madengine mounts its work directory"
+        for why in [why for word in docker_options.words(text, where) for pattern, why in _UNSETTLED if pattern.search(word.bare)]:
+            yield where, f"{why}; quote the word"
         if docker_options.has_opaque(text, where):
             yield where, "a word here is an expansion, and what it mounts cannot be known"
 

@@ -22,7 +22,9 @@ from . import docker_options
 WORK_DIR = "/myworkspace"  # madengine itself mounts the submit directory there
 _MODE = re.compile(r"[A-Za-z]+(?:,[A-Za-z]+)*")
 # Where the host path stands in an option's value.
-_SOURCE = {"volume": re.compile(r"\A([^:]+):"), "mount": re.compile(r"(?:\A|,)\s*(?i:source|src)=([^,]*)")}
+_SOURCE = {"volume": re.compile(r"\A([^:]*):"), "mount": re.compile(r"(?:\A|,)\s*\"?(?i:source|src)=([^,\"]*)")}
+_VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+")
+_BIND = re.compile(r"(?:\A|,)\s*(?i:type)=bind\s*(?:,|\Z)")
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ def wanted(docker_mounts: Mapping[str, str], where: str = "context.docker_mounts
 
 
 def resolved(text: str, where: str = "options", directory: str = "") -> str:
-    """Return *text* with each ``~/…`` and ``./…`` that it mounts made what a node can find: Docker takes neither.
+    """Return *text* with each ``~/…``, ``./…`` and ``a/b`` that it mounts made what a node can find: Docker takes none of them.
 
-    :raises JobFault: as `options.parse`; a host path is of somebody else's home, or relative to a directory that is not known.
+    :raises JobFault: as `options.parse`; a host path is of somebody else's home, or relative to a directory that is not known;
+        or Docker would take no such mount.
 
     >>> resolved("-v ./a:/a --volume=~/b:/b --mount type=bind,src=./c,dst=/c -v named:/d", directory="/home/alice/run")
     '-v /home/alice/run/a:/a --volume="${HOME}/b:/b" --mount type=bind,src=/home/alice/run/c,dst=/c -v named:/d'
@@ -90,8 +93,13 @@ def resolved(text: str, where: str = "options", directory: str = "") -> str:
     for option in docker_options.parse(text, where):
         value = option.value or ""
         match = _SOURCE[option.name].search(value) if option.name in _SOURCE else None
+        if option.name == "volume":
+            _check(value, where)
         if match:
-            found = value[: match.start(1)] + _host_path(match.group(1), where, directory) + value[match.end(1) :]
+            source = match.group(1)
+            if _BIND.search(value) and _VOLUME_NAME.fullmatch(source):
+                source = f"./{source}"  # a bind knows no volumes
+            found = value[: match.start(1)] + _host_path(source, where, directory) + value[match.end(1) :]
             if found != value:
                 changes.append((option, docker_options.quoted(found)))
     return docker_options.replaced(text, changes)
@@ -170,11 +178,20 @@ def _host_path(source: str, where: str, directory: str) -> str:
     first = source.partition("/")[0]
     if first == "~":
         return docker_options.expandable("$HOME", where) + source[1:]
-    if first in (".", "..") and directory:
+    if source.startswith("/") or docker_options.has_expansion(source[:1]) or _VOLUME_NAME.fullmatch(source):
+        return source
+    if directory and (first in (".", "..") or ("/" in source and not first.startswith("~"))):
         return posixpath.normpath(posixpath.join(directory, source))
-    if first.startswith("~") or first in (".", ".."):
-        raise JobFault("mounts: no host path", "give an absolute path", where=where, found=docker_options.shown(source))
-    return source
+    raise JobFault("mounts: no host path", "give an absolute path", where=where, found=docker_options.shown(source))
+
+
+def _check(value: str, where: str) -> None:
+    """Refuse the value of a ``-v`` that Docker would not take."""
+    parts = value.split(":")
+    target = parts[1] if len(parts) > 1 else parts[0]
+    if len(parts) > 3 or not (target.startswith("/") or docker_options.has_expansion(target)):
+        found = docker_options.shown(value)
+        raise JobFault("mounts: no mount point", "give /host/path:/container/path[:mode]", where=where, found=found)
 
 
 def _wanted(key: str, source: str, where: str, directory: str) -> Mount:

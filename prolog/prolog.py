@@ -27,6 +27,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks im
     job_images,
     job_state,
     journal,
+    node_probe,
     origins,
     request,
     task_environment,
@@ -64,7 +65,7 @@ def story(site: Site, job: Allocation, state: job_state.JobState, log: Timeline)
     deadline, work = Deadline(site.deadline_seconds), workspace.Workspace(job.job_id)
     context, grace = (job.cluster, job.job_id, job.attempt, "start"), site.arrival_grace_seconds
     proof = functools.partial(credential.of, site.auth, site.key_file, *context)
-    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace) as peers:
+    with barrier.Barrier(job, proof, deadline, ports=site.port_range, grace_seconds=grace) as peers, node_probe.own_docker(site):
         with log.step("manifest"):
             user = process.of(job.uid, job.gid)
             asked = request.read(job)

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Type
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process
@@ -155,3 +155,16 @@ def test_a_daemon_that_dribbles_is_waited_for_no_longer_than_was_said(tmp_path: 
         listener.listen()  # nobody accepts
         with pytest.raises(NodeFault, match="docker: no answer"):
             daemon.ask(str(tmp_path / "s"), seconds=0.05)
+
+
+@pytest.mark.parametrize(("docker_socket", "part", "kind"), [
+    ("/run/user/%U/docker.sock", Part.DOCKER, JobFault),
+    ("/run/user/%U/docker.sock", Part.DISK, NodeFault),
+    ("/run/docker.sock", Part.DOCKER, NodeFault),
+])  # fmt: skip
+def test_the_other_nodes_hear_that_a_daemon_of_a_users_own_is_the_users(docker_socket: str, part: Part, kind: Type[Fault]) -> None:
+    with pytest.raises(Fault) as raised, node_probe.own_docker(Site(docker_socket=docker_socket)):
+        _raise(part)
+    assert type(raised.value) is kind
+    assert (raised.value.what, raised.value.seen) == (f"engine: {part} is broken", {"size": 5})
+    assert ("start your own Docker" in raised.value.remedy) == (kind is JobFault)

@@ -28,6 +28,18 @@ from .config import Site
 LEAST_DOCKER_BYTES, LEAST_BYTES = 1 << 30, 16 << 20
 _WRITTEN_BYTES = 1 << 20
 _KEY_SECONDS = 60.0
+_OWN_DOCKER = "start your own Docker on every node of the job (`systemctl --user start docker`), and let it linger"
+
+
+@contextlib.contextmanager
+def own_docker(site: Site) -> Iterator[None]:
+    """Make a fault of a daemon that is its user's own the job's, before the other nodes hear of it: root need not look."""
+    try:
+        yield
+    except NodeFault as fault:
+        if not _is_of_own_docker(site, fault):
+            raise
+        raise _of_the_job(fault, _OWN_DOCKER) from fault
 
 
 class NodeProbe:
@@ -45,17 +57,14 @@ class NodeProbe:
         """Return *fault* if it is none of a part of the node, or root finds that part broken, too; else the job's own fault."""
         if not isinstance(fault, NodeFault) or fault.part not in self._looks:
             return fault
+        if _is_of_own_docker(self._site, fault):
+            return _of_the_job(fault, _OWN_DOCKER)
         part = str(fault.part)
-        if fault.part == Part.DOCKER and self._site.has_own_dockers:
-            # A daemon that its user can stop is no part of the node: whoever could drain a node with it would.
-            remedy = "start your own Docker on every node of the job (`systemctl --user start docker`), and let it linger"
-        elif self.finds(Part(part)):
+        if self.finds(Part(part)):
             return fault
-        else:
-            remedy = f"look at what the job brings along: its files, its settings and its image; root finds this node's {part} well"
-        judged = JobFault(fault.what, remedy)
-        judged.seen = fault.seen  # not as arguments: a child chooses the names
-        return judged
+        return _of_the_job(
+            fault, f"look at what the job brings along: its files, its settings and its image; root finds this node's {part} well"
+        )
 
     def finds(self, part: Part) -> str:
         """Return what is wrong with *part*, or ""."""
@@ -86,6 +95,17 @@ class NodeProbe:
 
     def _key(self) -> None:
         credential.of(self._site.auth, self._site.key_file, "probe").challenge(_KEY_SECONDS)
+
+
+def _is_of_own_docker(site: Site, fault: NodeFault) -> bool:
+    # A daemon that its user can stop is no part of the node: whoever could drain a node with it would.
+    return fault.part == Part.DOCKER and site.has_own_dockers
+
+
+def _of_the_job(fault: NodeFault, remedy: str) -> JobFault:
+    judged = JobFault(fault.what, remedy)
+    judged.seen = fault.seen  # not as arguments: a child chooses the names
+    return judged
 
 
 def _reason(look: Callable[[], None]) -> str:

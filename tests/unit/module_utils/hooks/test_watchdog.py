@@ -69,6 +69,31 @@ def test_root_itself_may_hang_and_the_hook_ends_all_the_same(tmp_path: Path) -> 
         assert guarded(lambda: os.stat(tmp_path / "x").st_size, 0.2) == (0, ["late"])
 
 
+@pytest.mark.parametrize(("number", "leaves_verdict", "says"), [
+    (signal.SIGKILL, True, "madengine: share: hook: it was killed"),
+    (signal.SIGKILL, False, "madengine: defect: the hook was killed by signal 9"),
+    (signal.SIGSEGV, True, "madengine: defect: the hook was killed by signal 11"),
+])  # fmt: skip
+def test_a_prolog_that_somebody_kills_fails_the_job_and_one_that_dies_of_itself_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, leaves_verdict: bool, says: str
+) -> None:
+    known, said = job_state.JobState(4711, str(tmp_path / "run")), tmp_path / "said"
+    monkeypatch.setattr(job_state, "JobState", lambda job_id: known)
+    monkeypatch.setattr(config, "read", config.Site)
+    monkeypatch.setattr(journal, "open_at", lambda level: None)
+    monkeypatch.setattr(journal, "say", said.write_text)
+
+    def begin(site: Any, job: Any, state: job_state.JobState) -> bool:
+        state.begin(0, 0, "/opt/release", job_state.Status())
+        return True
+
+    told = hook.Hook("/opt/7", begin, lambda *_: os.kill(os.getpid(), number), leaves_verdict=leaves_verdict)
+    assert process.start_as_self(told.guarded, ENVIRONMENT).result() == 0
+    assert said.read_text().startswith(says)
+    assert known.exists()
+    assert (known.text("verdict") or "").startswith(says) is ("share" in says)
+
+
 @on_fuse
 @pytest.mark.parametrize("leaves_verdict", [True, False])
 def test_a_hook_that_hangs_leaves_the_verdict_for_the_tasks_and_an_epilog_no_state(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os.path
+import signal
 from dataclasses import dataclass
 from typing import Callable, Mapping, Optional
 
@@ -74,16 +75,20 @@ class Hook:
         site = config.read()
         seconds = site.deadline_seconds + (0.0 if self.leaves_verdict else site.results_wait_seconds) + watchdog.MARGIN_SECONDS
         hangs = ShareFault("hook: it hangs", "look for a filesystem that does not answer: the job's files may lie there", seconds=seconds)
+        killed = ShareFault("hook: it was killed", "look with dmesg whether this node had no memory left")
 
-        def late() -> None:
+        def failed(fault: Fault) -> None:
             journal.open_at(site.log_level)
-            exit_status.run(lambda: _raise(hangs), functools.partial(self._end, environ), journal.say, (), lambda same: same)
+            exit_status.run(lambda: _raise(fault), functools.partial(self._end, environ), journal.say, (), lambda same: same)
 
         def died(number: int) -> None:
+            if number == signal.SIGKILL and self.leaves_verdict:  # no defect of ours; an epilog's state stays for whoever runs it again
+                failed(killed)
+                return
             journal.open_at(site.log_level)
             journal.say(f"madengine: defect: the hook was killed by signal {number}; the job continues without our help")
 
-        return watchdog.guarded(lambda: self.run(environ), seconds, late, died)
+        return watchdog.guarded(lambda: self.run(environ), seconds, lambda: failed(hangs), died)
 
     def _end(self, environ: Mapping[str, str], fault: Fault) -> None:
         """Leave the verdict that the hook could not leave; an epilog's job has no tasks any more, and its state goes."""

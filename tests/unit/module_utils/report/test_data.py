@@ -96,3 +96,18 @@ def test_which_of_several_images_ran_is_told_whole_and_by_whom(tmp_path: Path) -
         assert line in page
     node(tmp_path / "none", 0, *USUAL)
     assert "Several images" not in render.text(data.view(str(tmp_path / "none")))
+
+
+def test_why_an_image_went_another_way_is_told_whole_and_why_one_was_loaded_is_not(tmp_path: Path) -> None:
+    line = f"transport: a node cannot take it this way (way='registry', n2='{'x' * 900}: connection refused')"
+    for rank, (name, said) in enumerate((("publish", line), ("load", "the daemon has layers that it did not pull"), ("publish", ""))):
+        csvs.node(tmp_path, rank)
+        phase = {"phase": name, "time": START, "seconds": 1.0, "result": "ok", **({"reason": said} if said else {})}
+        csvs.write(tmp_path / f"node_{rank}/timeline.jsonl", json.dumps(phase) + "\n")
+    seen = data.view(str(tmp_path))
+    assert [item["what"] for item in seen["detours"]] == [line]
+    assert line in render.text(seen)
+    assert "connection refused" in render.html(seen)
+    assert "did not pull" not in render.text(seen) + render.html(seen)
+    node(tmp_path / "none", 0, *USUAL)
+    assert "another way" not in (render.text(data.view(str(tmp_path / "none"))) + render.html(data.view(str(tmp_path / "none")))).lower()

@@ -68,7 +68,8 @@ def view(collection_dir: str) -> Dict[str, Any]:
         "elsewhere": [shown(place[:2000]) for place in chosen.elsewhere],
         "merged": [{key: field(item, key) for key in ("model", "metric", "how", "nodes")} for item in chosen.merged[:_MOST_ROWS]],
         "images": _images(nodes),
-        "decisions": _decisions(nodes),
+        "decisions": _told(nodes, "decision"),
+        "detours": _told(nodes, "detour"),
         "nodes": nodes,
         "phases": phases.summed(nodes, names, colours),
         "folded": ", ".join(name for name in folded if name not in names),
@@ -199,11 +200,14 @@ def _images(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     return [{"image": key[0], "image_id": key[1], "nodes": named(names), "count": len(names)} for key, names in groups.items()]
 
 
-def _decisions(nodes: Sequence[Mapping[str, Any]]) -> List[Dict[str, str]]:
-    """Return why an image ran where several had its name, each with the nodes that say so."""
+def _told(nodes: Sequence[Mapping[str, Any]], key: str) -> List[Dict[str, str]]:
+    """Return what phases tell under *key*, each with the nodes that say so.
+
+    :param key: ``decision``, why an image ran where several had its name; ``detour``, why it did not go the first way.
+    """
     groups: Dict[str, List[str]] = {}
     for node in nodes:
-        for text in dict.fromkeys(phase["decision"] for phase in node["phases"] if phase["decision"]):
+        for text in dict.fromkeys(phase[key] for phase in node["phases"] if phase[key]):
             groups.setdefault(text, []).append(node["name"])
     return [{"what": what, "nodes": named(names)} for what, names in groups.items()]
 

@@ -65,6 +65,8 @@ def _described(said: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
         "is_folded": seconds < _BELOW_SECONDS and said.get("result") in ("ok", None),
         "fault": field(said, "fault"),
         "decision": field(said, "decision"),
+        # That of a load is usual on the classic store, and nobody's concern.
+        "detour": field(said, "reason") if said.get("phase") == "publish" else "",
     }
 
 

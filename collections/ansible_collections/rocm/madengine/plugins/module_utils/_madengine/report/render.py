@@ -122,6 +122,8 @@ def text(seen: Mapping[str, Any]) -> str:
     lines += _table("Images", ["image", "id", "nodes"], [[item["image"], item["image_id"], item["nodes"]] for item in seen["images"]])
     if seen["decisions"]:  # whole: the end of the line is what was decided
         lines += ["Several images", *(f"  {item['nodes']}: {item['what']}" for item in seen["decisions"]), ""]
+    if seen["detours"]:
+        lines += ["Another way for an image", *(f"  {item['nodes']}: {item['what']}" for item in seen["detours"]), ""]
     rows = [
         [item["name"], str(item["count"]), item["fastest"], item["median"], item["slowest"], item["slowest_node"]]
         for item in seen["phases"]

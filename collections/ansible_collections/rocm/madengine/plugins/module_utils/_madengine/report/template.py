@@ -269,6 +269,14 @@ PAGE = """<!doctype html>
 </section>
 {% endif %}
 
+{% if detours %}
+<section id="detours">
+  <h2>An image went another way than the first</h2>
+  {% for item in detours %}<p class="small">{{ item.nodes }}: {{ item.what }}</p>
+  {% endfor %}
+</section>
+{% endif %}
+
 {% if images | length > 1 %}
 <section id="images">
   <h2>The nodes did not run the same image</h2>

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.rocm.madengine.plugins.modules import image_save
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import site_images
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
+from ansible_collections.rocm.madengine.plugins.modules import image_load, image_save
 from helpers import images
+from helpers.pinned import Containerd, by_registry
 
 IMAGE = images.make(b"base", b"top")
 
@@ -75,3 +79,32 @@ def test_layers_are_packed_if_that_is_asked_for(daemon: images.Daemon, tmp_path:
     assert done["bytes_moved"] < sum(map(len, IMAGE.layers))
     _code, again = run_module(image_save, **asked)
     assert (again["changed"], again["method"]) == (False, "none")
+
+
+def test_an_image_by_digest_is_published_as_its_registry_has_it_and_loaded_under_that_name(
+    monkeypatch: pytest.MonkeyPatch, run_module: Any, tmp_path: Path
+) -> None:
+    has, one, two = by_registry(IMAGE), Containerd(), Containerd()
+    name = Reference.parse(f"r.io/a:1@{has.digest}")
+    one.keep(name, has)
+    monkeypatch.setattr(image_save, "Engine", lambda socket: one)
+    monkeypatch.setattr(image_load, "Engine", lambda socket: two)
+    monkeypatch.setattr(site_images, "RECORD", str(tmp_path / "node" / "site_images.json"))
+    asked = {"image": str(name), "store": str(tmp_path / "store")}
+    for changed in (True, False):
+        code, done = run_module(image_save, **asked)
+        assert (code, done["changed"], done["identity"]) == (0, changed, IMAGE.identity.digest)
+        code, done = run_module(image_load, **asked)
+        assert (code, done["changed"], done["identity"]) == (0, changed, IMAGE.identity.digest)
+    assert two.images == {f"r.io/a@{has.digest}": IMAGE}
+
+
+def test_an_image_by_digest_of_the_classic_store_is_not_said_to_be_published(
+    daemon: images.Daemon, run_module: Any, tmp_path: Path
+) -> None:
+    name = "r.io/a@" + images.digest(b"the registry's manifest")
+    daemon.images[name] = IMAGE
+    code, failed = run_module(image_save, image=name, store=str(tmp_path / "store"))
+    assert code == 1
+    assert failed["msg"].startswith("madengine: share: transport: the classic image store keeps no registry's manifest")
+    assert list(ImageStore(str(tmp_path / "store")).images()) == []

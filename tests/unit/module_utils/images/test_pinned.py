@@ -193,6 +193,9 @@ def test_a_leader_with_the_classic_store_gives_nothing_and_says_why(path: str, n
     with pytest.raises(JobFault, match=r"cannot be used here .transport='registry'"):
         publish(leader, path, name, transport="registry")
     assert not Path(path).exists()
+    with pytest.raises(ShareFault, match=r"classic image store keeps no registry's manifest .*use transport=registry"):
+        publish(leader, path, name, transport="shared", must_publish=True)
+    assert list(ImageStore(path).blobs.names()) == []
 
 
 def test_a_member_without_a_route_to_the_registry_gets_it_another_way(

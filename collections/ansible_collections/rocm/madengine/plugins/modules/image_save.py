@@ -141,7 +141,11 @@ def save(module: AnsibleModule) -> Dict[str, Any]:
     else:
         places = ("local", "registry", "hub") if asked["pull"] else ("local",)
         options = transports.TransportOptions(
-            sources=places, transport="shared", reader=layer_server.source_of(*docker.info().storage), compression=asked["compression"]
+            sources=places,
+            transport="shared",
+            reader=layer_server.source_of(*docker.info().storage),
+            compression=asked["compression"],
+            must_publish=True,
         )
         within = Deadline(asked["timeout_seconds"])
         result = distribute.publish(docker, asked["store"], asked["image"], asked["namespace"], within, options)

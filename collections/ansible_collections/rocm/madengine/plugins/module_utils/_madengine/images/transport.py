@@ -44,6 +44,7 @@ class TransportOptions:
         ``gzip`` or ``zstd``.
     :param on_conflict: what is done where the daemon and the store have different images: one of `conflict.POLICIES`.
     :param declined: way → node → why it could not take it, of ways that were offered before; they are not offered again.
+    :param must_publish: whether an offer by which nothing is made available is a fault, although each node may have the image.
     :param is_site_s: whether only images of the site's count, see `site_images`; then no other source does.
     """
 
@@ -58,6 +59,7 @@ class TransportOptions:
     nodes: int = 1
     compression: str = compression.NONE
     on_conflict: str = conflict.NEWEST
+    must_publish: bool = False
     is_site_s: bool = False
     declined: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

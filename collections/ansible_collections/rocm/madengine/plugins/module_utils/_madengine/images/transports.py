@@ -87,7 +87,7 @@ def _by_digest(image: Publication, ways: Sequence[Transport]) -> List[Transport]
     Only the containerd store has what the others bring. A digest is nobody else's, so where there is no way each node may have it.
     """
     found = sorted(ways, key=lambda each: each.name != Registry.name)
-    if image.engine.info().is_containerd_store or not found:
+    if image.engine.info().is_containerd_store or image.options.must_publish or not found:
         return found
     pulling = [each for each in found if each.name == Registry.name]
     return pulling if image.options.transport == Registry.name else [*pulling, TRANSPORTS[Nothing.name]]

@@ -89,6 +89,10 @@ sanity: $(INSTALLED) ## ansible-test sanity on the collection as built, without 
 importer: $(INSTALLED) ## what Galaxy's importer says of the tarball, and ansible-builder of what it needs
 	@scripts/importer
 
+.PHONY: ee
+ee: $(INSTALLED) ## build an execution environment that holds the collection, on the lab's base image (3 minutes)
+	@$(WITH_DOCKER) scripts/ee
+
 .PHONY: docs
 docs: $(INSTALLED) ## the documentation's site: guides, modules and roles, in build/docs/html
 	@scripts/docs
@@ -121,4 +125,4 @@ lab-down: $(VENV) ## remove that cluster
 
 .PHONY: clean
 clean: ## remove what was built; clusters, .venv and the Docker engine stay
-	@rm -rf dist build/collections build/docs build/importer build/molecule build/pythons build/sanity build/test build/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	@rm -rf dist build/collections build/docs build/importer build/molecule build/pythons build/sanity build/test build/demo build/ee .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

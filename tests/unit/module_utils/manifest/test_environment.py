@@ -339,3 +339,10 @@ def test_what_a_container_gets_is_the_runtime_first_then_the_manifest() -> None:
         "HIP_VISIBLE_DEVICES": "0",
         "RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES": "",
     }
+
+
+def test_a_variable_that_takes_its_value_from_a_secret_passes_by_name_whatever_it_is_called() -> None:
+    task = environment.for_task({"MY_LOGIN": "", "X": "1"}, sources={"MY_LOGIN": ["MAD_SECRETS_T"]})
+    assert "MY_LOGIN" in task["names"]
+    assert task["sources"] == {"MY_LOGIN": ["MAD_SECRETS_T"]}
+    assert not [line for line in task["fixed"] if line.startswith("MY_LOGIN")]

@@ -22,6 +22,8 @@ def test_a_manifest_that_madengine_wrote_well_has_no_warning() -> None:
 
 CASES = [
     ("secret_in_clear", "context.docker_env_vars.HF_TOKEN", {"context": {"docker_env_vars": {"HF_TOKEN": manifests.TOKEN}}}),
+    ("secret_in_clear", f"built_models.{KEY}.args", {"model": {"args": "--api-key s3cr3tvalue --pad-token somepadding"}}),
+    ("secret_in_clear", f"built_models.{KEY}.args", {"model": {"args": "--hub hf_ABCDEFGHIJKLMNOPqrstuv12"}}),
     ("unexpanded_literal", "context.docker_env_vars.X", {"context": {"docker_env_vars": {"X": "${NOBODY}"}}}),
     ("unexpanded_literal", "context.docker_build_arg.X", {"context": {"docker_build_arg": {"X": "a${NOBODY}"}}}),
     ("nodes_differ", "deployment_config.distributed.nnodes", {"deployment_config": {"slurm": {"nodes": 2}, "distributed": {"nnodes": 3}}}),

@@ -191,7 +191,7 @@ def test_an_unexpanded_literal_becomes_the_runtimes_value(value: str, expected: 
     assert variables(made)["X"] == expected
 
 
-@pytest.mark.parametrize("value", ["${NONE}", "$NONE", "a${NONE}b", "${MAD_SECRETS_X}", "${NODE_RANK}"])
+@pytest.mark.parametrize("value", ["${NONE}", "$NONE", "a${NONE}b", "a${MAD_SECRETS_X}", "${NODE_RANK}"])
 def test_a_literal_that_nobody_knows_is_dropped_and_said_so(value: str) -> None:
     runtime = {"MAD_SECRETS_X": TOKEN, "NODE_RANK": "1"}
     made = restore.restore(manifests.built(context={"docker_env_vars": {"X": value}, "docker_build_arg": {"Y": value}}), runtime)
@@ -268,6 +268,65 @@ def test_a_token_is_followed_between_the_manifests_variables_and_a_models_option
     found = run_by_sh(option_string(made), MAD_SECRETS_HFTOKEN=TOKEN)
     assert found == dict.fromkeys(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MAD_SECRETS_HFTOKEN"), TOKEN)
     assert restore.restore(made.document).document == made.document
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "name", "value"),
+    [
+        ({"MY_LOGIN": "${MAD_SECRETS_T}"}, "", "MY_LOGIN", TOKEN),
+        ({"MY_LOGIN": "${A:-$MAD_SECRETS_T}"}, "", "MY_LOGIN", TOKEN),
+        ({}, "-e MY_LOGIN=$MAD_SECRETS_T", "MY_LOGIN", TOKEN),
+        ({}, '-e "AUTHORIZATION=Bearer $MAD_SECRETS_T"', "AUTHORIZATION", f"Bearer {TOKEN}"),
+        ({}, "-e HF_TOK\\\nEN=$MAD_SECRETS_T", "HF_TOKEN", TOKEN),
+        ({}, f"-e HF_TOKEN={TOKEN[:5]}\\\n{TOKEN[5:]} -e X=$MAD_SECRETS_T", "X", TOKEN),
+        ({}, f"-e HF_TOKEN='{TOKEN[:5]}'{TOKEN[5:]} -e X=$MAD_SECRETS_T", "X", TOKEN),
+    ],
+)
+def test_a_token_of_another_variable_arrives_under_any_name_and_in_any_spelling(
+    variables: dict[str, str], options: str, name: str, value: str
+) -> None:
+    written = manifests.built(model={"additional_docker_run_options": options}, context={"docker_env_vars": variables})
+    made = restore.restore(written)
+    assert TOKEN not in json.dumps(made.document)
+    assert TOKEN[5:] not in json.dumps(made.document)
+    assert run_by_sh(option_string(made), MAD_SECRETS_T=TOKEN)[name] == value
+    assert restore.restore(made.document).document == made.document
+
+
+FORMED = "hf_ABCDEFGHIJKLMNOPqrstuv12"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"context": {"docker_env_vars": {"FOO": FORMED}}},
+        {"context": {"docker_env_vars": {"FOO": json.dumps({"hf_token": FORMED})}}},
+        {"context": {"docker_build_arg": {"FOO": f"x {FORMED}"}}},
+        {"context": {"docker_mounts": {"/x": f"/a/{FORMED}"}}},
+        {"model": {"additional_docker_run_options": f"--label x={FORMED} -e 'H=Authorization: Bearer {FORMED}'"}},
+        {"model": {"additional_docker_run_options": f"-e HF_TOKEN=$(echo {FORMED})"}},
+        {"model": {"args": f"--hub {FORMED}"}},
+    ],
+)
+def test_a_secret_that_its_form_alone_gives_away_is_taken_out_and_said_so(place: dict[str, Any]) -> None:
+    made = restore.restore(manifests.built(**place))
+    assert FORMED not in json.dumps(made.document)
+    assert made.masked or made.dropped_env
+    with pytest.raises(JobFault) as caught:
+        restore.restore(manifests.built(model={"additional_docker_run_options": f"-v {FORMED}:/x:/y:/z"}))
+    assert FORMED not in str(caught.value)
+
+
+def test_who_clones_needs_what_is_in_a_url() -> None:
+    url = "https://ghp_abcdefghijklmnopqrst@github.com/x/y"
+    assert restore.restore(manifests.built(model={"url": url})).document["built_models"].popitem()[1]["url"] == url
+
+
+@pytest.mark.parametrize("written", ["<your token>", "<HF_TOKEN>", "<FILL IN>"])
+def test_what_was_to_be_filled_in_does_not_beat_the_shell_s_own(written: str) -> None:
+    made = restore.restore(manifests.built(context={"docker_env_vars": {"HF_TOKEN": written, "END_TOKEN": "<|eod|>"}}))
+    assert variables(made)["END_TOKEN"] == "<|eod|>"
+    assert run_by_sh(option_string(made), HF_TOKEN="mine")["HF_TOKEN"] == "mine"
 
 
 def test_what_is_masked_is_said_by_its_name_and_place_and_only_once() -> None:

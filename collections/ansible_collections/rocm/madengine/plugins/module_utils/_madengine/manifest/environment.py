@@ -107,6 +107,10 @@ _PATH_OR_MARKER = re.compile(
     r"|/?(?:[A-Za-z0-9_.@-]{1,64}/)*[A-Za-z0-9_.@-]{1,64}\.(?:json|ya?ml|toml|ini|cfg|conf|txt|pem|p12)"
     r"|<[^<>]{1,40}>|\[[A-Za-z0-9_ -]{1,40}\]|(?i:true|false|yes|no|on|off|none|null|auto)"
 )
+_TO_BE_FILLED_IN = re.compile(
+    r"<\W?(?:fill|your?|change|insert|replace|todo|enter|put|add|my|hf|hugging\w*|secret|api|access|auth|token|git\w*)(?![a-z])[^<>|]{0,60}>",
+    re.IGNORECASE,
+)
 _SHORTEST_SECRET = 4
 
 
@@ -170,7 +174,9 @@ def is_secret(name: str, value: object = None) -> bool:
     upper = name.upper()
     if _NO_SECRET.fullmatch(upper) or not _SECRET.fullmatch(upper):
         return False
-    return not (isinstance(value, str) and _TOLD_BY_VALUE.fullmatch(upper) and _PATH_OR_MARKER.fullmatch(value))
+    if not isinstance(value, str) or not _TOLD_BY_VALUE.fullmatch(upper) or _TO_BE_FILLED_IN.fullmatch(value):
+        return True
+    return not _PATH_OR_MARKER.fullmatch(value)
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
@@ -233,8 +239,8 @@ def for_task(
     """
     choice = choose(add, without)
     given = {name: value for name, value in manifest_env.items() if not _matches(name, choice.without)}
-    secrets = sorted(name for name, value in given.items() if is_name(name) and is_secret(name, value))
-    plain = {name: value for name, value in given.items() if not is_secret(name, value)}
+    secrets = sorted(name for name, value in given.items() if is_name(name) and (name in sources or is_secret(name, value)))
+    plain = {name: value for name, value in given.items() if name not in secrets and not is_secret(name, value)}
     refused = {name: reason for name, value in plain.items() for reason in [_refusal(name, value)] if reason}
     usable = {name: plain[name] for name in sorted(plain) if name not in refused and name not in OF_THE_RUN}
     return {

@@ -43,7 +43,7 @@ def check(
     :param exists: whether a path is there on this host.
     :param entrypoint: gives an image's ENTRYPOINT, or None if the image is not here; no image is looked at without it.
     """
-    hidden = redaction.values(document, {}) | redaction.url_passwords(document)
+    hidden = redaction.values(document, {}) | redaction.url_passwords(document) | redaction.of_options(document)
     checks: Mapping[str, Callable[[], Found]] = {
         "secret_in_clear": lambda: _secret_in_clear(document, hidden),
         "unexpanded_literal": lambda: _unexpanded_literal(document),

@@ -32,6 +32,18 @@ _KNOWN_FORM = re.compile(
     r"|wandb_v1_\w{20,}|(?<=PRIVATE KEY-----)[^-]{1,10000}(?=-----END)"
 )
 
+_IN_URL = re.compile(r"://[^/\s@]*\Z")
+
+
+def known_forms(text: str) -> List[str]:
+    """Return the secrets that *text* shows by their form, but for those in the user's part of a URL: who reads it needs them.
+
+    >>> known_forms("--hf hf_abcdefghijklmnop0 https://ghp_abcdefghijklmnopqrst@github.com/x")
+    ['hf_abcdefghijklmnop0']
+    """
+    found = [match for match in _KNOWN_FORM.finditer(text) if not _IN_URL.search(text, max(0, match.start() - 300), match.start())]
+    return [match.group() for match in found]
+
 
 def masked(text: str, secrets: Sequence[str] = ()) -> str:
     """Return *text* without the *secrets* (values), and without what looks like one by its name or its form.

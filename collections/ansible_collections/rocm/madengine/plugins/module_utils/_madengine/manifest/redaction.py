@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ..core.errors import JobFault
-from . import docker_options, environment
+from . import docker_options, environment, quoting
 from .schema import Document
 
 REMOVED = "REDACTED"
@@ -27,6 +27,10 @@ _SHORTEST = 6  # what is shorter stands in too many other places by chance
 _ASSIGNED = re.compile(
     r"(?<![A-Za-z0-9_-])([A-Z_][A-Z0-9_]*)=(?:'([^']*)'|\"([^\"]*)\"|((?:\$\([^()'\"]*\)|\$\{[^}'\"]*\}|`[^`'\"]*`|[^\s'\"])*))"
 )
+# In a text that holds JSON, as a variable may.
+_IN_JSON = re.compile(r"\"([A-Za-z_][A-Za-z0-9_-]{0,60})\"\s*:\s*\"([^\"\\]+)\"")
+_OPTION = re.compile(r"(?<![\w-])--?([A-Za-z][\w-]*)[= ]['\"]?([^\s'\"$-][^\s'\"]*)")
+_SCHEME = re.compile(r"(?:bearer|basic|token) +", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s:@]+)@")
 _EXPANSION = re.compile(
     r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\([^()]*(?:\([^()]*\)[^()]*)*\)"
@@ -42,14 +46,39 @@ _FALLING_BACK = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*):?-(.+)\}")
 def values(document: Document, known: Mapping[str, str]) -> Set[str]:
     """Return the values of the secrets that *document* holds anywhere, and of those in the environment *known*.
 
+    One is known by its name, or by the form that its issuer gives it.
+
     A plain word of *known* (``POSTGRES_PASSWORD=postgres``) is none of them: it would be taken out of an image's name.
     """
     found = {value for name, value in known.items() if environment.is_secret(name, value) and not (value.isalpha() and value.islower())}
-    for _key_path, is_secret, value in texts(document):
+    forms: Set[str] = set()
+    for key_path, is_secret, value in texts(document):
         if is_secret:
             found.add(value)
-        found.update(text for assigned, text in _assigned(value) if environment.is_secret(assigned, text))
+        pairs = _passed(value) if key_path.endswith(".additional_docker_run_options") else _assigned(value)
+        found.update(text for assigned, text in pairs if environment.is_secret(assigned, text))
+        forms.update(quoting.known_forms(value))
+    found.update(form for form in forms if not any(len(secret) >= _SHORTEST and secret in form for secret in found))
     return {value for value in map(held, found) if len(value) >= _SHORTEST and value != REMOVED}
+
+
+def _passed(options: str) -> Iterator[Tuple[str, str]]:
+    """Give what a string of ``docker run`` options assigns, whatever its quotes are."""
+    try:
+        parsed = docker_options.parse(options)
+    except JobFault:
+        yield from _assigned(options)
+        return
+    for name, equals, value in ((option.value or "").partition("=") for option in parsed):
+        if equals:
+            yield name, docker_options.shown(value)
+    yield from _DEFAULTED.findall(options)
+
+
+def of_options(document: Document) -> Set[str]:
+    """Return what *document* gives to options such as ``--api-key``: a program needs them where they stand, so they stay."""
+    pairs = (match for _key_path, _is_secret, value in texts(document) for match in _OPTION.findall(value))
+    return {value for name, value in pairs if len(value) >= _SHORTEST and environment.is_secret(name.replace("-", "_"), value)}
 
 
 def url_passwords(document: Document) -> Set[str]:
@@ -73,12 +102,12 @@ def strip(document: Document, hidden: Set[str]) -> Tuple[Dict[str, str], List[Di
     """
     context, taken = document.get("context") or {}, []
     variables = context.get("docker_env_vars") or {}
-    needed = {name: _source(name, variables) for name, value in variables.items() if environment.is_secret(name, value)}
+    needed = {name: _source(name, variables) for name, value in variables.items() if is_secret(name, value)}
     for key_path, holder, reason in (
         ("context.docker_env_vars", variables, "a secret: it passes by name, from the environment of the run"),
         ("context.docker_build_arg", context.get("docker_build_arg") or {}, "a secret: a build takes it from the environment"),
     ):
-        for name in [name for name, value in holder.items() if environment.is_secret(name, value)]:
+        for name in [name for name, value in holder.items() if is_secret(name, value)]:
             if holder[name] != "" and not (holder is variables and needed[name]):
                 taken.append({"name": name, "where": key_path, "reason": reason})
             holder[name] = ""
@@ -86,12 +115,22 @@ def strip(document: Document, hidden: Set[str]) -> Tuple[Dict[str, str], List[Di
     return dict(sorted(needed.items())), taken
 
 
+def is_secret(name: str, value: Any) -> bool:
+    """Say whether the variable *name* holds a secret: its name says so, or its *value* is another variable's that does.
+
+    >>> is_secret("HF_TOKEN", "x"), is_secret("MY_LOGIN", "${MAD_SECRETS_HFTOKEN}"), is_secret("MODEL", "$NAME")
+    (True, True, False)
+    """
+    return environment.is_secret(name, value) or (isinstance(value, str) and any(map(environment.is_secret, _referred(value))))
+
+
 def held(value: str) -> str:
     """Return what *value* holds itself: nothing if it is only an expansion, and of ``${NAME:-default}`` the default.
 
-    >>> held("$(cat file)"), held("${A:-${B}}"), held("${A:-hf_x}"), held("Bearer $A")
-    ('', '', 'hf_x', 'Bearer $A')
+    >>> held("$(cat file)"), held("${A:-${B}}"), held("${A:-hf_x}"), held("Bearer $A"), held("a $A")
+    ('', '', 'hf_x', '', 'a $A')
     """
+    value = _SCHEME.sub("", value, count=1) if _SCHEME.match(value) else value
     for _level in range(_DEEPEST):
         match = _EXPANSION.fullmatch(value)
         if match is None:
@@ -113,10 +152,10 @@ def by_name(text: str, where: str, sources: Mapping[str, str] = MappingProxyType
         name, equals, value = (option.value or "").partition("=")
         if option.name != "env" or not equals or not environment.is_secret(name, docker_options.shown(value)):
             continue
-        if not docker_options.is_expansion(value) or held(docker_options.shown(value)):
+        if not docker_options.has_expansion(value) or held(docker_options.shown(value)):
             changes.append((option, name))
             taken.append({"name": name, "where": where, "reason": "a secret: it passes by name, from the environment of the run"})
-        elif given[name] != docker_options.shown(value):
+        elif docker_options.is_expansion(value) and given[name] != docker_options.shown(value):
             changes.append((option, docker_options.quoted(f"{name}=" + docker_options.hidden(given[name]))))
     return docker_options.replaced(text, changes), taken
 
@@ -138,8 +177,11 @@ def expansions(text: str, where: str, sources: Mapping[str, str] = MappingProxyT
 
 def _source(name: str, variables: Mapping[str, Any]) -> str:
     """Return the expansion of another variable that gives the secret *name* its value, or nothing."""
-    match = _REFERENCE.fullmatch(str(variables.get(name, "")))
-    return f"${{{match.group(1)}}}" if match and match.group(1) != name else ""
+    value = str(variables.get(name, ""))
+    match = _REFERENCE.fullmatch(value)
+    if match:
+        return f"${{{match.group(1)}}}" if match.group(1) != name else ""
+    return value if set(_referred(value)) - {name} and not held(value) else ""
 
 
 def sources(variables: Mapping[str, Any]) -> Dict[str, List[str]]:
@@ -150,7 +192,7 @@ def sources(variables: Mapping[str, Any]) -> Dict[str, List[str]]:
     """
     direct = {name: _referred(value) for name, value in variables.items()}
     found = {}
-    for name in (name for name in direct if environment.is_name(name) and environment.is_secret(name, variables[name])):
+    for name in (name for name in direct if environment.is_name(name) and is_secret(name, variables[name])):
         chain = [name]
         for each in chain:  # it grows while it is followed
             chain += [other for other in direct.get(each, ()) if other not in chain][: _DEEPEST - len(chain)]
@@ -231,6 +273,8 @@ def _assigned(text: str) -> Iterator[Tuple[str, str]]:
     if "=" in text:
         for match in _ASSIGNED.finditer(text):
             yield match.group(1), match.group(2) or match.group(3) or match.group(4) or ""
+    if '":' in text:
+        yield from _IN_JSON.findall(text)
     if "${" in text:
         yield from _DEFAULTED.findall(text)
 

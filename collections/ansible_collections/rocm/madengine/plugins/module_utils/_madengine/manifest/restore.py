@@ -69,6 +69,7 @@ def restore(
         names the place.
     """
     result = Restored(copy.deepcopy(manifest))
+    _join_lines(result)
     _fill_models(result, models)
     if image_form == "neutral":
         pinning.pin(result.document)
@@ -109,6 +110,14 @@ def _is_usable(value: str, hidden: Set[str]) -> bool:
     return not LITERAL.search(value) and not any(secret in value for secret in hidden)
 
 
+def _join_lines(result: Restored) -> None:
+    """Make one line of a model's options, so that no part of a secret stands on another."""
+    for entry in documents.entries(result.document):
+        written = entry.model.get("additional_docker_run_options")
+        if written:
+            entry.model["additional_docker_run_options"] = docker_options.joined(str(written))
+
+
 def _fill_models(result: Restored, models: Sequence[Mapping[str, Any]]) -> None:
     by_name = {model["name"]: model for model in models if isinstance(model.get("name"), str)}
     for entry in documents.entries(result.document):
@@ -131,7 +140,7 @@ def _copy_deployment(result: Restored, known: Mapping[str, str]) -> None:
     for name, value in source.items():
         if name in target or name in environment.OF_THE_RUN or name in _PER_PROCESS or value is None:
             continue
-        if environment.is_secret(name, value):
+        if redaction.is_secret(name, value):
             target[name] = ""  # by name: the job script has it, or the shell
             continue
         if _is_preferred(name, value, known):
@@ -159,13 +168,18 @@ def _expand_one(result: Restored, holder: Document, name: str, value: Any, known
     if value is None:
         del holder[name]
         result.drop(where, name, "no value")
-    elif isinstance(value, str) and LITERAL.search(value) and not environment.is_secret(name, value):
+    elif isinstance(value, str) and LITERAL.search(value) and not _is_passed(name, value, where):
         expanded, missing = _expanded(value, known, _KNOWABLE)
         if missing:
             del holder[name]
             result.drop(where, name, f"{missing} was never expanded, and the runtime does not know it")
         else:
             holder[name] = expanded
+
+
+def _is_passed(name: str, value: str, where: str) -> bool:
+    """Say whether a variable with an expansion passes by name; a build has no shell that would expand another's name."""
+    return environment.is_secret(name, value) if where.endswith("docker_build_arg") else redaction.is_secret(name, value)
 
 
 def _expanded(value: str, known: Mapping[str, str], literal: re.Pattern[str]) -> Tuple[str, str]:

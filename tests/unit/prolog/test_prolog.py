@@ -22,6 +22,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import exit_status, job_images, task_environment
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.peers import barrier, watch
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import allocation, job_life, sbcast
 from helpers import manifests, peers, stories
@@ -412,29 +413,30 @@ def test_what_was_told_early_is_given_back_where_it_comes_to_nothing(key: str, m
     assert found[LEADER][3] == {"manifest": "ok", "publish": "share", "release": "ok"}
 
 
-UNREACHED = ShareFault("lease: not the store of the publishing node", "give a store that all nodes share", store="/s")
+UNREADABLE = ShareFault("blobs: cannot read a blob", "publish the image again", path="/s")
+UNREACHED = ShareFault(lease.ANOTHER_STORE, "give a store that all nodes share", store="/s")
 
 
 @pytest.mark.parametrize("early", [{"is_coming": True}, {"is_coming": True, "manifest": "another"}])
-def test_a_node_that_cannot_reach_what_may_be_withdrawn_fails_the_job_only_where_it_is_not(
+def test_a_node_that_cannot_read_what_may_be_withdrawn_fails_the_job_only_where_it_is_not(
     key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, early: Dict[str, Any]
 ) -> None:
     os.mkfifo(tmp_path / "tried")
     monkeypatch.setattr(JobImages, "early", early)
     monkeypatch.setattr(JobImages, "fifo", str(tmp_path / "tried"))
-    found = together(key, [LEADER, "n2", "n3"], n2={"load early": UNREACHED})
+    found = together(key, [LEADER, "n2", "n3"], n2={"load early": UNREADABLE})
     verdicts = {name: end[1] for name, end in found.items()}
     if "manifest" in early:
         assert verdicts == dict.fromkeys(verdicts, "ready")
         assert found["n2"][3]["load"] == "ok"
     else:
-        told = f"madengine: share: n2: {UNREACHED}"
-        assert verdicts == {LEADER: told, "n2": f"madengine: share: {UNREACHED}", "n3": told}
+        told = f"madengine: share: n2: {UNREADABLE}"
+        assert verdicts == {LEADER: told, "n2": f"madengine: share: {UNREADABLE}", "n3": told}
         assert found[LEADER][3] == {"manifest": "ok", "publish": "ok", "rendezvous": "share", "release": "ok"}
         assert found["n2"][3]["load"] == "share"
 
 
-@pytest.mark.parametrize("fault", [JobFault("loading: refused", "mend the image"), NodeFault("engine: no answer", "start docker")])
+@pytest.mark.parametrize("fault", [JobFault("loading: refused", "mend"), NodeFault("engine: no answer", "start docker"), UNREACHED])
 def test_a_fault_that_no_other_offer_can_heal_ends_the_job_while_the_leader_still_publishes(
     key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
 ) -> None:

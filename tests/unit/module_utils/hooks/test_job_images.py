@@ -16,6 +16,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.err
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import job_images
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks.config import Site
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images, transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import lease
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from helpers import dockerinfo, images
 
@@ -94,10 +95,11 @@ def test_who_cannot_take_an_offer_is_named_and_the_way_alone_that_has_another_be
 
 @pytest.mark.parametrize(("fault", "of_the_way", "on_its_way"), [
     (ShareFault(transports.DECLINED, "nothing"), True, True),
-    (ShareFault("lease: not the store", "nothing"), False, True),
+    (ShareFault("blobs: digest differs", "nothing"), False, True),
+    (ShareFault(lease.ANOTHER_STORE, "nothing"), False, False),
     (JobFault("loading: another image", "nothing"), False, False),
     (NodeFault("engine: no answer", "nothing"), False, False),
-    (PeerFault("n3", ShareFault("lease: not the store", "nothing")), False, False),
+    (PeerFault("n3", ShareFault("blobs: digest differs", "nothing")), False, False),
 ])  # fmt: skip
 def test_a_node_waits_for_another_offer_where_one_may_come_and_can_help(fault: Fault, of_the_way: bool, on_its_way: bool) -> None:
     whole: Dict[str, Any] = {"transport": "shared"}

@@ -22,6 +22,7 @@ from ..images.distribute import Image
 from ..images.offer import COMING
 from ..images.request import ImageRequest
 from ..images.transports import TransportOptions
+from ..oci import lease
 from ..oci.image import Reference
 from .config import Site
 
@@ -196,10 +197,11 @@ def has_another_way(offers: Iterable[Mapping[str, Any]], fault: Fault) -> bool:
 def may_decline(offers: Sequence[Mapping[str, Any]], fault: Fault) -> bool:
     """Say whether the leader may have something else for this node, which *fault* keeps from taking *offers*.
 
-    What is still on its way may be withdrawn yet, so who could not reach it, or found it wrong, waits for the leader's word.
+    What is still on its way may be withdrawn yet, so who found it wrong waits for the leader's word; but a node that sees another
+    store than the leader would wait for minutes for what will hardly come.
     """
     is_coming = any(offer.get(COMING) is True for offer in offers)
-    return has_another_way(offers, fault) or (is_coming and isinstance(fault, ShareFault))
+    return has_another_way(offers, fault) or (is_coming and isinstance(fault, ShareFault) and fault.what != lease.ANOTHER_STORE)
 
 
 def declined(offers: Iterable[Mapping[str, Any]], faults: Sequence[PeerFault]) -> Dict[str, Dict[str, str]]:

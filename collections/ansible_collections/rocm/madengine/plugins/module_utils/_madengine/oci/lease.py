@@ -29,6 +29,7 @@ from .image import is_digest
 from .store import ImageStore
 
 LIFETIME_SECONDS = 24 * 3600
+ANOTHER_STORE = "lease: not the store of the publishing node"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _HOLDER = re.compile(r"(?:job-[^.]*\.)?([A-Za-z0-9._-]+\.[0-9]+\.)[0-9a-f]{16}")  # its unfinished blobs' names begin so, too
 _LARGEST = 1 << 20
@@ -124,7 +125,7 @@ def prove(store: ImageStore, lease: Lease) -> None:
         error = "another number"
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as problem:
         error = str(problem)
-    raise ShareFault("lease: not the store of the publishing node", "give a store that all nodes share", store=store.path, error=error)
+    raise ShareFault(ANOTHER_STORE, "give a store that all nodes share", store=store.path, error=error)
 
 
 def leased(store: ImageStore, now: float, lifetime_seconds: float = LIFETIME_SECONDS) -> Set[str]:

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layerdb
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, site_images, transports
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load, site_images, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import prune
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
@@ -150,6 +150,15 @@ def test_a_daemon_that_has_not_all_of_it_is_named_and_nothing_gets_the_name(
     assert ImageStore(path).pointer(name, "1001") is None
 
 
+def test_who_may_not_use_docker_hears_just_that(leader: Containerd, path: str, name: Reference) -> None:
+    def save(*_words: Any) -> Any:
+        raise JobFault("engine: no Docker access", "ask the admin to let this account use Docker")
+
+    leader.save = save  # type: ignore[method-assign]
+    with pytest.raises(JobFault, match="no Docker access"):
+        publish(leader, path, name, transport="shared")
+
+
 def test_a_publication_of_an_older_release_is_replaced(leader: Containerd, path: str, name: Reference, pinned: Pinned) -> None:
     store = ImageStore(path)
     store.ensure()
@@ -170,6 +179,15 @@ def test_an_index_that_does_not_name_the_manifest_is_not_believed(leader: Contai
         store.read(one.manifest_digest, two.digest)
     with pytest.raises(ShareFault, match="not the one of this digest"):
         store.read(one.manifest_digest, two.manifest_digest)
+
+
+def test_another_image_is_never_loaded_under_a_name_by_digest(path: str, name: Reference) -> None:
+    store, member = ImageStore(path), Containerd()
+    store.ensure()
+    ours = store.keep(IMAGE.config, [store.put_layer([data]) for data in IMAGE.layers])  # the same image, under a manifest of our own
+    with pytest.raises(JobFault, match="not the one of this digest"):
+        load.load(member, load.FromStore(store, ours), name, within())  # type: ignore[arg-type]
+    assert (member.images, member.loads) == ({}, [])
 
 
 def test_the_classic_store_is_told_what_to_do_and_gets_nothing(leader: Containerd, path: str, name: Reference) -> None:

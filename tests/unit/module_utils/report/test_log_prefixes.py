@@ -97,3 +97,45 @@ def object_of(**said: str) -> str:
 )
 def test_a_log_of_json_objects_is_read(log: List[str]) -> None:
     assert list(log_errors.lines_of(log)) == [REAL[-1]]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *(
+            "2026.11.28 12:00:00 ",
+            "Sat Nov 28 12:00:00 UTC 2026: ",
+            "[ 123.456789] ",
+            "stderr: ",
+            "STDERR | ",
+            "(pid 123) ",
+            "n01 | ",
+            "rank 0: ",
+        ),
+        *(
+            "R0: ",
+            "GPU 0: ",
+            "<0> ",
+            "2026-11-28 12:00:00,123 ERROR [main] x: ",
+            "ts=2026-11-28T12:00:00Z level=error msg=",
+            "[11/28 12:00:00] ",
+        ),
+        *(
+            "[2026-11-28 12:00:00,123][root][ERROR] - ",
+            "[NeMo E 2026-11-28 12:00:00 x:12] ",
+            "::error:: ",
+            "train.log: ",
+            "/tmp/x.log:12: ",
+        ),
+    ],
+)
+def test_an_exception_is_found_behind_what_can_only_be_a_prefix(prefix: str) -> None:
+    peer = "RuntimeError: Engine core initialization failed. See root cause above."
+    assert log_errors.cause(list(log_errors.lines_of([f"{prefix}x.y.BadError: no", peer]))) == "x.y.BadError: no"
+
+
+@pytest.mark.parametrize(
+    "line", ["we retry on a ConnectionError: wait", "failed to import x: ImportError: y", "Ignored: KeyError: z", "UserWarning: OSError: a"]
+)
+def test_an_exception_in_a_sentence_is_none(line: str) -> None:
+    assert list(log_errors.lines_of([line, "ValueError: bad"])) == ["ValueError: bad"]

@@ -68,6 +68,37 @@ _WHO = re.compile(
 )
 # What changes from line to line in what somebody puts before them.
 _CHANGING = re.compile(r"[\d:.,/+-]{4,}")
+# An exception behind something, and what else than words a prefix may be made of.
+_BEHIND = re.compile(r"(?<![\w.'\"])(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,60}(?:Error|Exception): ")
+_HARMLESS = re.compile(r"warning: |ignor|caught|retr|expect|handl|skip", re.IGNORECASE)
+_WORD, _NAME = re.compile(r"[A-Za-z]{3,}"), re.compile(r"\S*[./=]\S*")
+_OF_PREFIXES = frozenset(
+    (
+        *(
+            "mon",
+            "tue",
+            "wed",
+            "thu",
+            "fri",
+            "sat",
+            "sun",
+            "jan",
+            "feb",
+            "mar",
+            "apr",
+            "may",
+            "jun",
+            "jul",
+            "aug",
+            "sep",
+            "oct",
+            "nov",
+            "dec",
+        ),
+        *("utc", "gmt", "error", "warning", "warn", "info", "debug", "critical", "fatal", "notice", "stderr", "stdout", "err", "out"),
+        *("rank", "pid", "gpu", "node", "worker", "host", "root", "main", "thread", "process", "proc", "level", "msg", "time"),
+    )
+)
 _REPEATED = re.compile(r"\s{0,4}\[repeated \d+x across cluster\][^\n]{0,200}$")
 
 
@@ -93,6 +124,17 @@ def _object(raw: str) -> Dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
+def _unknown(line: str, start: int) -> int:
+    """Return where an exception begins behind what can only be a prefix: it has a number or is one word, and is no sentence."""
+    found = _BEHIND.search(line, start, start + _LONGEST_LEAD)
+    lead = line[start : found.start()] if found else ""
+    if not found or not lead.strip() or _HARMLESS.search(lead):
+        return start
+    words = [word for word in _WORD.findall(_NAME.sub(" ", lead)) if word.lower() not in _OF_PREFIXES]
+    is_lead = len(words) <= 1 and (re.search(r"[\d\[\](){}<>|#>+]", lead) or " " not in lead.strip())
+    return found.start() if is_lead else start
+
+
 def bare(raw: str, leads: Leads) -> Tuple[str, str, str]:
     """Return who said *raw* (rank, process; empty if it does not tell), it without what was put before, and how grave that is."""
     line = _CONTROL.sub("", raw[:_LONGEST_LINE].rstrip("\r\n"))
@@ -106,6 +148,7 @@ def bare(raw: str, leads: Leads) -> Tuple[str, str, str]:
         if end == taken:
             break
         taken = end
+    taken = _unknown(line, taken)
     who = " ".join([*_WHO.findall(line[:taken]), *filter(None, [told])])
     level = ERROR if _SAYS_ERROR.search(line[:taken]) else WARNING if _SAYS_MILD.search(line[:taken]) else ""
     said = line[taken:]

@@ -245,6 +245,9 @@ def test_what_only_looks_like_a_host_stays(line: str) -> None:
         ["/x/y.py:12: UserWarning: HIP error: ignored"],
         ["Exception ignored in: <function f>", *REAL],
         ["cat: /x/version: No such file or directory"],
+        ["curl: (7) Failed to connect to localhost port 8000"],
+        ["fatal: not a git repository (or any of the parent directories): .git"],
+        ["fatal: No names found, cannot describe anything."],
     ],
 )
 @pytest.mark.parametrize("cause", ["ValueError: bad", "Killed", "n1: rocBLAS error: no devices found"])

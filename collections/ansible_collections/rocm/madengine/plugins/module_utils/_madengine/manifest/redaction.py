@@ -102,12 +102,12 @@ def strip(document: Document, hidden: Set[str]) -> Tuple[Dict[str, str], List[Di
     """
     context, taken = document.get("context") or {}, []
     variables = context.get("docker_env_vars") or {}
-    needed = {name: _source(name, variables) for name, value in variables.items() if is_secret(name, value)}
+    needed = {name: _source(name, variables) for name, value in variables.items() if holds_secret(name, value)}
     for key_path, holder, reason in (
         ("context.docker_env_vars", variables, "a secret: it passes by name, from the environment of the run"),
         ("context.docker_build_arg", context.get("docker_build_arg") or {}, "a secret: a build takes it from the environment"),
     ):
-        for name in [name for name, value in holder.items() if is_secret(name, value)]:
+        for name in [name for name, value in holder.items() if holds_secret(name, value)]:
             if holder[name] != "" and not (holder is variables and needed[name]):
                 taken.append({"name": name, "where": key_path, "reason": reason})
             holder[name] = ""
@@ -115,10 +115,10 @@ def strip(document: Document, hidden: Set[str]) -> Tuple[Dict[str, str], List[Di
     return dict(sorted(needed.items())), taken
 
 
-def is_secret(name: str, value: Any) -> bool:
+def holds_secret(name: str, value: Any) -> bool:
     """Say whether the variable *name* holds a secret: its name says so, or its *value* is another variable's that does.
 
-    >>> is_secret("HF_TOKEN", "x"), is_secret("MY_LOGIN", "${MAD_SECRETS_HFTOKEN}"), is_secret("MODEL", "$NAME")
+    >>> holds_secret("HF_TOKEN", "x"), holds_secret("MY_LOGIN", "${MAD_SECRETS_T}"), holds_secret("MODEL", "$NAME")
     (True, True, False)
     """
     return environment.is_secret(name, value) or (isinstance(value, str) and any(map(environment.is_secret, _referred(value))))
@@ -192,7 +192,7 @@ def sources(variables: Mapping[str, Any]) -> Dict[str, List[str]]:
     """
     direct = {name: _referred(value) for name, value in variables.items()}
     found = {}
-    for name in (name for name in direct if environment.is_name(name) and is_secret(name, variables[name])):
+    for name in (name for name in direct if environment.is_name(name) and holds_secret(name, variables[name])):
         chain = [name]
         for each in chain:  # it grows while it is followed
             chain += [other for other in direct.get(each, ()) if other not in chain][: _DEEPEST - len(chain)]

@@ -140,7 +140,7 @@ def _copy_deployment(result: Restored, known: Mapping[str, str]) -> None:
     for name, value in source.items():
         if name in target or name in environment.OF_THE_RUN or name in _PER_PROCESS or value is None:
             continue
-        if redaction.is_secret(name, value):
+        if redaction.holds_secret(name, value):
             target[name] = ""  # by name: the job script has it, or the shell
             continue
         if _is_preferred(name, value, known):
@@ -179,7 +179,7 @@ def _expand_one(result: Restored, holder: Document, name: str, value: Any, known
 
 def _is_passed(name: str, value: str, where: str) -> bool:
     """Say whether a variable with an expansion passes by name; a build has no shell that would expand another's name."""
-    return environment.is_secret(name, value) if where.endswith("docker_build_arg") else redaction.is_secret(name, value)
+    return environment.is_secret(name, value) if where.endswith("docker_build_arg") else redaction.holds_secret(name, value)
 
 
 def _expanded(value: str, known: Mapping[str, str], literal: re.Pattern[str]) -> Tuple[str, str]:

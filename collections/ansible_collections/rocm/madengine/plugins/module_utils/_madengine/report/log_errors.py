@@ -23,8 +23,9 @@ from .log_prefixes import ERROR, HEADER, WARNING, Leads, bare, opened
 _IGNORED = "Exception ignored in"
 BENIGN = (
     *("RuntimeError: Console script timeout", "rocEnvTool/console.py", "rocEnvTool/rocenv_tool.py"),
-    # RCCL's advice at start-up, and Ray without its metrics.
-    *(_IGNORED, 'Missing "iommu=pt"', "iommu=pt", "HSA_FORCE_FINE_GRAIN_PCIE", "Running out of retries to initialize the metrics agent"),
+    # Git where there is none, RCCL's advice at start-up, and Ray without its metrics.
+    *("not a git repository", "No names found, cannot describe", "detected dubious ownership", _IGNORED),
+    *('Missing "iommu=pt"', "iommu=pt", "HSA_FORCE_FINE_GRAIN_PCIE", "Running out of retries to initialize the metrics agent"),
 )
 _LONGEST_PATTERN = 200
 _MOST_PATTERNS = 50
@@ -44,7 +45,7 @@ _SIGN = re.compile(
     r"|^\S{1,120}: (?:line )?\d+: \s*\d+ (?:Killed|Aborted|Terminated|Segmentation|Bus|Illegal)\b"
     r"|^\S{1,120}: (?:line )?\d+: .*: (?:not found|Permission denied|No such file|unbound variable)|: syntax error near "
     r"|^(?:/\S{0,60}/)?(?:ba|da|z|k)?sh: .{1,300}: (?:not found|Permission denied|No such file)|^CMake Error\b"
-    r"|\berror while loading shared libraries\b|^Caused by: [\w.$]{3,}|^(?:curl: \(\d+\)|wget: |fatal: )"
+    r"|\berror while loading shared libraries\b|^Caused by: [\w.$]{3,}"
     r"|^[\w.]{0,120}(?:errors?|exceptions?|exc)\.(?-i:[A-Z])\w{0,80}\s*(?::|$)"
     r"|^\S{1,120}: (?:fatal )?error: |\bError response from daemon\b|\bcan't open file\b|\boom_kill\b|\bDUE TO TIME LIMIT\b"
     r"|\bexited on signal \d+|^make(?:\[\d+\])?: \*\*\*|^E: |\bAssertion\b.{0,200}\bfailed\b|\bpanicked at\b|^panic: "
@@ -52,10 +53,10 @@ _SIGN = re.compile(
     r"|^\s*what\(\): |^terminate called|\bHW Exception by GPU\b|^Fatal Python error",
     re.IGNORECASE,
 )
-# What the system says; scripts try files that are not there, too.
+# What the system says, and tools that are often tried in vain: scripts look for files, and wait for servers.
 _STRERROR = re.compile(
-    r": (?:Permission denied|Operation not permitted|No such (?:file or directory|device(?: or address)?)|Exec format error"
-    r"|Cannot allocate memory|Input/output error|Stale file handle|Read-only file system|Disk quota exceeded"
+    r"^(?:curl: \(\d+\)|wget: )|: (?:Permission denied|Operation not permitted|No such (?:file or directory|device(?: or address)?)"
+    r"|Exec format error|Cannot allocate memory|Input/output error|Stale file handle|Read-only file system|Disk quota exceeded"
     r"|Address already in use|Device or resource busy"
     r"|Argument list too long|Too many open files|Resource temporarily unavailable)\.?$",
     re.IGNORECASE,

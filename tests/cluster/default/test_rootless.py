@@ -14,15 +14,16 @@ from helpers.cluster import Cluster, manifest, the_line
 FOLDER = "/shared/home/alice/rootless"
 HAVE = ("n1", "n2")
 SOCKET = "/run/user/2000/docker.sock"  # alice's
-# What a session of hers would do; the lab's nodes have no PAM for one.
+# What a session of hers would do. The lab's nodes have no PAM for one, and systemd's own unit for the folder ends when nobody is there.
 START = """
-systemctl start user-runtime-dir@2000.service
+install -d -m 0755 /run/user
+install -d -m 0700 -o alice -g alice /run/user/2000
 [ -e /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200 && chmod 0666 /dev/net/tun; }
 install -d -o alice -g alice /tmp/rootless
-systemd-run --quiet --unit=rootless --uid=alice --gid=alice --setenv=HOME=/tmp/rootless --setenv=XDG_RUNTIME_DIR=/run/user/2000 \
+systemd-run --quiet --collect --unit=rootless --uid=alice --gid=alice --setenv=HOME=/tmp/rootless --setenv=XDG_RUNTIME_DIR=/run/user/2000 \
     --setenv=PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/share/docker.io/contrib/dockerd-rootless.sh --data-root=/tmp/rootless/data
 """
-STOP = "systemctl stop rootless.service user-runtime-dir@2000.service; rm -rf /tmp/rootless"
+STOP = "systemctl stop rootless.service; rm -rf /tmp/rootless /run/user/2000"
 SCRIPT = """\
 #!/bin/sh
 export DOCKER_HOST=unix:///run/user/$(id -u)/docker.sock

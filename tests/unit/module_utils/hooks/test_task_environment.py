@@ -112,7 +112,8 @@ def test_a_manifest_s_values_of_passing_names_are_exported_and_others_are_a_cont
      ["HF_TOKEN MAD_SECRETS_HFTOKEN", "HUGGING_FACE_HUB_TOKEN HF_TOKEN MAD_SECRETS_HFTOKEN"]),
     ({"HF_TOKEN": "${HF_TOKEN:-${MAD_SECRETS_HFTOKEN}}"}, ["HF_TOKEN MAD_SECRETS_HFTOKEN"]),
     ({"A_TOKEN": "$B_TOKEN", "B_TOKEN": "$A_TOKEN"}, ["A_TOKEN B_TOKEN", "B_TOKEN A_TOKEN"]),
-    ({"HF_TOKEN": "$HF_TOKEN", "B_TOKEN": "$(cat /x)", "C_TOKEN": "Bearer $D", "D_TOKEN": "${E:?no}", "F": "$MAD_SECRETS_A"}, []),
+    ({"HF_TOKEN": "$HF_TOKEN", "B_TOKEN": "$(cat /x)", "C_TOKEN": "Bearer $D", "D_TOKEN": "${E:?no}", "F": "x$MAD_SECRETS_A"}, []),
+    ({"MY_LOGIN": "$MAD_SECRETS_A", "X": "$NAME"}, ["MY_LOGIN MAD_SECRETS_A"]),
     ({"HF_TOKEN": manifests.TOKEN, "X_TOKEN": "$A\nB"}, []),
 ])  # fmt: skip
 def test_a_secret_s_sources_are_the_names_that_the_manifest_refers_to(base: Path, given_env: Dict[str, str], expected: List[str]) -> None:

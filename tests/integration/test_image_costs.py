@@ -18,7 +18,6 @@ from urllib.parse import unquote
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load, transports
@@ -27,7 +26,6 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.stor
 from helpers import images
 from helpers.hooks import REPOSITORY
 
-SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")
 IMPORTED = """
 import json, os, sys
 sys.path[:0] = [{collections!r}, {tests!r}]
@@ -52,17 +50,6 @@ of_the_job._engine.untag({name!r})
 loaded = of_the_job.load(offers).result()
 print(json.dumps([offers[0], loaded[0]]))
 """
-
-
-@pytest.fixture(params=SOCKETS)
-def engine(request: Any) -> Iterator[Engine]:
-    made = Engine(request.param)
-    try:
-        made.info()
-    except Fault as fault:
-        pytest.skip(f"no daemon: {fault}")
-    yield made
-    made.close()
 
 
 @pytest.fixture

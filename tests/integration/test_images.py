@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import locks, process
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, NodeFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, NodeFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server, layerdb
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine, Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.hooks import config, job_images
@@ -34,8 +34,7 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci impo
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image import Identity, Reference
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
-
-SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")
+from helpers.daemon_fixtures import SOCKETS, answering
 
 
 class Docker:
@@ -83,11 +82,8 @@ class Docker:
 
 @pytest.fixture(params=SOCKETS)
 def docker(request: Any) -> Iterator[Docker]:
+    answering(request.param).close()
     made = Docker(request.param)
-    try:
-        made.engine.info()
-    except Fault as fault:
-        pytest.skip(f"no daemon: {fault}")
     yield made
     made.remove()
     made.engine.close()

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, JobFault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import JobFault, ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker import layer_server
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine, Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load, transports
@@ -24,19 +24,6 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.imag
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
 from helpers import pinned as pinned_images
-
-SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")
-
-
-@pytest.fixture(params=SOCKETS)
-def engine(request: Any) -> Iterator[Engine]:
-    made = Engine(request.param)
-    try:
-        made.info()
-    except Fault as fault:
-        pytest.skip(f"no daemon: {fault}")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any, Iterator, List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
-from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import Fault, ShareFault
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.errors import ShareFault
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.docker.engine import Engine, Refused
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images import distribute, load, plain_archive, transports
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images.offer import Offer
@@ -25,19 +25,6 @@ from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.imag
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.image_manifest import Layer, Stored
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.store import ImageStore
 from helpers import images
-
-SOCKETS = os.environ.get("MADENGINE_DOCKER_SOCKETS", "/var/run/docker.sock").split(":")
-
-
-@pytest.fixture(params=SOCKETS)
-def engine(request: Any) -> Iterator[Engine]:
-    made = Engine(request.param)
-    try:
-        made.info()
-    except Fault as fault:
-        pytest.skip(f"no daemon: {fault}")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -8,17 +8,7 @@ from typing import List
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.report import log_errors
-
-HEADER = "Traceback (most recent call last):"
-NOISE = [
-    HEADER,
-    '  File "/madengine/scripts/rocEnvTool/rocenv_tool.py", line 99, in main',
-    "    run()",
-    '  File "/madengine/scripts/rocEnvTool/console.py", line 40, in sh',
-    '    raise RuntimeError("Console script timeout")',
-    "RuntimeError: Console script timeout",
-]
-REAL = [HEADER, '  File "train.py", line 3, in <module>', "    import flash_attn", "ModuleNotFoundError: No module named 'flash_attn'"]
+from helpers.tracebacks import NOISE, REAL
 
 
 @pytest.mark.parametrize(

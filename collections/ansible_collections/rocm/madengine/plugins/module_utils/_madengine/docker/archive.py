@@ -22,12 +22,13 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import AbstractSet, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ..core.errors import JobFault, ShareFault
+from ..core.errors import Fault, JobFault, ShareFault
 from ..oci import compression, digests
 from ..oci.blobs import LARGEST_DOCUMENT
 from ..oci.image import Identity, Reference, is_digest
 from ..oci.image_manifest import Layer, Stored, index_of
 from ..oci.store import ImageStore
+from .answers import Refused
 from .tar_stream import Member, TarStream
 
 _MOST_MEMBERS = 20_000
@@ -90,6 +91,11 @@ def _head(stored: Stored, reference: Reference) -> Iterator[bytes]:
 def wanted(stored: Stored, omit: AbstractSet[str]) -> List[Layer]:
     """Return the layers that an archive without *omit* holds, each once."""
     return list({each.digest: each for each in stored.layers if each.diff_id not in omit}.values())
+
+
+def is_refusal(fault: Fault) -> bool:
+    """Say whether *fault*, of saving an image, says that the daemon does not give the whole of it, and nothing of this end."""
+    return isinstance(fault, Refused) or fault.what.startswith("archive: ")
 
 
 def unpack(

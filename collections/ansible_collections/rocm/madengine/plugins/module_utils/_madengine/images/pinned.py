@@ -18,7 +18,7 @@ from typing import Dict, Iterable, List, Optional, Tuple
 
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
-from ..docker.answers import Refused
+from ..docker import archive
 from ..docker.engine import Engine
 from ..docker.layer_server import Source
 from ..docker.layerdb import Unexpected
@@ -77,12 +77,12 @@ def _saved(engine: Engine, store: ImageStore, name: Reference, identity: Identit
         put, documents = _unpacked(engine.save(str(name.pinned), deadline.left()), store)
         stored = _image(documents, str(name.digest), identity)
     except (JobFault, Unexpected) as fault:
-        if isinstance(fault, JobFault) and not isinstance(fault, Refused) and not fault.what.startswith("archive: "):
+        if isinstance(fault, JobFault) and not archive.is_refusal(fault):
             raise
         raise _incomplete(name, str(fault)) from fault
     for absent in _lacking(store, stored):
         raise _incomplete(name, f"no blob {absent.digest}")
-    return stored, "save", [each for each in _each_once(stored) if each.digest in put]
+    return stored, "save", [each for each in archive.wanted(stored, frozenset()) if each.digest in put]
 
 
 def _unpacked(chunks: Iterable[bytes], store: ImageStore) -> Tuple[Dict[str, int], Dict[str, bytes]]:
@@ -129,11 +129,7 @@ def _image(documents: Dict[str, bytes], root_digest: str, identity: Identity) ->
 
 def _lacking(store: ImageStore, stored: Stored) -> List[Layer]:
     """Return the layers that a publisher cannot build on, each once."""
-    return [each for each in _each_once(stored) if store.blobs.counted(each.digest, each.size_bytes) is None]
-
-
-def _each_once(stored: Stored) -> List[Layer]:
-    return list({each.digest: each for each in stored.layers}.values())
+    return [each for each in archive.wanted(stored, frozenset()) if store.blobs.counted(each.digest, each.size_bytes) is None]
 
 
 def _incomplete(name: Reference, reason: str) -> ShareFault:

@@ -17,7 +17,6 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 from ..core.deadline import Deadline
 from ..core.errors import Fault, JobFault, ShareFault
 from ..docker import archive
-from ..docker.answers import Refused
 from ..docker.engine import Engine
 from ..docker.layer_server import Source
 from ..docker.layerdb import Unexpected
@@ -200,7 +199,7 @@ def _saved(
             return archive.unpack(engine.save(str(name), deadline.left()), store, name, before, kind=kind)
         return archive.unpack(engine.save(str(name), deadline.left()), store, name, before, trusts_size=False, kind=kind)
     except (JobFault, ShareFault) as fault:
-        if not isinstance(fault, Refused) and not fault.what.startswith("archive: "):
+        if not archive.is_refusal(fault):
             raise
         # The containerd store goes on running an image of which only snapshots are left, and saves what it has of it.
         remedy = "pull or load the image again on the job's first node"

@@ -7,12 +7,13 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process, socket_owner
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci.turns import Turns
 from helpers.images import digest
 from helpers.users import BOB, MALLORY, needs_root
 
@@ -175,6 +176,42 @@ def test_a_name_is_another_each_time_and_the_port_is_free_again(server: endpoint
         port = int(other.name.partition("/")[0].rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((endpoint.HOST, port)).close()
+
+
+class Noted(endpoint.Document):
+    """A document that notes each piece it sends, and sends none before both have been asked for."""
+
+    pieces: List[bytes]
+    asked: threading.Semaphore
+    both: threading.Event
+
+    def is_ready(self) -> bool:
+        self.asked.release()
+        return True
+
+    def send(self, peer: socket.socket, start: int, stop: int) -> None:
+        self.pieces.append(self.data[start : start + 1])
+        self.both.wait(60)
+        super().send(peer, start, stop)
+
+
+def test_of_two_layers_at_once_the_lower_one_is_given_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A daemon asks for three at once, and can begin only with the lowest.
+    monkeypatch.setattr(endpoint, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(endpoint, "Turns", lambda: Turns(3600.0))
+    low, high = b"l" * 20_000, b"h" * 20_000
+    Noted.pieces, Noted.asked, Noted.both = [], threading.Semaphore(0), threading.Event()
+    with endpoint.Endpoint({digest(each): Noted(each, "x") for each in (low, high)}) as server:
+        threads = [threading.Thread(target=get, args=(server, path_of(server, "blobs", each))) for each in (low, high)]
+        for thread in threads:
+            thread.start()
+            Noted.asked.acquire()
+            while not Noted.pieces:  # the lower one has its turn
+                threading.Event().wait(0.001)
+        Noted.both.set()
+        for thread in threads:
+            thread.join()
+    assert b"".join(Noted.pieces) == b"l" * 20 + b"h" * 20
 
 
 class Watched(endpoint.File):

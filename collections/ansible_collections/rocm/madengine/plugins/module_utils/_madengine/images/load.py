@@ -203,14 +203,14 @@ def _size(stored: Stored, held: AbstractSet[str]) -> int:
 
 
 def contents(supply: Supply, refused: FrozenSet[str] = frozenset()) -> Dict[str, endpoint.Content]:
-    """Return digest → what an endpoint gives for it.
+    """Return digest → what an endpoint gives for it, in the order in which a daemon unpacks.
 
     :param refused: diff ids of layers that it does not give.
     """
     stored = supply.stored
     given = {each.digest: supply.content(each) for each in stored.layers if each.diff_id not in refused}
     found = {digest: content for digest, content in given.items() if content is not None}
-    return {**found, **{digest: endpoint.Document(*document) for digest, document in stored.documents.items()}}
+    return {**{digest: endpoint.Document(*document) for digest, document in stored.documents.items()}, **found}
 
 
 def is_here(engine: Engine, name: Reference, wanted: str) -> bool:

@@ -32,6 +32,7 @@ from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Protoc
 from ..core import files, socket_owner
 from ..core.deadline import Deadline
 from ..core.errors import Fault
+from .turns import Turns
 
 HOST = "127.0.0.1"
 _AT_ONCE = 32  # connections; a daemon has three or so, and a stranger may hold some
@@ -39,6 +40,7 @@ _BACKLOG = 4096  # a connection that finds no room is tried again after a second
 _LONGEST_HEAD = 16 << 10
 _HEAD_SECONDS = 10.0
 _SEND_SECONDS = 600.0  # a daemon reads no further while its disk is busy
+_PIECE_BYTES = 8 << 20  # between two looks at whose turn it is
 _TLS = 0x16  # the first byte of a greeting
 _FIRST_PAUSE, _LONGER, _LONGEST_PAUSE = 0.001, 1.25, 0.5  # seconds between two looks at a blob that is not there yet
 _NO_DESCRIPTOR_SECONDS = 0.005
@@ -104,13 +106,15 @@ class File:
 class Endpoint:
     """The registry; it listens while the block lasts, on a port that the kernel chooses.
 
-    :param contents: digest → what stands behind it: an image's manifest, its config and its layers.
+    :param contents: digest → what stands behind it: an image's manifest, its config and its layers, in the order in which the daemon
+        has a use for them. Of what it asks for at once, the first is given first.
     :param deadline: until when a blob is waited for that is not there yet; None for not at all.
     :param uids: as whom the daemon may come, if not as root.
     """
 
     def __init__(self, contents: Mapping[str, Content], deadline: Optional[Deadline] = None, uids: Iterable[int] = (0,)) -> None:
         self._contents, self._deadline, self._uids = contents, deadline, {None, *uids}
+        self._ranks, self._turns = {digest: rank for rank, digest in enumerate(contents)}, Turns()
         self._repository = f"madengine/{os.urandom(16).hex()}"
         self._slots, self._is_over = threading.BoundedSemaphore(_AT_ONCE), threading.Event()
         self._listener: Optional[socket.socket] = None
@@ -188,7 +192,10 @@ class Endpoint:
         if has_body:
             self.sent[digest] = self.sent.get(digest, 0) + stop - start
             peer.settimeout(_SEND_SECONDS)
-            content.send(peer, start, stop)
+            with self._turns.of(self._ranks[digest]) as wait:
+                for at in range(start, stop, _PIECE_BYTES):
+                    wait()
+                    content.send(peer, at, min(at + _PIECE_BYTES, stop))
 
     def _digest(self, target: str) -> str:
         match = _PATH.fullmatch(target)

@@ -66,6 +66,17 @@ def test_a_known_secret_is_masked_wherever_it_stands(text: str, secret: str) -> 
         f'{{"auths": {{"x": {{"auth": "{SECRET}"}}}}}}',
         f"Set-Cookie: session={SECRET}",
         "dckr_pat_" + SECRET * 2,
+        f"Password for user: {SECRET}",
+        f"password for 'bob' is {SECRET}",
+        f"Enter passphrase for key '/root/.ssh/id': {SECRET}",
+        f"machine huggingface.co login u password {SECRET}",
+        f"API key: {SECRET}",
+        f"using token '{SECRET}'",
+        f"the token is {SECRET}",
+        f"wandb login {SECRET}",
+        f"Authorization: ApiKey {SECRET}",
+        f'{{"clientSecret": "{SECRET}"}}',
+        f"<server><password>{SECRET}</password></server>",
     ],
 )
 def test_a_secret_is_known_by_its_name_or_its_form(text: str) -> None:
@@ -92,6 +103,8 @@ def test_a_secret_is_known_by_its_name_or_its_form(text: str) -> None:
         ),
         *("HF_TOKEN is not set", "MASTER_PORT 29500", "git+ssh://git@github.com/x.git", "NUM_PASS=1234", "n1: HF_HOME /data/hf1234567"),
         *("GOOGLE_APPLICATION_CREDENTIALS=/secrets/sa.json", "END_TOKEN=<|eod|>"),
+        *("password for user: denied", "the token is expired", "time per token: 12.3", "Token 128256 is special", "pass 1 of 2"),
+        *("token 'llama'", "per token 12.5ms", "the wandb login failed", "no api key was given", "<token>", "prompt token: 1234567"),
         *("--max-tokens 4096000", "--model meta-llama/Llama-3.1-8B", "total_token_throughput_tok_s", "node_0/perf_llama.csv"),
     ],
 )

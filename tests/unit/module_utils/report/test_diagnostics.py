@@ -118,7 +118,7 @@ def test_a_new_probe_is_one_entry_of_the_list(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_probe_that_hangs_is_left_behind(tmp_path: Path) -> None:
-    release, returned = threading.Event(), []  # type: ignore[var-annotated]
+    release, asked_on, returned = threading.Event(), threading.Event(), []  # type: ignore[var-annotated]
 
     class Hanging(Docker):
         def top(self, container_id: str) -> str:
@@ -126,11 +126,15 @@ def test_a_probe_that_hangs_is_left_behind(tmp_path: Path) -> None:
             returned.append(container_id)
             return ""
 
-    answer = diagnose(Hanging(inspected(), output="x\n"), tmp_path, probe_seconds=0.2)
+        def logs(self, container_id: str, lines: int) -> str:
+            asked_on.set()
+            return ""
+
+    answer = diagnose(Hanging(inspected()), tmp_path, probe_seconds=0.2)
     assert returned == []
     release.set()
-    assert answer["notes"] == ["llama: processes: no answer in time"]
-    assert "llama/output.log" in answer["files"]
+    assert "llama: processes: no answer in time" in answer["notes"]  # of a busy machine others, too
+    assert asked_on.wait(60)
 
 
 def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:

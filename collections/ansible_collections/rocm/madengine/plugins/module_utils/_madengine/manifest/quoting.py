@@ -18,6 +18,7 @@ from . import environment
 
 _SHORTEST_SECRET, _SHORTEST_TELLABLE = 4, 6
 _PLAIN = re.compile(r"[A-Z]?[a-z]{1,15}|[A-Z]{1,15}|[0-9.]{1,11}")
+_MEASURED = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,6})?")
 _COLOUR = r"(?:\x1b\[[0-9;]{0,20}m)*"
 _ASSIGNED = re.compile(
     rf"(?:(?<![A-Za-z0-9_-])|(?<=[0-9]m))([A-Za-z_][A-Za-z0-9_-]*)({_COLOUR}\\?[\"']?\]?\s*(?:=>|->|[=:]|%3[Dd])\s*{_COLOUR}\\?\$?\"?'?)"
@@ -29,16 +30,22 @@ _COMMAND = re.compile(
     r"(\b(?:docker|podman|nerdctl|skopeo|helm|oras|buildah)(?: registry)? login\b[^\n|;&]{0,200}? -p[ =]?|\bsshpass -p ?"
     r"|\bcurl\b[^\n|;&]{0,300}? (?:-u|--user)[ =]?[\"']?[^\s:]{1,60}:|\bmysql(?:dump)?\b[^\n|;&]{0,200}? -p)(?=\S)[\"']?([^\s\"']{4,})"
 )
+# As people and prompts say it; what they may also say there is a word, so a secret has letters and digits.
+_SPOKEN = re.compile(
+    r"(\b(?:pass(?:word|phrase)(?: for [^\n:]{1,80}?)?(?: is|:)?|(?:api[ -]?key|token)(?: is| was|:|=|(?= ['\"]))|wandb login)\s+[\"']?)"
+    r"(?=[\w+/=-]*[0-9])(?=[\w+/=-]*[A-Za-z])([^\s\"',;<>]{8,})",
+    re.IGNORECASE,
+)
 _OPTION = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)([= ]\"?'?)([^\s\"',;-][^\s\"',;]{5,})")
 # A name in capitals, and beside it what has letters and digits: a table, a sentence.
 _BESIDE = re.compile(r"(?<![\w-])([A-Z][A-Z0-9_]{3,})(\s+(?:(?:is|to|was)\s+)?)(?=\S*[0-9])(?=\S*[A-Za-z])([^\s\"',;=:]{8,})")
 _KNOWN_FORM = re.compile(
     r"hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|(?:AKIA|ASIA)[0-9A-Z]{16}"
     r"|(?<=(?i:bearer) )[\w.~+/=-]{8,}|(?<=(?i:basic) )[\w+/=]{8,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)|(?<![\w-])sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}"
-    r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}|(?<=://)[^/\s:@]{12,}(?=@)|(?<=[Aa]uthorization: )[Tt]oken \S{8,}"
+    r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}|(?<=://)[^/\s:@]{12,}(?=@)|(?<=[Aa]uthorization: )(?i:token|api-?key) \S{8,}"
     r"|AIza[\w-]{30,}|(?<![A-Za-z0-9])r8_[A-Za-z0-9]{30,}|nvapi-[\w-]{30,}|npm_[A-Za-z0-9]{30,}|do[por]_v1_[0-9a-f]{40,}|pypi-[\w-]{30,}"
     r"|dckr_pat_[\w-]{20,}|(?<=[?&]sig=)[^&\s\"']{8,}|(?<=X-Amz-Signature=)\w{16,}|(?<=Cookie: )[^\r\n\"']{8,}|(?<=\"auth\": \")[\w+/=]{8,}"
-    r"|wandb_v1_\w{20,}|(?<=PRIVATE KEY-----)[^-]{1,10000}(?=-----END)"
+    r"|(?<=<password>)[^<\s]{4,}(?=</)|(?<=<token>)[^<\s]{8,}(?=</)|wandb_v1_\w{20,}|(?<=PRIVATE KEY-----)[^-]{1,10000}(?=-----END)"
 )
 
 _IN_URL = re.compile(r"://[^/\s@]*\Z")
@@ -64,6 +71,8 @@ def masked(text: str, secrets: Sequence[str] = ()) -> str:
     def assigned(match: re.Match[str]) -> str:
         name, sign, value = match.groups()
         plain = name.lstrip("-").replace("-", "_")
+        if plain == "token" and _MEASURED.fullmatch(value):
+            return match.group()  # ``time per token: 12.3``
         # A connection string's, and no working directory.
         is_secret = environment.is_secret(plain, value) or (plain.lower() == "pwd" and (sign + value).strip("=: \"'")[:1] not in "/~.$")
         return name + sign + (environment.MASK if is_secret else value)
@@ -71,6 +80,7 @@ def masked(text: str, secrets: Sequence[str] = ()) -> str:
     # By its form first: a name may end before its secret does (``Authorization: Bearer …``).
     by_form = _KNOWN_FORM.sub(environment.MASK, environment.mask(text, secrets))
     by_name = _OPTION.sub(assigned, _ASSIGNED.sub(assigned, by_form))
+    by_name = _SPOKEN.sub(rf"\1{environment.MASK}", by_name)
     return _BESIDE.sub(assigned, _COMMAND.sub(rf"\1{environment.MASK}", by_name) if " -" in by_name else by_name)
 
 

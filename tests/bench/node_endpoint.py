@@ -15,7 +15,7 @@ import sys
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 
@@ -37,8 +37,8 @@ class Pieces:
     def is_ready(self) -> bool:
         return self.whole.has(self.size_bytes)
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
-        self.whole.send(peer, start, stop)
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
+        self.whole.send(peer, parts)
 
 
 def main(digest: str, size: str, names: Sequence[str]) -> int:

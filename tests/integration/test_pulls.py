@@ -12,7 +12,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterable, Iterator, List, Tuple
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
@@ -140,8 +140,9 @@ class Slow(endpoint.File):
 
     begun = threading.Event()
 
-    def send(self, peer: Any, start: int, stop: int) -> None:
-        super().send(peer, start, start + (stop - start) // 2)
+    def send(self, peer: Any, parts: Iterable[Tuple[int, int]]) -> None:
+        start, stop = next(iter(parts))
+        super().send(peer, [(start, start + (stop - start) // 2)])
         os.write(int(os.environ["MADENGINE_TEST_PIPE"]), b"x")
         threading.Event().wait()
 

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterable, Iterator, List, Tuple
 
 import pytest
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core import process, socket_owner
@@ -189,10 +189,11 @@ class Noted(endpoint.Document):
         self.asked.release()
         return True
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
-        self.pieces.append(self.data[start : start + 1])
-        self.both.wait(60)
-        super().send(peer, start, stop)
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
+        for start, stop in parts:
+            self.pieces.append(self.data[start : start + 1])
+            self.both.wait(60)
+            super().send(peer, [(start, stop)])
 
 
 def test_of_two_layers_at_once_the_lower_one_is_given_first(monkeypatch: pytest.MonkeyPatch) -> None:

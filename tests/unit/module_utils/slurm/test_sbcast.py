@@ -63,7 +63,7 @@ def sent(striped: sbcast.Striped, start: int, stop: int) -> bytes:
     with ours, theirs, theirs.makefile("rb") as stream:
         reader = threading.Thread(target=lambda: box.append(stream.read()))
         reader.start()
-        striped.send(ours, start, stop)
+        striped.send(ours, [(start, stop)])
         ours.shutdown(socket.SHUT_WR)
         reader.join()
     return box[0]

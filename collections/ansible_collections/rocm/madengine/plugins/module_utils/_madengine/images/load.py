@@ -21,7 +21,7 @@ import functools
 import re
 import socket
 from dataclasses import dataclass
-from typing import AbstractSet, Dict, FrozenSet, Iterator, Optional, Protocol
+from typing import AbstractSet, Dict, FrozenSet, Iterable, Iterator, Optional, Protocol, Tuple
 
 from ..core import files, socket_owner
 from ..core.deadline import Deadline
@@ -81,8 +81,8 @@ class _Coming:
             return self.store.blobs.counted(self.layer.digest, self.size_bytes) is not None
         return False
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
-        endpoint.File(self.store.blobs.path_of(self.layer.digest), self.size_bytes, self.media_type).send(peer, start, stop)
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
+        endpoint.File(self.store.blobs.path_of(self.layer.digest), self.size_bytes, self.media_type).send(peer, parts)
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,8 @@ class _Part:
     def is_ready(self) -> bool:
         return self.whole.has(self.start + self.size_bytes)
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
-        self.whole.send(peer, self.start + start, self.start + stop)
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
+        self.whole.send(peer, ((self.start + start, self.start + stop) for start, stop in parts))
 
 
 @dataclass(frozen=True)

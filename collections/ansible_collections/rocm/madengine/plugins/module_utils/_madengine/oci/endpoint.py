@@ -61,8 +61,8 @@ class Content(Protocol):
     def is_ready(self) -> bool:
         """Say whether all of it is there."""
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
-        """Send the bytes from *start* to before *stop*."""
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
+        """Send the bytes of *parts*, each from its first to before its stop; the next is asked for when one is sent."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Document:
     def is_ready(self) -> bool:
         return True
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
-        peer.sendall(self.data[start:stop])
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
+        for start, stop in parts:
+            peer.sendall(self.data[start:stop])
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,10 @@ class File:
             return os.lstat(self.path).st_size == self.size_bytes
         return False
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
         with files.opened(self.path) as stream:
-            peer.sendfile(stream, start, stop - start)
+            for start, stop in parts:
+                peer.sendfile(stream, start, stop - start)
 
 
 class Endpoint:
@@ -193,9 +195,7 @@ class Endpoint:
             self.sent[digest] = self.sent.get(digest, 0) + stop - start
             peer.settimeout(_SEND_SECONDS)
             with self._turns.of(self._ranks[digest]) as wait:
-                for at in range(start, stop, _PIECE_BYTES):
-                    wait()
-                    content.send(peer, at, min(at + _PIECE_BYTES, stop))
+                content.send(peer, _pieces(start, stop, wait))
 
     def _digest(self, target: str) -> str:
         match = _PATH.fullmatch(target)
@@ -259,6 +259,13 @@ def _range(wanted: str, size_bytes: int) -> Tuple[int, int]:
         return 0, size_bytes
     start, stop = int(match[1]), min(int(match[2]) + 1 if match[2] else size_bytes, size_bytes)
     return (start, stop) if start < stop else (start, 0) if start else (1, 0)
+
+
+def _pieces(start: int, stop: int, wait: Callable[[], None]) -> Iterator[Tuple[int, int]]:
+    """Give the parts of what lies between *start* and *stop*, each when its turn has come."""
+    for at in range(start, stop, _PIECE_BYTES):
+        wait()
+        yield at, min(at + _PIECE_BYTES, stop)
 
 
 def _say(peer: socket.socket, status: int, fields: Optional[Mapping[str, str]] = None, length: int = 0) -> None:

@@ -97,15 +97,16 @@ class Striped:
         """Say whether all before *stop* is there."""
         return all(_size(name) >= _share(stop, number, len(self.names)) for number, name in enumerate(self.names))
 
-    def send(self, peer: socket.socket, start: int, stop: int) -> None:
-        """Send the bytes from *start* to before *stop*.
+    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
+        """Send the bytes of *parts*, each from its first to before its stop.
 
         :raises ShareFault: a piece is not there, or not readable.
         """
         with contextlib.ExitStack() as stack:
             streams = self._opened(stack)
-            for number, offset, length in _parts(start, stop, len(streams)):
-                peer.sendfile(streams[number], offset, length)
+            for start, stop in parts:
+                for number, offset, length in _parts(start, stop, len(streams)):
+                    peer.sendfile(streams[number], offset, length)
 
     def chunks(self, start: int, stop: int) -> Iterator[bytes]:
         """Give the same bytes; whoever reads them proves their digest.

@@ -92,7 +92,8 @@ _KEYED = "|".join(  # whose keys and tokens these are: kinds of keys first, then
 _SECRET = re.compile(
     r"MAD_SECRETS.*|(.*_)?([A-Z0-9]*(TOKEN|PASSWORD|PASSWD|PASSPHRASE)|SECRETS?|[A-Z0-9]*PWD|CREDENTIALS?|CREDS?|PAT|JWT|DSN"
     rf"|PASSCODE|(SSH|DB|PG|MYSQL|LDAP|FTP|SMTP|PROXY|USER|ROOT|ADMIN)?PASS|CONNECTION_STRING|AUTH_CONFIG|CLI_?AUTH|({_KEYED})_?KEY)(_[0-9]+)?"
-    r"|REDIS(CLI)?_AUTH|(.*_)?(CLIENT|CONSUMER|APP|API|SHARED)SECRET|(.*_)?(AUTHORIZATION|BEARER|COOKIE)|AWS_ACCESS_KEY_ID|(.*_)?WEBHOOK(_URL)?|SECRET_KEY_BASE|(.*_)?(BIND|USER|ADMIN|ROOT)_?PW"
+    r"|REDIS(CLI)?_AUTH|(.*_)?(CLIENT|CONSUMER|APP|API|SHARED)SECRET"
+    r"|(.*_)?(AUTHORIZATION|BEARER|COOKIE)|AWS_ACCESS_KEY_ID|(.*_)?WEBHOOK(_URL)?|SECRET_KEY_BASE|(.*_)?(BIND|USER|ADMIN|ROOT)_?PW"
 )
 # A working directory, a Kubernetes object's name, and what language models call a token.
 _NO_SECRET = re.compile(

@@ -10,41 +10,25 @@ is ready, begins when its standard input ends, and succeeds when it has the whol
 from __future__ import annotations
 
 import hashlib
-import socket
 import sys
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Sequence, Tuple
+from typing import Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.core.deadline import Deadline
+from ansible_collections.rocm.madengine.plugins.module_utils._madengine.images.transport_sbcast import Part
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.oci import endpoint
 from ansible_collections.rocm.madengine.plugins.module_utils._madengine.slurm import sbcast
 
 TYPE = "application/octet-stream"
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """A blob in the pieces of a broadcast, as the endpoint sees it."""
-
-    whole: sbcast.Striped
-    size_bytes: int
-    media_type: str = TYPE
-
-    def is_ready(self) -> bool:
-        return self.whole.has(self.size_bytes)
-
-    def send(self, peer: socket.socket, parts: Iterable[Tuple[int, int]]) -> None:
-        self.whole.send(peer, parts)
-
-
 def main(digest: str, size: str, names: Sequence[str]) -> int:
     content: endpoint.Content = endpoint.File(names[0], int(size), TYPE)
     if len(names) > 1 or names[0].endswith(".0"):
-        content = Pieces(sbcast.Striped(tuple(names)), int(size))
+        content = Part(sbcast.Striped(tuple(names)), 0, int(size), TYPE)
     running, left = hashlib.sha256(), int(size)
     with endpoint.Endpoint({digest: content}, Deadline(600)) as server:
         host, _slash, repository = server.name.partition("/")

@@ -138,8 +138,6 @@ def test_two_pulls_at_once_end_well(engine: Engine, store: ImageStore, name: Ref
 class Slow(endpoint.File):
     """A blob of which the first half comes, and then nothing."""
 
-    begun = threading.Event()
-
     def send(self, peer: Any, parts: Iterable[Tuple[int, int]]) -> None:
         start, stop = next(iter(parts))
         super().send(peer, [(start, start + (stop - start) // 2)])

@@ -84,7 +84,7 @@ class Broadcast(Way):
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A blob within a broadcast."""
 
     whole: sbcast.Striped
@@ -110,11 +110,11 @@ class _FromBroadcast:
 
     def content(self, layer: Layer) -> Optional[endpoint.Content]:
         start, size_bytes = self.places.get(layer.digest, (0, -1))
-        return None if size_bytes != layer.size_bytes else _Part(self.whole, start, size_bytes, layer.media_type)
+        return None if size_bytes != layer.size_bytes else Part(self.whole, start, size_bytes, layer.media_type)
 
     def chunks(self, layer: Layer, is_proved: bool) -> Iterator[bytes]:
         start, size_bytes = self.places.get(layer.digest, (0, 0))
-        endpoint.is_ready(_Part(self.whole, start, size_bytes, layer.media_type), self.awaited, endpoint.rested)
+        endpoint.is_ready(Part(self.whole, start, size_bytes, layer.media_type), self.awaited, endpoint.rested)
         chunks = self.whole.chunks(start, start + size_bytes)
         prove = digests.verified if is_proved else digests.measured
         return prove(chunks, layer.digest, layer.size_bytes, "broadcast")
@@ -150,7 +150,7 @@ def _arrived(delivery: Delivery) -> _FromBroadcast:
         raise ShareFault("transport: not an offer", "install the same release on all nodes", index_bytes=size_bytes)
 
     def part(start: int, length: int, digest: str) -> bytes:
-        endpoint.is_ready(_Part(whole, start, length, ""), awaited, endpoint.rested)
+        endpoint.is_ready(Part(whole, start, length, ""), awaited, endpoint.rested)
         return b"".join(digests.verified(whole.chunks(start, start + length), digest, length, "broadcast"))
 
     index = part(0, size_bytes, delivery.detail("index"))

@@ -30,7 +30,7 @@ _COMMAND = re.compile(
     r"(\b(?:docker|podman|nerdctl|skopeo|helm|oras|buildah)(?: registry)? login\b[^\n|;&]{0,200}? -p[ =]?|\bsshpass -p ?"
     r"|\bcurl\b[^\n|;&]{0,300}? (?:-u|--user)[ =]?[\"']?[^\s:]{1,60}:|\bmysql(?:dump)?\b[^\n|;&]{0,200}? -p)(?=\S)[\"']?([^\s\"']{4,})"
 )
-# As people and prompts say it; what they may also say there is a word, so a secret has letters and digits.
+# As people and prompts say it, and as `wandb login` takes it; what may also stand there is a word, so a secret has letters and digits.
 _SPOKEN = re.compile(
     r"(\b(?:pass(?:word|phrase)(?: for [^\n:]{1,80}?)?(?: is|:)?|(?:api[ -]?key|token)(?: is| was|:|=|(?= ['\"]))|wandb login)\s+[\"']?)"
     r"(?=[\w+/=-]*[0-9])(?=[\w+/=-]*[A-Za-z])([^\s\"',;<>]{8,})",
